@@ -1,0 +1,462 @@
+# ExecutionGuard: build, test, check, install.  `make help` lists the targets.
+#
+# Everything that is made goes below $(BUILD).  Sources are found by wildcard:
+# a new file in a known folder needs no line here.
+#
+# Variables to override: BUILD CC CFLAGS CPPFLAGS LDFLAGS PREFIX DESTDIR LUA
+# LUA_INCDIR LUA_CFLAGS BUSTED V=1 (print the commands).
+
+BUILD   ?= build
+CFLAGS  ?= -O2 -g
+PREFIX  ?= /usr/local
+LIBFLAG ?= -shared
+LUA     ?= lua5.4
+# busted's first line takes whatever is called `lua`; we mean 5.4.
+BUSTED  ?= $(LUA) "$$(command -v busted)"
+PKG_CONFIG ?= pkg-config
+INSTALL ?= install
+
+VERSION := $(shell sed -n 's/^.define EG_VERSION "\(.*\)"$$/\1/p' \
+             src/executionguard.h 2>/dev/null)
+SOVERSION := 0
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
+endif
+
+# Only these goals run their parts side by side.  All others are lists of
+# steps; each step that builds is a make of its own, which also sees what the
+# step before it has installed.
+ifneq ($(filter-out all lib lua-module test-programs,$(MAKECMDGOALS)),)
+.NOTPARALLEL:
+endif
+
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-3s %s\n' '$(1)' '$(2)')
+
+# ------------------------------------------------------------------ flags --
+
+pc = $(shell $(PKG_CONFIG) $(1) 2>/dev/null)
+
+LUA_CFLAGS ?= $(if $(LUA_INCDIR),-I$(LUA_INCDIR),$(call pc,--cflags lua5.4))
+MPACK_CFLAGS ?= $(call pc,--cflags mpack)
+MPACK_LIBS   ?= $(or $(call pc,--libs mpack),-lmpack)
+CMOCKA_LIBS  ?= $(or $(call pc,--libs cmocka),-lcmocka)
+
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+            -Wwrite-strings -Wpointer-arith -Wvla -Wundef
+# The two below are set by the targets further down.
+WERROR   :=
+SANITIZE :=
+SAN_FLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+
+# What the sources cannot do without; CFLAGS stays the user's.
+OWN_CFLAGS := -std=c11 -fPIC -fvisibility=hidden -pthread $(WARNINGS) \
+              $(WERROR) $(SAN_FLAGS)
+OWN_CPPFLAGS := -Isrc -D_GNU_SOURCE $(MPACK_CFLAGS)
+OWN_LIBS := $(MPACK_LIBS) -pthread
+
+COMPILE = $(CC) $(OWN_CPPFLAGS) $(CPPFLAGS) $(OWN_CFLAGS) $(CFLAGS) -MMD -MP
+LINK = $(CC) $(OWN_CFLAGS) $(CFLAGS) $(LDFLAGS)
+
+# ---------------------------------------------------------------- sources --
+
+objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+
+LIB_SRC := $(wildcard src/core/*.c src/store/*.c src/guard/*.c)
+LUA_SRC := $(wildcard src/lua/*.c)
+CLI_SRC := $(wildcard src/cli/*.c)
+LUA_FILES := $(wildcard lua/executionguard/*.lua lua/executionguard/*/*.lua)
+MAN_PAGES := $(wildcard man/*.1 man/*.3)
+
+TEST_SRC := $(wildcard spec/c/*_test.c spec/conformance/*_test.c)
+HELP_SRC_c := $(filter-out %_test.c,$(wildcard spec/c/*.c))
+HELP_SRC_conformance := $(filter-out %_test.c,$(wildcard spec/conformance/*.c))
+EXAMPLES := $(wildcard spec/examples/*.lua)
+
+LIB_OBJ := $(call objects,$(LIB_SRC))
+ALL_OBJ := $(call objects,$(LIB_SRC) $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) \
+             $(HELP_SRC_c) $(HELP_SRC_conformance))
+
+STATIC_LIB := $(BUILD)/lib/libexecutionguard.a
+SHARED_LIB := $(BUILD)/lib/libexecutionguard.so
+LUA_CORE   := $(if $(LUA_SRC),$(BUILD)/lua/executionguard/core.so)
+LUA_COPIES := $(LUA_FILES:%=$(BUILD)/%)
+EGUARD     := $(if $(CLI_SRC),$(BUILD)/bin/eguard)
+HEADER     := $(BUILD)/include/executionguard.h
+PC_FILE    := $(BUILD)/lib/pkgconfig/executionguard.pc
+TEST_PROGRAMS := $(TEST_SRC:spec/%.c=$(BUILD)/test/%)
+
+# ------------------------------------------------------------------ build --
+
+.PHONY: all lib lua-module test-programs
+
+all: lib lua-module $(EGUARD) ## build the libraries, the Lua module and eguard
+lib: $(STATIC_LIB) $(SHARED_LIB) $(HEADER) $(PC_FILE)
+lua-module: $(LUA_CORE) $(LUA_COPIES)
+test-programs: $(TEST_PROGRAMS)
+all lib lua-module test-programs: ; @:
+
+# A stamp that changes when a flag does, so that objects follow.
+FLAGS := $(BUILD)/flags
+FLAGS_NOW := $(COMPILE) | $(LUA_CFLAGS) | $(LINK) $(LIBFLAG) $(OWN_LIBS)
+.PHONY: FORCE
+$(FLAGS): FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(FLAGS_NOW)' | cmp -s - $@ || \
+	  printf '%s\n' '$(FLAGS_NOW)' >$@
+
+# Says once, and by the name of the package, what is missing.
+CHECKED := $(BUILD)/headers-checked
+$(CHECKED): $(FLAGS)
+	@spec/tools/headers $(CC) $(OWN_CPPFLAGS) $(CPPFLAGS) $(LUA_CFLAGS) \
+	  $(CFLAGS)
+	@touch $@
+
+$(BUILD)/obj/src/lua/%.o: OWN_CPPFLAGS += $(LUA_CFLAGS)
+$(BUILD)/obj/spec/%.o: OWN_CPPFLAGS += -Ispec/c -Ispec/conformance
+
+$(BUILD)/obj/%.o: %.c $(FLAGS) $(CHECKED)
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) -c -o $@ $<
+
+-include $(ALL_OBJ:.o=.d)
+
+# The list of objects, so that a library loses what a removed file put there.
+$(BUILD)/lib.list: FORCE
+	@mkdir -p $(@D)
+	@echo '$(LIB_OBJ)' | cmp -s - $@ || echo '$(LIB_OBJ)' >$@
+
+$(STATIC_LIB): $(LIB_OBJ) $(BUILD)/lib.list
+	$(call say,AR,$@)
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $(LIB_OBJ)
+
+$(SHARED_LIB): $(LIB_OBJ) $(BUILD)/lib.list
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -shared -Wl,-soname,$(@F).$(SOVERSION) -Wl,-z,nodelete \
+	  -Wl,--no-undefined -o $@.$(SOVERSION) $(LIB_OBJ) $(OWN_LIBS) $(LIBS)
+	@ln -sf $(@F).$(SOVERSION) $@
+
+# nodelete: threads and signal handlers may outlive the Lua state that loaded
+# the module.
+$(BUILD)/lua/executionguard/core.so: $(call objects,$(LUA_SRC)) $(LIB_OBJ) \
+                                     $(BUILD)/lib.list
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) $(LIBFLAG) -Wl,-z,nodelete -o $@ $(filter %.o,$^) \
+	  $(OWN_LIBS) $(LIBS)
+
+# Linked with the objects: a command that is started often loads few libraries.
+$(BUILD)/bin/eguard: $(call objects,$(CLI_SRC)) $(STATIC_LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(STATIC_LIB) $(OWN_LIBS) $(LIBS)
+
+# A file that is gone from lua/ shall not be found here either.
+$(BUILD)/lua.list: FORCE
+	@mkdir -p $(BUILD)/lua
+	@echo '$(LUA_FILES)' | cmp -s - $@ || { \
+	  find $(BUILD)/lua -name '*.lua' -delete; echo '$(LUA_FILES)' >$@; }
+
+$(BUILD)/lua/%.lua: lua/%.lua $(BUILD)/lua.list
+	@mkdir -p $(@D)
+	@cp $< $@
+
+$(HEADER): src/executionguard.h
+	@mkdir -p $(@D)
+	@cp $< $@
+
+# $(call pc_text,prefix)
+define pc_text
+prefix=$(1)
+includedir=$${prefix}/include
+libdir=$${prefix}/lib
+
+Name: executionguard
+Description: run this once: guards, locks and results across processes
+Version: $(VERSION)
+Cflags: -I$${includedir} -pthread
+Libs: -L$${libdir} -lexecutionguard
+Libs.private: $(MPACK_LIBS) -pthread
+endef
+
+$(PC_FILE): export PC_TEXT = $(call pc_text,$(abspath $(BUILD)))
+$(PC_FILE): src/executionguard.h Makefile
+	@mkdir -p $(@D)
+	@printf '%s\n' "$$PC_TEXT" >$@
+
+# Tests see the internal symbols too, hence the archive.
+helpers = $(call objects,$(HELP_SRC_c) \
+            $(if $(filter conformance,$(1)),$(HELP_SRC_conformance)))
+
+define test_program
+$(BUILD)/test/$(1)/%_test: $(BUILD)/obj/spec/$(1)/%_test.o \
+                           $(call helpers,$(1)) $(STATIC_LIB)
+	$$(call say,LD,$$@)
+	@mkdir -p $$(@D)
+	$$(Q)$$(LINK) -o $$@ $$(filter %.o,$$^) $$(STATIC_LIB) $$(CMOCKA_LIBS) \
+	  $$(OWN_LIBS) $$(LIBS)
+endef
+$(eval $(call test_program,c))
+$(eval $(call test_program,conformance))
+.SECONDARY: $(ALL_OBJ)
+
+# ------------------------------------------------------- what is needed --
+
+DEPS := spec/tools/deps
+
+.PHONY: deps
+deps: ## install what is missing to build and test (apt; sudo unless root)
+	@$(DEPS) build test demo
+
+# -------------------------------------------------------------------- use --
+
+ROOT := $(abspath $(BUILD))
+# Joined so that Lua's own default (`;;`) stays where nothing else was set.
+OUR_PATH  := $(ROOT)/lua/?.lua;$(ROOT)/lua/?/init.lua
+OUR_CPATH := $(ROOT)/lua/?.so
+
+define env_text
+export PATH='$(ROOT)/bin':"$$PATH"
+export LUA_PATH='$(OUR_PATH);'"$${LUA_PATH-;}"
+export LUA_CPATH='$(OUR_CPATH);'"$${LUA_CPATH-;}"
+if test -n "$${LUA_PATH_5_4+x}"; then
+  export LUA_PATH_5_4='$(OUR_PATH);'"$$LUA_PATH_5_4"
+fi
+if test -n "$${LUA_CPATH_5_4+x}"; then
+  export LUA_CPATH_5_4='$(OUR_CPATH);'"$$LUA_CPATH_5_4"
+fi
+endef
+export ENV_TEXT := $(env_text)
+# In recipes: $(WITH_ENV) command
+WITH_ENV := eval "$$ENV_TEXT";
+
+.PHONY: env demo bench
+env: ## print the exports that use what was built: eval "$(make -s env)"
+	@printf '%s\n' "$$ENV_TEXT"
+
+demo: ## build, and run the arena example
+	@$(DEPS) build demo
+	@$(MAKE) all
+	@$(WITH_ENV) exec $(LUA) spec/examples/arena.lua
+
+bench: ## build, and measure against the peers
+	@$(DEPS) build bench
+	@$(MAKE) all
+	@$(WITH_ENV) exec spec/bench/run
+
+# ------------------------------------------------------------------- test --
+
+RESULTS := $(BUILD)/results
+SUITE := spec/tools/suite $(RESULTS)
+PICKED := $(if $(T),$(filter %/$(T:_test=)_test,$(TEST_PROGRAMS)),\
+            $(TEST_PROGRAMS))
+
+.PHONY: test test-c test-lua test-examples suite-c suite-lua suite-examples
+
+test: ## run all tests: C, Lua specs, examples
+	@$(DEPS) build test demo
+	@$(MAKE) all test-programs
+	@rm -rf $(RESULTS)
+	@status=0; \
+	for suite in c lua examples; do \
+	  $(MAKE) suite-$$suite || status=1; \
+	done; \
+	$(SUITE) total || status=1; \
+	exit $$status
+
+test-c: ## run the C tests; T=name: one of them
+	@$(DEPS) build test
+	@$(MAKE) test-programs
+	@rm -rf $(RESULTS)
+	@$(MAKE) suite-c
+
+test-lua: ## run the Lua specs; SPEC=file: one of them
+	@$(DEPS) build test
+	@$(MAKE) all
+	@rm -rf $(RESULTS)
+	@$(MAKE) suite-lua
+
+test-examples: ## run the examples; each must end well
+	@$(DEPS) build test demo
+	@$(MAKE) all
+	@rm -rf $(RESULTS)
+	@$(MAKE) suite-examples
+
+suite-c:
+	@for program in $(PICKED); do \
+	  $(SUITE) cmocka $${program#$(BUILD)/test/} $$program || :; \
+	done; \
+	$(SUITE) close $(or $(SUITE_NAME),"C tests")
+
+suite-lua:
+	@$(WITH_ENV) $(SUITE) busted specs $(BUSTED) --output plainTerminal \
+	  $(or $(SPEC),spec/lua)
+
+suite-examples:
+	@$(WITH_ENV) for example in $(EXAMPLES); do \
+	  $(SUITE) program $${example#spec/} $(LUA) $$example || :; \
+	done; \
+	$(SUITE) close examples
+
+# ------------------------------------------------------- sanitizers, leaks --
+
+.PHONY: asan ubsan tsan valgrind
+
+# $(call sanitizer,name,what,flags,variable,options[,command to run it with])
+# Reports go to files, so that one of a forked child is seen too.
+define sanitizer
+	@$(DEPS) build test
+	+@$(MAKE) test-programs BUILD=$(BUILD)/$(1) SANITIZE=$(2) \
+	  CFLAGS="-O1 -g $(3)"
+	@rm -rf $(BUILD)/$(1)/results $(BUILD)/$(1)/report*
+	+@EXECUTIONGUARD_SPEC_SCALE=10 SUITE_REPORTS=$(ROOT)/$(1)/report \
+	  SUITE_QUIET=1 SUITE_WITH="$(6)" $(4)=log_path=$(ROOT)/$(1)/report:$(5) \
+	  $(MAKE) suite-c BUILD=$(BUILD)/$(1) SUITE_NAME=$(1)
+endef
+
+asan: ## C tests with the address sanitizer, leaks included
+	$(call sanitizer,asan,address,,ASAN_OPTIONS,$\
+	detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1)
+
+ubsan: ## C tests with the undefined behaviour sanitizer
+	$(call sanitizer,ubsan,undefined,-fno-sanitize-recover=all,$\
+	UBSAN_OPTIONS,print_stacktrace=1:halt_on_error=1)
+
+# The children of forking tests may start threads of their own.  The sanitizer
+# of older compilers cannot live with the address layout of newer kernels.
+tsan: ## C tests with the thread sanitizer
+	$(call sanitizer,tsan,thread,,TSAN_OPTIONS,$\
+	halt_on_error=0:second_deadlock_stack=1:die_after_fork=0,$\
+	$$(setarch $$(uname -m) -R true 2>&1 && echo setarch $$(uname -m) -R))
+
+valgrind: ## Lua specs under valgrind; fails on what involves our module
+	@$(DEPS) build test valgrind
+	@$(MAKE) all
+	@rm -rf $(BUILD)/valgrind && mkdir -p $(BUILD)/valgrind
+	@$(WITH_ENV) EXECUTIONGUARD_SPEC_SCALE=100 SUITE_QUIET=1 \
+	  spec/tools/suite $(BUILD)/valgrind busted valgrind \
+	  valgrind --quiet --xml=yes --xml-file=$(BUILD)/valgrind/report.xml \
+	  --leak-check=full --num-callers=40 $(BUSTED) --output plainTerminal \
+	  $(or $(SPEC),spec/lua)
+	@$(LUA) spec/tools/valgrind-ours $(BUILD)/valgrind/report.xml \
+	  executionguard/core.so
+
+# ------------------------------------------------------------------ check --
+
+LINTED := $(LIB_SRC) $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) $(HELP_SRC_c) \
+          $(HELP_SRC_conformance)
+C_FILES := $(wildcard src/*.h src/*/*.[ch] spec/c/*.[ch] \
+             spec/conformance/*.[ch] spec/fuzz/*.[ch] spec/faults/*.[ch])
+LUA_TOOLS := spec/tools/layers spec/tools/sizes spec/tools/valgrind-ours
+SHELL_FILES := .ci/run $(addprefix spec/tools/,deps headers rock suite)
+
+.PHONY: check check-warnings check-lint check-lua check-format check-shell
+.PHONY: layers sizes luarocks-test format
+
+check: ## everything that is looked at without running it, and the rock
+	@$(DEPS) build test check
+	@$(MAKE) check-warnings
+	@$(MAKE) check-lint
+	@$(MAKE) check-lua check-format check-shell sizes layers
+	@$(MAKE) luarocks-test
+	@echo 'check: nothing found'
+
+check-warnings: ## build with warnings as errors, by gcc and by clang
+	@for cc in gcc clang; do \
+	  command -v $$cc >/dev/null || continue; \
+	  $(MAKE) all test-programs BUILD=$(BUILD)/werror-$$cc CC=$$cc \
+	    WERROR=-Werror || exit 1; \
+	done
+
+check-lint: ## clang-tidy, by .clang-tidy
+	$(call say,LINT,$(words $(LINTED)) files)
+	@mkdir -p $(BUILD)
+	$(Q)printf '%s\n' $(LINTED) | xargs -I FILE -P "$$(nproc)" \
+	  clang-tidy --quiet FILE -- -std=c11 $(OWN_CPPFLAGS) $(CPPFLAGS) \
+	  $(LUA_CFLAGS) -Ispec/c -Ispec/conformance 2>$(BUILD)/lint.err || \
+	  { grep -v 'warnings generated' $(BUILD)/lint.err; exit 1; }
+
+check-lua: ## luacheck
+	$(call say,LUA,lua spec)
+	$(Q)luacheck --quiet --no-color lua spec $(LUA_TOOLS) .busted \
+	  .luacheckrc rockspec/*.rockspec
+
+check-format: ## is everything formatted as .clang-format says?
+	$(call say,FMT,$(words $(C_FILES)) files)
+	$(Q)clang-format --dry-run -Werror $(C_FILES)
+
+check-shell: ## shellcheck
+	$(call say,SH,$(SHELL_FILES))
+	$(Q)shellcheck $(SHELL_FILES)
+
+sizes: ## no function over 60 lines, no file over 600, no line over 79
+	@$(LUA) spec/tools/sizes src lua
+
+layers: ## do includes and calls point downwards only?
+	@$(MAKE) all
+	@$(LUA) spec/tools/layers $(BUILD)/obj
+
+luarocks-test: ## install the rock into a tree of its own and load it
+	@spec/tools/rock
+
+format: ## format the C files
+	$(Q)clang-format -i $(C_FILES)
+
+# ---------------------------------------------------------------- install --
+
+INST_LIBDIR ?= $(DESTDIR)$(PREFIX)/lib/lua/5.4
+INST_LUADIR ?= $(DESTDIR)$(PREFIX)/share/lua/5.4
+TO := $(DESTDIR)$(PREFIX)
+
+.PHONY: install install-lua-module uninstall clean help
+
+install: export PC_TEXT = $(call pc_text,$(PREFIX))
+install: ## install below PREFIX (/usr/local), staged by DESTDIR
+	@$(MAKE) all
+	$(INSTALL) -d $(TO)/include $(TO)/lib/pkgconfig
+	$(INSTALL) -m 644 src/executionguard.h $(TO)/include/
+	$(INSTALL) -m 644 $(STATIC_LIB) $(TO)/lib/
+	$(INSTALL) -m 755 $(SHARED_LIB).$(SOVERSION) $(TO)/lib/
+	ln -sf $(notdir $(SHARED_LIB)).$(SOVERSION) \
+	  $(TO)/lib/$(notdir $(SHARED_LIB))
+	@printf '%s\n' "$$PC_TEXT" >$(TO)/lib/pkgconfig/executionguard.pc
+	$(if $(EGUARD),$(INSTALL) -d $(TO)/bin)
+	$(if $(EGUARD),$(INSTALL) -m 755 $(EGUARD) $(TO)/bin/)
+	$(foreach page,$(MAN_PAGES),$(INSTALL) -D -m 644 $(page) \
+	  $(TO)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page));)
+	@$(MAKE) install-lua-module
+
+install-lua-module: # also what the rock installs
+	$(INSTALL) -d $(INST_LIBDIR)/executionguard
+	$(INSTALL) -m 755 $(BUILD)/lua/executionguard/core.so \
+	  $(INST_LIBDIR)/executionguard/
+	@for file in $(LUA_FILES:lua/%=%); do \
+	  $(INSTALL) -D -m 644 lua/$$file $(INST_LUADIR)/$$file || exit 1; \
+	done
+
+uninstall: ## remove what install put there
+	rm -f $(TO)/include/executionguard.h $(TO)/lib/libexecutionguard.a \
+	  $(TO)/lib/libexecutionguard.so $(TO)/lib/libexecutionguard.so.* \
+	  $(TO)/lib/pkgconfig/executionguard.pc $(TO)/bin/eguard \
+	  $(foreach page,$(MAN_PAGES),\
+	  $(TO)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
+	rm -rf $(INST_LIBDIR)/executionguard $(INST_LUADIR)/executionguard
+
+clean: ## remove everything that was built
+	rm -rf $(BUILD)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
+	  while IFS='|' read -r target text; do \
+	    printf '  %-16s %s\n' "$$target" "$$text"; \
+	  done

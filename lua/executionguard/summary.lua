@@ -1,0 +1,1 @@
+return { print = function() end }

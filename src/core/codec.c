@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT
+** How a record is written as bytes and read again; codec.h has the format.
+**
+** Reading goes through the tokenizer of libmpack, which takes no memory.
+** Writing is done here: a record is a dozen bytes of fixed shape, written
+** twice in every run.
+*/
+#include "core/codec.h"
+
+#include <mpack.h>
+#include <string.h>
+
+enum {
+  FIXARRAY = 0x90,
+  FIXED_FIELDS = 5, /* version, state, count, start, duration */
+  TAIL_FIELDS = 3,  /* error, trace, last */
+  KIND_SHIFT = 3,
+  CRASHED_BIT = 32
+};
+
+/* ------------------------------------------------------------- writing -- */
+
+typedef struct writer {
+  unsigned char *at, *end;
+  size_t need;
+} writer;
+
+static void put(writer *w, const void *data, size_t n) {
+  w->need += n;
+  if ((size_t)(w->end - w->at) >= n && n > 0) {
+    memcpy(w->at, data, n);
+    w->at += n;
+  } else if (n > 0) {
+    w->end = w->at; /* no later piece may slip in behind a gap */
+  }
+}
+
+static void put_head(writer *w, unsigned code, uint64_t value, unsigned n) {
+  unsigned char piece[9];
+  piece[0] = (unsigned char)code;
+  for (unsigned i = n; i > 0; i--, value >>= 8)
+    piece[i] = (unsigned char)value;
+  put(w, piece, n + 1);
+}
+
+static void put_uint(writer *w, uint64_t value) {
+  if (value < 0x80)
+    put_head(w, (unsigned)value, 0, 0);
+  else if (value <= UINT8_MAX)
+    put_head(w, 0xcc, value, 1);
+  else if (value <= UINT16_MAX)
+    put_head(w, 0xcd, value, 2);
+  else if (value <= UINT32_MAX)
+    put_head(w, 0xce, value, 4);
+  else
+    put_head(w, 0xcf, value, 8);
+}
+
+/* Times before 1970 and negative durations are not times: written as 0. */
+static void put_time(writer *w, int64_t us) {
+  put_uint(w, us > 0 ? (uint64_t)us : 0);
+}
+
+static void put_text(writer *w, eg_bytes text) {
+  if (text.len < 32)
+    put_head(w, 0xa0 | (unsigned)text.len, 0, 0);
+  else if (text.len <= UINT8_MAX)
+    put_head(w, 0xd9, text.len, 1);
+  else if (text.len <= UINT16_MAX)
+    put_head(w, 0xda, text.len, 2);
+  else
+    put_head(w, 0xdb, text.len, 4);
+  put(w, text.data, text.len);
+}
+
+static unsigned tail_length(const egi_record *record) {
+  if (record->last_us > 0)
+    return 3;
+  if (record->trace.len > 0)
+    return 2;
+  return record->error.len > 0 ? 1 : 0;
+}
+
+size_t egi_encode(const egi_record *record, void *out, size_t cap) {
+  writer w = {out, (unsigned char *)out + cap, 0};
+  const egi_head *head = &record->head;
+  unsigned tail = tail_length(record);
+  bool value = head->kind == EG_KIND_VALUE;
+  unsigned state = (unsigned)head->status |
+                   (unsigned)head->kind << KIND_SHIFT |
+                   (head->crashed ? CRASHED_BIT : 0);
+  unsigned char first[3] = {
+      (unsigned char)(FIXARRAY | (FIXED_FIELDS + tail + (value ? 1 : 0))),
+      EGI_RECORD_VERSION, (unsigned char)state};
+  put(&w, first, sizeof first);
+  if (value)
+    put(&w, record->value.data, record->value.len);
+  put_uint(&w, record->count);
+  put_time(&w, record->start_us);
+  put_time(&w, record->duration_us);
+  if (tail >= 1)
+    put_text(&w, record->error);
+  if (tail >= 2)
+    put_text(&w, record->trace);
+  if (tail >= 3)
+    put_time(&w, record->last_us);
+  return w.need;
+}
+
+/* ------------------------------------------------------------- reading -- */
+
+typedef struct reader {
+  mpack_tokbuf_t tokens;
+  const char *at;
+  size_t left;
+} reader;
+
+static void read_from(reader *r, const void *data, size_t len) {
+  mpack_tokbuf_init(&r->tokens);
+  r->at = data;
+  r->left = len;
+}
+
+static bool next(reader *r, mpack_token_t *token) {
+  return r->left > 0 &&
+         mpack_read(&r->tokens, &r->at, &r->left, token) == MPACK_OK;
+}
+
+/* The bytes that belong to a str or bin token. */
+static bool read_chunk(reader *r, mpack_uint32_t len, eg_bytes *chunk) {
+  mpack_token_t token;
+  chunk->data = r->at;
+  chunk->len = len;
+  if (len > r->left)
+    return false;
+  if (len == 0)
+    return true;
+  return mpack_read(&r->tokens, &r->at, &r->left, &token) == MPACK_OK &&
+         token.type == MPACK_TOKEN_CHUNK && token.length == len;
+}
+
+static bool read_uint(reader *r, uint64_t max, uint64_t *value) {
+  mpack_token_t token;
+  if (!next(r, &token) || token.type != MPACK_TOKEN_UINT)
+    return false;
+  *value = mpack_unpack_uint(token);
+  return *value <= max;
+}
+
+static bool read_time(reader *r, int64_t *us) {
+  uint64_t value = 0;
+  bool ok = read_uint(r, INT64_MAX, &value);
+  *us = (int64_t)value;
+  return ok;
+}
+
+static bool read_text(reader *r, eg_bytes *text) {
+  mpack_token_t token;
+  return next(r, &token) && token.type == MPACK_TOKEN_STR &&
+         read_chunk(r, token.length, text);
+}
+
+/* How far the walk over a nested value has come. */
+typedef struct level {
+  uint64_t left; /* items to come; of a map, keys and values */
+  bool map;
+} level;
+
+static bool is_key(mpack_token_type_t type) {
+  return type == MPACK_TOKEN_STR || type == MPACK_TOKEN_BIN ||
+         type == MPACK_TOKEN_UINT || type == MPACK_TOKEN_SINT;
+}
+
+static const char *skip_token(reader *r, mpack_token_t *token) {
+  eg_bytes chunk;
+  if (!next(r, token))
+    return "it is truncated or malformed";
+  if (token->type == MPACK_TOKEN_EXT || token->type == MPACK_TOKEN_CHUNK)
+    return "it has an extension type";
+  bool text = token->type == MPACK_TOKEN_STR || token->type == MPACK_TOKEN_BIN;
+  if (text && !read_chunk(r, token->length, &chunk))
+    return "it is truncated";
+  return NULL;
+}
+
+/* Walks over one value; NULL, or why it is none. */
+static const char *skip_value(reader *r) {
+  level levels[EG_DEPTH_MAX];
+  int depth = 0;
+  do {
+    mpack_token_t token;
+    const char *why = skip_token(r, &token);
+    if (why != NULL)
+      return why;
+    if (depth > 0) {
+      level *in = &levels[depth - 1];
+      if (in->map && in->left % 2 == 0 && !is_key(token.type))
+        return "a map has a key that is neither string nor integer";
+      in->left--;
+    }
+    if (token.type == MPACK_TOKEN_ARRAY || token.type == MPACK_TOKEN_MAP) {
+      if (depth == EG_DEPTH_MAX)
+        return "it is nested deeper than 100 levels";
+      bool map = token.type == MPACK_TOKEN_MAP;
+      levels[depth].map = map;
+      levels[depth++].left = (uint64_t)token.length * (map ? 2 : 1);
+    }
+    while (depth > 0 && levels[depth - 1].left == 0)
+      depth--;
+  } while (depth > 0);
+  return NULL;
+}
+
+/* The length of a value that is one token of fixed length, by its first byte;
+** 0 for others.  Most results are such: no walk for them. */
+static size_t scalar_length(unsigned first) {
+  if (first < 0x80 || first >= 0xe0)
+    return 1;
+  switch (first) {
+  case 0xc0: /* nil */
+  case 0xc2: /* false */
+  case 0xc3: /* true */
+    return 1;
+  case 0xcb: /* float 64 */
+  case 0xcf: /* uint 64 */
+  case 0xd3: /* int 64 */
+    return 9;
+  default:
+    return 0;
+  }
+}
+
+static bool is_scalar(eg_bytes value) {
+  return value.len > 0 &&
+         scalar_length(*(const unsigned char *)value.data) == value.len;
+}
+
+const char *egi_check_value(eg_bytes value) {
+  if (is_scalar(value))
+    return NULL;
+  reader r;
+  read_from(&r, value.data, value.len);
+  const char *why = skip_value(&r);
+  if (why == NULL && r.left > 0)
+    why = "more bytes follow it";
+  return why;
+}
+
+bool egi_decode_head(eg_bytes bytes, egi_head *head) {
+  const unsigned char *b = bytes.data;
+  head->absent = bytes.len == 0;
+  if (head->absent) {
+    head->crashed = false;
+    head->status = EG_RUN_IDLE;
+    head->kind = EG_KIND_NONE;
+    return true;
+  }
+  if (bytes.len < 3 || b[1] != EGI_RECORD_VERSION)
+    return false;
+  unsigned status = b[2] & 7, kind = b[2] >> KIND_SHIFT & 3;
+  head->status = (eg_run)status;
+  head->kind = (eg_kind)kind;
+  head->crashed = (b[2] & CRASHED_BIT) != 0;
+  return status <= EG_RUN_FAILED && kind <= EG_KIND_OPAQUE && b[2] < 64;
+}
+
+/* The value, and how many elements of the array are behind it. */
+static bool decode_value(reader *r, egi_record *record, unsigned *elements) {
+  if (record->head.kind != EG_KIND_VALUE)
+    return true;
+  record->value.data = r->at;
+  if (skip_value(r) != NULL)
+    return false;
+  record->value.len = (size_t)(r->at - (const char *)record->value.data);
+  (*elements)--;
+  return true;
+}
+
+bool egi_decode_value(eg_bytes bytes, eg_bytes *value) {
+  const unsigned char *b = bytes.data;
+  if (bytes.len < 4)
+    return false;
+  value->data = b + 3;
+  value->len = scalar_length(b[3]);
+  if (value->len > 0)
+    return value->len + 3 <= bytes.len;
+  reader r;
+  read_from(&r, value->data, bytes.len - 3);
+  bool ok = skip_value(&r) == NULL;
+  value->len = (size_t)(r.at - (const char *)value->data);
+  return ok;
+}
+
+bool egi_decode(eg_bytes bytes, egi_record *record) {
+  memset(record, 0, sizeof *record);
+  if (!egi_decode_head(bytes, &record->head))
+    return false;
+  if (record->head.absent)
+    return true;
+  unsigned first = *(const unsigned char *)bytes.data;
+  unsigned elements = first & 15;
+  reader r;
+  read_from(&r, (const char *)bytes.data + 3, bytes.len - 3);
+  if ((first & 0xf0) != FIXARRAY || !decode_value(&r, record, &elements) ||
+      elements < FIXED_FIELDS || elements > FIXED_FIELDS + TAIL_FIELDS)
+    return false;
+  unsigned tail = elements - FIXED_FIELDS;
+  uint64_t count;
+  if (!read_uint(&r, UINT32_MAX, &count) || !read_time(&r, &record->start_us) ||
+      !read_time(&r, &record->duration_us))
+    return false;
+  record->count = (uint32_t)count;
+  return (tail < 1 || read_text(&r, &record->error)) &&
+         (tail < 2 || read_text(&r, &record->trace)) &&
+         (tail < 3 || read_time(&r, &record->last_us)) && r.left == 0;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT
+** How a record is written as bytes: MessagePack, so that any language can
+** read it.
+**
+**   [version=1, state, (value), count, start, duration, error, trace, last]
+**
+**   state     status + 8 * kind + 32 * crashed; an integer below 128
+**   value     stands there only if kind is VALUE (1); any MessagePack value
+**             without extension types, map keys being strings or integers
+**   count     of executions
+**   start     microseconds since the epoch; of a Running record 0, while the
+**             store's own stamp of the bytes says it
+**   duration  microseconds; the end is start + duration
+**   error     text; trace: its traceback
+**   last      end of the last run where start + duration does not say it
+**
+** error, trace and last are left out from the end where they are empty or 0.
+** The array has at most 9 elements, so version and state are bytes 1 and 2,
+** each a single byte: that is the head.  Token, version of the store and owner
+** never stand in the bytes.  Specification of the encoding:
+** https://github.com/msgpack/msgpack/blob/master/spec.md
+*/
+#ifndef EG_CORE_CODEC_H
+#define EG_CORE_CODEC_H
+
+#include "core/record.h"
+
+#define EGI_RECORD_VERSION 1
+
+/* Bytes that the record of any run without result and error fits: every field
+** at its largest. */
+#define EGI_PLAIN_RECORD_MAX 26
+
+/* egi_decode_head: reads status, kind and mark from the first three bytes.
+** No bytes at all are an absent record.  False: not a record, or of a version
+** that is not known here. */
+bool egi_decode_head(eg_bytes bytes, egi_head *head);
+
+/* egi_decode: reads a record, borrowing from bytes.  False: as above, or
+** truncated, or followed by more, or a field is not what it should be. */
+bool egi_decode(eg_bytes bytes, egi_record *record);
+
+/* egi_decode_value: only the value of a record of kind VALUE; of a scalar, at
+** the cost of a look at one byte.  False: as above. */
+bool egi_decode_value(eg_bytes bytes, eg_bytes *value);
+
+/* egi_encode: writes a record to at most cap bytes at out.  Returns the number
+** of bytes it takes; more than cap: out is not to be used. */
+size_t egi_encode(const egi_record *record, void *out, size_t cap);
+
+/* egi_check_value: is this exactly one MessagePack value that a record may
+** hold, at most EG_DEPTH_MAX levels deep?  NULL if so, else why not. */
+const char *egi_check_value(eg_bytes value);
+
+#endif

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT
+** What can be said of a record by looking at nothing else.
+*/
+#include "core/record.h"
+
+int64_t egi_record_end(const egi_record *record) {
+  bool ended = record->head.status != EG_RUN_IDLE &&
+               record->head.status != EG_RUN_RUNNING && !record->head.crashed;
+  return ended && record->start_us > 0
+             ? record->start_us + record->duration_us
+             : 0;
+}

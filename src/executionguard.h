@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: MIT
+** executionguard.h - run this once, and tell me what came of it.
+**
+** A guard is a handle on a namespace in a store; a namespace maps a key to
+** one record: what is known of a piece of work, and who holds it now.
+**
+** CAVEATS
+**
+** - A grant is exclusive by the evidence of its store.  A process that was
+**   stopped for an hour and wakes may still believe that it holds one; its
+**   writes here are refused (LOST), but nothing here can stop it from touching
+**   something outside.  Hand eg_grant.token to that something and let it
+**   refuse a smaller one: that is what fencing tokens are for.
+** - The memory store is for the threads of one process.  What it knows ends
+**   with the process, or, without a name, with the guard.
+** - Durations are milliseconds (`_ms`), points in time and measured times are
+**   microseconds (`_us`).  Steady times (`now_us`, `deadline_us`) count from an
+**   unspecified start and never go back; times in records are microseconds
+**   since the epoch.
+** - A guard may be used by several threads at once.  A grant, a reply and a
+**   record belong to one thread at a time.
+** - No function here prints, exits, aborts or installs a signal handler.
+** - Every function may be called with a guard's work in progress in the same
+**   thread; none of them calls back into user code but eg_scan, eg_history,
+**   eg_run_once, the allocator, the clock and the log function, as said there.
+**
+** ERRORS
+**
+** Outcomes (0..15) are what a well-behaved program meets every day; failures
+** (16 and up) are not.  A function that takes an eg_error fills it for
+** failures: the status, the errno where there was one, and a message that
+** names the argument and the way out.  NULL is allowed for it everywhere.
+*/
+#ifndef EXECUTIONGUARD_H
+#define EXECUTIONGUARD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define EG_API __attribute__((visibility("default")))
+#else
+#define EG_API
+#endif
+
+#define EG_VERSION "0.1.0"
+
+/* ------------------------------------------------------------ status -- */
+
+/*
+** The one list of status codes: XX(name, number, word, exit status, text).
+** The word is what Lua returns as the reason; the exit status is that of the
+** command-line tool.
+*/
+#define EG_STATUS_MAP(XX)                                                     \
+  XX(OK, 0, "ok", 0, "done as asked")                                         \
+  XX(CACHED, 1, "cached", 0, "ran before; its result is returned")            \
+  XX(COMPLETED, 2, "completed", 0, "ran before; no result is kept")           \
+  XX(RUNNING, 3, "running", 75, "is running now")                             \
+  XX(LOCKED, 4, "locked", 75, "is locked by somebody else")                   \
+  XX(DEADLOCK, 5, "deadlock", 75, "is held by the caller, who would wait")    \
+  XX(COOLDOWN, 6, "cooldown", 75, "ended a short while ago; too soon")        \
+  XX(CRASHED, 7, "crashed", 75, "its last owner died; waits for a reset")     \
+  XX(FAILED, 8, "failed", 1, "failed")                                        \
+  XX(TIMEOUT, 9, "timeout", 124, "took longer than it was allowed to")        \
+  XX(LOST, 10, "lost", 75, "the grant is no longer this holder's")            \
+  XX(CANCELED, 11, "canceled", 75, "the wait was given up")                   \
+  XX(UNCOMMITTED, 12, "uncommitted", 125, "ran, but could not be recorded")   \
+  XX(NOTFOUND, 13, "notfound", 1, "there is no record of it")                 \
+  XX(CONFLICT, 14, "conflict", 75, "somebody else changed it first")          \
+  XX(CHANGED, 15, "changed", 0, "changed while it was watched")               \
+  XX(INVALID, 16, "invalid", 64, "an argument is not valid")                  \
+  XX(NOMEM, 17, "nomem", 125, "not enough memory")                            \
+  XX(UNSUPPORTED, 18, "unsupported", 125, "this store cannot do that")        \
+  XX(UNAVAILABLE, 19, "unavailable", 125, "the store is away; not applied")   \
+  XX(INDETERMINATE, 20, "indeterminate", 125, "may or may not be applied")    \
+  XX(CORRUPT, 21, "corrupt", 125, "what is stored cannot be read")            \
+  XX(DENIED, 22, "denied", 77, "the store refused access")                    \
+  XX(INTERNAL, 23, "internal", 70, "a defect of this library")
+
+typedef enum eg_status {
+#define XX(name, number, word, exit_status, text) EG_##name = number,
+  EG_STATUS_MAP(XX)
+#undef XX
+} eg_status;
+
+/* Whether a status is a failure rather than an outcome. */
+#define EG_IS_FAILURE(status) ((int)(status) >= 16)
+
+/* eg_status_word: the word of a status ("cached"); "unknown" for a number
+** that is none.  eg_status_text: a clause that explains it.
+** eg_status_exit: the exit status of a command that ends with it.  The strings
+** are constants.  Never fails. */
+EG_API const char *eg_status_word(eg_status status);
+EG_API const char *eg_status_text(eg_status status);
+EG_API int eg_status_exit(eg_status status);
+
+/* What is known of the work behind a key: XX(name, number, word). */
+#define EG_RUN_MAP(XX)                                                        \
+  XX(IDLE, 0, "Idle")                                                         \
+  XX(RUNNING, 1, "Running")                                                   \
+  XX(COMPLETED, 2, "Completed")                                               \
+  XX(TIMEDOUT, 3, "TimedOut")                                                 \
+  XX(FAILED, 4, "Failed")
+
+typedef enum eg_run {
+#define XX(name, number, word) EG_RUN_##name = number,
+  EG_RUN_MAP(XX)
+#undef XX
+} eg_run;
+
+#define EG_RUN_COUNT 5
+
+/* eg_run_word: "Idle", "Running" ... as a constant string. */
+EG_API const char *eg_run_word(eg_run run);
+
+/* Why a call failed; owned by the caller, filled by the library. */
+typedef struct eg_error {
+  eg_status status;
+  int os_errno; /* 0 where no system call failed */
+  char message[240];
+} eg_error;
+
+/* ------------------------------------------------------------- basics -- */
+
+/* Bytes that somebody else owns.  data may be NULL only when len is 0. */
+typedef struct eg_bytes {
+  const void *data;
+  size_t len;
+} eg_bytes;
+
+#define EG_KEY_MAX 512                     /* bytes in a key, at least one */
+#define EG_NAME_MAX 200                    /* bytes in a guard's name */
+#define EG_OWNER_MAX 120                   /* bytes in an owner's text */
+#define EG_RESULT_MAX ((size_t)1024 * 1024) /* default bound of a result */
+#define EG_FOREVER INT64_MAX               /* wait without limit */
+#define EG_DEPTH_MAX 100                   /* levels of a stored value */
+
+/* The string literal or C string s as bytes. */
+EG_API eg_bytes eg_str(const char *s);
+
+/* What is kept of a result. */
+typedef enum eg_kind {
+  EG_KIND_NONE = 0,  /* nothing (nil is no result to reuse) */
+  EG_KIND_VALUE = 1, /* one MessagePack value */
+  EG_KIND_OPAQUE = 2 /* the holder keeps the value itself; only the mark */
+} eg_kind;
+
+/*
+** An injected clock.  now_us is steady; coarse_us is the same clock, may lag
+** by some milliseconds and is cheap; offset_us is what to add to a steady time
+** near `now` to get microseconds since the epoch.  wait releases the mutex,
+** waits for the condition until the steady deadline (EG_FOREVER: without
+** one), takes the mutex again and returns 0 when woken (also without cause) or
+** ETIMEDOUT.  wake wakes everybody who waits on a condition.  Conditions are
+** made by eg_cond_init.
+*/
+typedef struct eg_clock {
+  void *ctx;
+  int64_t (*now_us)(void *ctx);
+  int64_t (*coarse_us)(void *ctx);
+  int64_t (*offset_us)(void *ctx, int64_t now_us);
+  int (*wait)(void *ctx, pthread_cond_t *cond, pthread_mutex_t *mutex,
+              int64_t deadline_us);
+  void (*wake)(void *ctx, pthread_cond_t *cond);
+} eg_clock;
+
+/* eg_cond_init: a condition that the system clock's wait can use (it counts on
+** CLOCK_MONOTONIC).  Returns 0 or an errno. */
+EG_API int eg_cond_init(pthread_cond_t *cond);
+
+/* eg_system_clock: the machine's clock (CLOCK_MONOTONIC). */
+EG_API const eg_clock *eg_system_clock(void);
+
+/* eg_set_clock: the clock of all guards that were opened without one of their
+** own, from now on; NULL puts the system's back.  Times that were measured by
+** the old one make no sense to the new one: set it before the first guard. */
+EG_API void eg_set_clock(const eg_clock *clock);
+
+/*
+** eg_test_clock: a clock that is moved by hand, one for the process.  It
+** starts at 2026-01-01T00:00:00Z.  advance moves it and lets every wait whose
+** deadline has come return; set_wall moves the wall time alone, as an
+** administrator would.  With auto_advance, waiting itself moves the clock to
+** the deadline of the wait, at once: what a program with one thread needs.
+** reset puts all of that back to the start.
+*/
+EG_API const eg_clock *eg_test_clock(void);
+EG_API void eg_test_clock_reset(bool auto_advance);
+EG_API void eg_test_clock_advance(int64_t us);
+EG_API void eg_test_clock_set_wall(int64_t epoch_us);
+
+/* By the clock in force: eg_now_us is steady, eg_wall_us counts from the
+** epoch.  eg_sleep_us blocks the thread that long; a test clock lets it go when
+** it is moved. */
+EG_API int64_t eg_now_us(void);
+EG_API int64_t eg_wall_us(void);
+EG_API void eg_sleep_us(int64_t us);
+
+typedef enum eg_log_level { EG_LOG_INFO, EG_LOG_WARN } eg_log_level;
+
+/*
+** The world that a guard lives in.  alloc works like realloc with sizes
+** (nsize 0 frees, and never fails); it and log may be called from any thread
+** that uses the guard, and must not call back into it.  Zeroes mean: the
+** process's allocator, the clock in force, no log.
+*/
+typedef struct eg_env {
+  void *(*alloc)(void *ud, void *ptr, size_t osize, size_t nsize);
+  void *alloc_ud;
+  const eg_clock *clock;
+  void (*log)(void *ud, eg_log_level level, const char *message, eg_bytes key);
+  void *log_ud;
+} eg_env;
+
+/* ----------------------------------------------------- guards, policy -- */
+
+typedef struct eg_guard eg_guard;
+
+typedef struct eg_options {
+  const char *store; /* URL; NULL: "memory" */
+  const char *name;  /* NULL: a private namespace */
+  const char *owner; /* free text for people; NULL: the process's name */
+  uint32_t state;    /* who cannot go on while it waits (a Lua state); 0: none.
+                        See eg_next_state. */
+  uint32_t history;  /* memory store: how many ended runs to remember */
+  eg_env env;
+} eg_options;
+
+/*
+** eg_open: opens a guard.  A named namespace of the memory store is shared by
+** all guards of the process and lives as long as it; one without a name is
+** this guard's own.  options may be NULL.  Errors: INVALID (the URL, the
+** name), UNSUPPORTED, NOMEM, UNAVAILABLE, DENIED.  A failed open leaves
+** nothing to close.  May block where the store is remote.
+*/
+EG_API eg_status eg_open(const eg_options *options, eg_guard **guard,
+                         eg_error *error);
+
+/*
+** eg_close: gives back every grant that this guard holds (a run that is still
+** going on is then "owner died"), and frees it.  NULL is ignored.  No other
+** thread may be using it.
+*/
+EG_API void eg_close(eg_guard *guard);
+
+/* eg_next_state: a number for eg_options.state that nobody else has. */
+EG_API uint32_t eg_next_state(void);
+
+/* eg_schemes: the store URL schemes of this build, NULL at the end. */
+EG_API const char *const *eg_schemes(void);
+
+/*
+** How a call is to be treated.  Start from EG_POLICY_DEFAULT.  All durations
+** are milliseconds, 0 for none.
+*/
+typedef struct eg_policy {
+  bool allow_rerun;       /* run also when it is Completed */
+  bool cache_result;      /* keep the result, return one that is kept */
+  bool block_after_crash; /* a dead owner's work waits for a reset */
+  int64_t result_ttl_ms;  /* how long Completed counts */
+  int64_t error_ttl_ms;   /* how long Failed is answered from memory */
+  int64_t cooldown_ms;    /* no new grant that long after the end of a run */
+  int64_t lock_at_least_ms; /* no new grant that long after a grant */
+  int64_t record_ttl_ms;    /* an ended record is forgotten that long after */
+  int64_t join_ms;          /* wait that long for a run that is going on */
+  int64_t lease_ms;         /* the grant ends unless renewed (0: it does not) */
+  size_t max_result;        /* bytes of a stored value */
+  const char *owner;        /* text for people; NULL: the guard's */
+} eg_policy;
+
+#define EG_POLICY_DEFAULT                                                     \
+  {                                                                           \
+    false, true, false, 0, 0, 0, 0, 0, 0, 0, EG_RESULT_MAX, NULL              \
+  }
+
+/* -------------------------------------------------------------- verbs -- */
+
+typedef enum eg_want { EG_WANT_RUN, EG_WANT_LOCK } eg_want;
+
+/* What eg_acquire grants.  The token fits 53 bits and rises with every grant
+** on a key.  Plain data, may be copied. */
+typedef struct eg_grant {
+  uint64_t token;
+  int64_t start_us;    /* steady; 0 for a lock */
+  int64_t deadline_us; /* steady; EG_FOREVER unless the holder sets it: a run
+                          that is committed at or after it has timed out */
+  eg_want want;
+} eg_grant;
+
+/*
+** What a verb answers beside its status.  value and error point into memory of
+** the reply and are valid until eg_reply_free or the next verb with it.
+** Start with eg_reply_init; a reply may be used again and again.
+*/
+typedef struct eg_reply {
+  uint64_t token;  /* of the grant that was met or made; 0: none */
+  int64_t left_us; /* COOLDOWN, FAILED: how long still; -1: not known */
+  eg_kind kind;    /* CACHED: what is kept */
+  eg_bytes value;  /* CACHED and kind VALUE: one MessagePack value */
+  eg_bytes error;  /* FAILED: the error's text, without its traceback */
+  eg_error failure; /* filled only where the status is a failure */
+  /* the library's own */
+  eg_guard *guard;
+  void *heap;
+  size_t heap_size;
+  unsigned char small[64];
+} eg_reply;
+
+EG_API void eg_reply_init(eg_reply *reply);
+EG_API void eg_reply_free(eg_reply *reply);
+
+/*
+** eg_acquire: asks for a run or a lock on a key.  Returns OK with *grant
+** filled, or why not:
+**   run:  CACHED, COMPLETED, RUNNING, LOCKED, DEADLOCK, COOLDOWN, CRASHED,
+**         FAILED (its error is still good, policy error_ttl_ms, or the run
+**         that was joined), TIMEOUT (the run that was joined)
+**   lock: LOCKED (also while a run is going on), DEADLOCK, COOLDOWN
+** or a failure: INVALID, NOMEM, UNAVAILABLE, INDETERMINATE, CORRUPT, DENIED,
+** and then nothing was granted.  It waits at most wait_ms (0: not at all) for
+** a lock to become free, a lock also for a cooldown; a run that is going on is
+** waited for only by policy->join_ms.  policy may be NULL (the default).
+** Waiting never polls in the memory store.  A wait that cannot end, because
+** the caller's own state holds the key, ends at once with DEADLOCK.
+*/
+EG_API eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
+                            const eg_policy *policy, int64_t wait_ms,
+                            eg_grant *grant, eg_reply *reply);
+
+/* How a run ended. */
+typedef struct eg_outcome {
+  eg_status status; /* OK, FAILED or TIMEOUT */
+  eg_kind kind;     /* OK: what there is of a result */
+  eg_bytes value;   /* kind VALUE: one MessagePack value */
+  eg_bytes error;   /* FAILED, TIMEOUT: text */
+  eg_bytes trace;   /* FAILED: traceback, or empty */
+} eg_outcome;
+
+/*
+** eg_commit: stores how a run ended and ends its grant, in one step.  Reads the
+** clock: what comes at or after grant->deadline_us is stored as TIMEOUT,
+** whatever the outcome says.  Returns OK (stored as it is); TIMEOUT (stored
+** as that); LOST (reset, lease over: nothing of this was stored); INVALID (the value
+** is malformed, nested too deep, or larger than policy->max_result: nothing
+** was done, the grant still stands, commit something else); UNCOMMITTED,
+** INDETERMINATE (the store is away: the grant still stands, commit again);
+** NOMEM (the same).  Blocks as long as the store does.
+*/
+EG_API eg_status eg_commit(eg_guard *guard, eg_bytes key, eg_grant *grant,
+                           const eg_outcome *outcome, const eg_policy *policy,
+                           eg_error *error);
+
+/*
+** eg_release: ends a lock of this guard.  token 0: whichever lock this guard
+** has on the key.  Returns OK; LOST where there is none (never taken, taken by
+** somebody else, reset, a run): nothing was changed.
+*/
+EG_API eg_status eg_release(eg_guard *guard, eg_bytes key, uint64_t token,
+                            eg_error *error);
+
+/* eg_reset: back to Idle from anything; revokes whatever runs or is locked
+** there.  Counts and the time of the last run stay.  Of an absent key it
+** leaves none.  Returns OK or a failure. */
+EG_API eg_status eg_reset(eg_guard *guard, eg_bytes key, eg_error *error);
+
+/* eg_clear_result: forgets the result and its time to live; the status
+** stays.  Returns OK, NOTFOUND or a failure. */
+EG_API eg_status eg_clear_result(eg_guard *guard, eg_bytes key,
+                                 eg_error *error);
+
+/* Who holds a key.  The memory store knows host and pid to be its own. */
+typedef struct eg_owner {
+  char host[64];
+  int64_t pid;
+  char text[EG_OWNER_MAX + 1];
+  int64_t since_us; /* epoch */
+  uint32_t state, guard; /* numbers within that process */
+  bool mine;             /* this very guard */
+} eg_owner;
+
+/*
+** A record as a reader sees it: a run whose owner is gone reads as Failed with
+** the error "owner died"; a result whose time is over reads as absent.  Times
+** are 0 where there is none.  Points into memory of its own.
+*/
+typedef struct eg_record {
+  eg_bytes key;
+  eg_run status;
+  bool locked;  /* held, by a run or a lock */
+  bool crashed; /* its owner died */
+  uint64_t token, version;
+  uint32_t count;
+  int64_t start_us, end_us, last_us; /* epoch */
+  int64_t duration_us;
+  int64_t cooldown_left_us; /* 0: none */
+  int64_t fresh_left_us;    /* of result or error; -1: no limit, 0: over */
+  eg_kind kind;
+  eg_bytes value, error, trace;
+  eg_owner owner; /* filled only where locked */
+  /* the library's own */
+  eg_guard *guard;
+  void *heap;
+  size_t heap_size;
+} eg_record;
+
+/* eg_fetch: reads a record.  Returns OK; NOTFOUND (no record; locked, token
+** and owner are filled all the same); or a failure.  Free it with
+** eg_record_free whatever was returned. */
+EG_API eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
+                          eg_error *error);
+EG_API void eg_record_free(eg_record *record);
+
+/* eg_holds: does the grant with this token still hold the key?  False also
+** where the store cannot be asked. */
+EG_API bool eg_holds(eg_guard *guard, eg_bytes key, uint64_t token);
+
+/*
+** eg_scan: visits every record whose key begins with prefix, in no order, each
+** at most once; records that come or go meanwhile may or may not be seen.
+** visit is called with no lock held and may use the guard; it returns false to
+** stop.  The record is the library's and valid for that call.  Returns OK or a
+** failure.
+*/
+typedef bool (*eg_visit)(void *ctx, const eg_record *record);
+EG_API eg_status eg_scan(eg_guard *guard, eg_bytes prefix, eg_visit visit,
+                         void *ctx, eg_error *error);
+
+/*
+** eg_watch_open: starts to watch a key.  eg_watch_wait waits until a grant on
+** it ended, it was reset or its result cleared, since eg_watch_open or the
+** last eg_watch_wait, at most wait_ms: CHANGED or TIMEOUT, or a failure.  May
+** say CHANGED for less, so look.  eg_unwatch ends it; NULL is ignored.
+*/
+typedef struct eg_watch eg_watch;
+EG_API eg_status eg_watch_open(eg_guard *guard, eg_bytes key, eg_watch **watch,
+                               eg_error *error);
+EG_API eg_status eg_watch_wait(eg_watch *watch, int64_t wait_ms,
+                               eg_error *error);
+EG_API void eg_unwatch(eg_watch *watch);
+
+/*
+** eg_history: the ended runs of a key (an empty key: of all), newest first, at
+** most n.  Returns OK, UNSUPPORTED where none is kept (memory store: unless
+** eg_options.history said how many, and then those that ended through this
+** guard), or a failure.  visit is called with no lock held.
+*/
+typedef struct eg_past {
+  eg_bytes key;
+  uint64_t token;
+  eg_status status; /* OK, FAILED or TIMEOUT */
+  int64_t start_us, duration_us;
+  eg_bytes error; /* text, cut to what the store keeps */
+} eg_past;
+typedef bool (*eg_visit_past)(void *ctx, const eg_past *past);
+EG_API eg_status eg_history(eg_guard *guard, eg_bytes key, size_t n,
+                            eg_visit_past visit, void *ctx, eg_error *error);
+
+/* What all guards of this process have done since it started. */
+typedef struct eg_stats {
+  uint64_t executions, blocked, cached, timed_out, failed;
+} eg_stats;
+EG_API void eg_stats_read(eg_stats *stats);
+
+/* How many records there are by status, and in all; reads every one. */
+typedef struct eg_census {
+  uint64_t total, by_run[EG_RUN_COUNT];
+} eg_census;
+EG_API eg_status eg_take_census(eg_guard *guard, eg_census *census,
+                                eg_error *error);
+
+/*
+** eg_next_forgotten: takes one key whose opaque result was dropped because its
+** record's time was over, so that its keeper can drop the value too: copies at
+** most EG_KEY_MAX bytes to key, returns their number, 0 when there is none.
+** Only a private namespace keeps that list.
+*/
+EG_API size_t eg_next_forgotten(eg_guard *guard, void *key);
+
+/*
+** eg_run_once: acquire, work, commit.  work is called at most once, with no
+** lock of the library held, and fills *outcome (what it points to must live
+** until work's ctx does); deadline of the work is timeout_ms after its start
+** (0: none): a later return is recorded and returned as TIMEOUT.  Returns what
+** eg_acquire returns where work did not run (reply filled), else OK, FAILED,
+** TIMEOUT, LOST or a failure of eg_commit.
+*/
+typedef void (*eg_work)(void *ctx, const eg_grant *grant, eg_outcome *outcome);
+EG_API eg_status eg_run_once(eg_guard *guard, eg_bytes key, eg_work work,
+                             void *ctx, const eg_policy *policy,
+                             int64_t timeout_ms, int64_t wait_ms,
+                             eg_reply *reply);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT
+** Opening and closing a guard.
+*/
+#include "guard/guard.h"
+
+#include <string.h>
+
+static const char default_store[] = "memory";
+
+static eg_status open_store(eg_guard *guard, const eg_options *options,
+                            eg_error *error) {
+  egi_url url;
+  const char *text = options->store != NULL ? options->store : default_store;
+  eg_status status = egi_check_name(options->name, error);
+  if (status == EG_OK)
+    status = egi_url_parse(text, &url, error);
+  if (status != EG_OK)
+    return status;
+  url.name = options->name;
+  guard->ops = egi_find_store(url.scheme);
+  /* `apply=no` sends a store in memory the long way, as others go: a test. */
+  guard->by_apply =
+      guard->ops->apply != NULL && !egi_url_has(&url, "apply", "no");
+  return guard->ops->open(&url, &guard->env, &guard->store, error);
+}
+
+eg_status eg_open(const eg_options *options, eg_guard **guard_out,
+                  eg_error *error) {
+  static const eg_options none;
+  if (options == NULL)
+    options = &none;
+  eg_env env = options->env;
+  egi_env_complete(&env);
+  *guard_out = NULL;
+  eg_guard *guard = egi_alloc(&env, sizeof *guard);
+  if (guard == NULL)
+    return egi_fail(error, EG_NOMEM, "not enough memory for a guard");
+  memset(guard, 0, sizeof *guard);
+  guard->env = env;
+  guard->state = options->state;
+  eg_status status =
+      egi_history_open(&env, options->history, &guard->history, error);
+  if (status == EG_OK)
+    status = open_store(guard, options, error);
+  if (status != EG_OK) {
+    egi_history_close(guard->history, &env);
+    egi_free(&env, guard, sizeof *guard);
+    return status;
+  }
+  egi_owner_enlist(guard, options->owner);
+  *guard_out = guard;
+  return EG_OK;
+}
+
+void eg_close(eg_guard *guard) {
+  if (guard == NULL)
+    return;
+  eg_env env = guard->env;
+  guard->ops->close(guard->store);
+  egi_owner_delist(guard);
+  egi_history_close(guard->history, &env);
+  egi_free(&env, guard, sizeof *guard);
+}
+
+size_t eg_next_forgotten(eg_guard *guard, void *key) {
+  return guard->ops->next_forgotten != NULL
+             ? guard->ops->next_forgotten(guard->store, key)
+             : 0;
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT
+** What the files of the guard share.
+**
+** LOCKS, in the order in which they are taken: a store's own; then the test
+** clock's; then the list of guards (owner.c); then the list of threads
+** (stats.c).  No lock of this layer is held while a store is called.
+*/
+#ifndef EG_GUARD_GUARD_H
+#define EG_GUARD_GUARD_H
+
+#include "store/store.h"
+
+typedef struct egi_history egi_history;
+
+struct eg_guard {
+  const egi_store_ops *ops;
+  egi_store *store;
+  bool by_apply; /* else by the loop over swap */
+  eg_env env;
+  uint32_t state, number; /* who this is within the process */
+  char owner[EG_OWNER_MAX + 1];
+  egi_history *history; /* NULL: none is kept */
+  eg_guard *next;       /* in the list of guards */
+};
+
+/* ---- error.c: filling an eg_error; both return the status ---- */
+
+eg_status egi_fail(eg_error *error, eg_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+eg_status egi_fail_errno(eg_error *error, eg_status status, int os_errno,
+                         const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* ---- env.c: the injected world ---- */
+
+/* Fills what is NULL. */
+void egi_env_complete(eg_env *env);
+void *egi_alloc(const eg_env *env, size_t size);
+void egi_free(const eg_env *env, void *ptr, size_t size);
+
+/* A steady deadline in wait_ms from now; EG_FOREVER stays. */
+int64_t egi_deadline(int64_t now_us, int64_t wait_ms);
+
+/* ---- clock.c ---- */
+
+/* The clock in force, whichever eg_set_clock set last. */
+const eg_clock *egi_process_clock(void);
+
+static inline int64_t egi_now(const eg_env *env) {
+  return env->clock->now_us(env->clock->ctx);
+}
+
+/* ---- url.c, key.c: what the caller names ---- */
+
+/* Parses a store URL; rest and query point into it. */
+eg_status egi_url_parse(const char *text, egi_url *url, eg_error *error);
+
+/* Whether a parameter of the query has this value. */
+bool egi_url_has(const egi_url *url, const char *parameter, const char *value);
+
+eg_status egi_check_key(eg_bytes key, eg_error *error);
+eg_status egi_check_name(const char *name, eg_error *error);
+
+/* ---- owner.c: who holds a key ---- */
+
+/* The owner line of this guard, now; text NULL: the guard's own.  line has
+** room for EGI_HOLDER_MAX. */
+eg_bytes egi_owner_line(const eg_guard *guard, const char *text,
+                        unsigned char *line);
+
+/* Is this the line of this guard?  Of its state? */
+bool egi_owner_is_guard(const eg_guard *guard, eg_bytes line);
+bool egi_owner_is_state(const eg_guard *guard, eg_bytes line);
+
+void egi_owner_read(const eg_guard *guard, eg_bytes line, eg_owner *owner);
+
+void egi_owner_enlist(eg_guard *guard, const char *text);
+void egi_owner_delist(eg_guard *guard);
+
+/* ---- stats.c ---- */
+
+void egi_count(unsigned counter); /* an egi_counter */
+
+/* ---- history.c ---- */
+
+eg_status egi_history_open(const eg_env *env, uint32_t size,
+                           egi_history **history, eg_error *error);
+void egi_history_close(egi_history *history, const eg_env *env);
+void egi_history_add(eg_guard *guard, const eg_past *past);
+
+/* ---- step.c: one event on one key ---- */
+
+/* Bytes that grow when a step says so.  data is small or heap. */
+typedef struct egi_buffer {
+  unsigned char *data;
+  size_t cap, len;
+  size_t need; /* set with GROW */
+  void *heap;
+  size_t heap_size;
+} egi_buffer;
+
+typedef struct egi_step {
+  eg_guard *guard;
+  eg_bytes key;
+  const eg_policy *policy;
+  egi_event event;
+  int64_t now_us;     /* or EGI_NO_TIME */
+  egi_buffer *buffer; /* what is put, or what the answer needs of the record */
+  /* the answer */
+  eg_status outcome;
+  int64_t left_us;
+  egi_sight sight;
+  uint64_t version, token;
+  egi_head head;
+  bool same_state; /* held by the guard's own state */
+  unsigned char line[EGI_HOLDER_MAX]; /* FETCH: owner line that was met */
+  size_t line_len;
+} egi_step;
+
+/* Does one event, however often it takes.  Returns the outcome or a failure. */
+eg_status egi_step_run(egi_step *step, eg_error *error);
+
+void egi_buffer_init(egi_buffer *buffer, void *small, size_t size);
+bool egi_buffer_grow(egi_buffer *buffer, const eg_env *env);
+void egi_buffer_free(egi_buffer *buffer, const eg_env *env);
+
+/* ---- wait.c ---- */
+
+/* The event of *step was refused because somebody holds the key, or it cools
+** down: tries again until the deadline.  Returns as egi_step_run. */
+eg_status egi_wait_free(egi_step *step, int64_t deadline_us, eg_error *error);
+
+/* The run of *step met another that is going on: waits for what comes of it.
+** Returns its outcome, or OK when the event is to be asked again. */
+eg_status egi_wait_join(egi_step *step, int64_t deadline_us, eg_error *error);
+
+/* ---- read.c ---- */
+
+/* The record as a reader sees it, from what a store says. */
+eg_status egi_read(eg_guard *guard, eg_bytes key, const egi_seen *seen,
+                   eg_record *record, eg_error *error);
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT
+** Who holds a key: the owner line, and whose it is.
+**
+** Within one process the line is two numbers, who and which guard, and since
+** when, then the text where the call gave one; host, pid and the guard's text
+** are looked up when somebody asks.  It never holds a command line: that may be
+** full of secrets.
+*/
+#include "guard/guard.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct line {
+  uint32_t state, guard;
+  int64_t since_us;
+} line;
+
+_Static_assert(sizeof(line) == 16, "the line of a process of its own");
+_Static_assert(sizeof(line) + EG_OWNER_MAX <= EGI_HOLDER_MAX, "fits a store");
+
+/* The guards that are open; only for looking up the owner's text. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static eg_guard *guards;
+
+static _Atomic uint32_t next_guard = 1, next_state = 1;
+
+uint32_t eg_next_state(void) { return atomic_fetch_add(&next_state, 1); }
+
+eg_bytes egi_owner_line(const eg_guard *guard, const char *text,
+                        unsigned char *out) {
+  const eg_clock *clock = guard->env.clock;
+  int64_t now = clock->coarse_us(clock->ctx);
+  line l = {guard->state, guard->number,
+            now + clock->offset_us(clock->ctx, now)};
+  memcpy(out, &l, sizeof l);
+  size_t n = text != NULL ? strnlen(text, EG_OWNER_MAX) : 0;
+  if (n > 0)
+    memcpy(out + sizeof l, text, n);
+  eg_bytes bytes = {out, sizeof l + n};
+  return bytes;
+}
+
+static bool parse(eg_bytes bytes, line *l) {
+  if (bytes.len < sizeof *l)
+    return false;
+  memcpy(l, bytes.data, sizeof *l);
+  return true;
+}
+
+bool egi_owner_is_guard(const eg_guard *guard, eg_bytes bytes) {
+  line l;
+  return parse(bytes, &l) && l.guard == guard->number;
+}
+
+bool egi_owner_is_state(const eg_guard *guard, eg_bytes bytes) {
+  line l;
+  return parse(bytes, &l) && l.state != 0 && l.state == guard->state;
+}
+
+void egi_owner_read(const eg_guard *guard, eg_bytes bytes, eg_owner *owner) {
+  line l;
+  memset(owner, 0, sizeof *owner);
+  if (!parse(bytes, &l))
+    return;
+  if (gethostname(owner->host, sizeof owner->host - 1) != 0)
+    strcpy(owner->host, "localhost");
+  owner->pid = getpid();
+  owner->since_us = l.since_us;
+  owner->state = l.state;
+  owner->guard = l.guard;
+  owner->mine = l.guard == guard->number;
+  size_t n = bytes.len - sizeof l;
+  if (n > 0) {
+    memcpy(owner->text, (const char *)bytes.data + sizeof l,
+           n < EG_OWNER_MAX ? n : EG_OWNER_MAX);
+    return;
+  }
+  pthread_mutex_lock(&lock);
+  for (const eg_guard *g = guards; g != NULL; g = g->next)
+    if (g->number == l.guard)
+      memcpy(owner->text, g->owner, sizeof owner->text);
+  pthread_mutex_unlock(&lock);
+}
+
+void egi_owner_enlist(eg_guard *guard, const char *text) {
+  if (text == NULL)
+    text = program_invocation_short_name;
+  snprintf(guard->owner, sizeof guard->owner, "%s", text);
+  guard->number = atomic_fetch_add(&next_guard, 1);
+  pthread_mutex_lock(&lock);
+  guard->next = guards;
+  guards = guard;
+  pthread_mutex_unlock(&lock);
+}
+
+void egi_owner_delist(eg_guard *guard) {
+  pthread_mutex_lock(&lock);
+  eg_guard **link = &guards;
+  while (*link != guard)
+    link = &(*link)->next;
+  *link = guard->next;
+  pthread_mutex_unlock(&lock);
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT
+** Reading: one record, all of them, how many there are.
+*/
+#include "core/codec.h"
+#include "guard/guard.h"
+
+#include <string.h>
+
+static int64_t not_negative(int64_t us) { return us > 0 ? us : 0; }
+
+eg_status egi_read(eg_guard *guard, eg_bytes key, const egi_seen *seen,
+                   eg_record *record, eg_error *error) {
+  egi_record r;
+  memset(record, 0, sizeof *record);
+  record->guard = guard;
+  record->key = key;
+  record->token = seen->at.token;
+  record->version = seen->version;
+  record->locked = seen->at.held;
+  if (seen->at.held)
+    egi_owner_read(guard, seen->holder, &record->owner);
+  if (!egi_decode(seen->bytes, &r))
+    return egi_fail(error, EG_CORRUPT,
+                    "the record cannot be read; reset the key");
+  egi_reading(&r, &seen->at);
+  record->status = r.head.status;
+  record->crashed = r.head.crashed;
+  record->kind = r.head.kind;
+  record->count = r.count;
+  record->start_us = r.start_us;
+  record->duration_us = r.duration_us;
+  record->end_us = egi_record_end(&r);
+  record->last_us = record->end_us > 0 ? record->end_us : r.last_us;
+  record->cooldown_left_us = not_negative(seen->at.not_before_left_us);
+  record->fresh_left_us = seen->at.fresh_left_us;
+  record->value = r.value;
+  record->error = r.error;
+  record->trace = r.trace;
+  return r.head.absent ? EG_NOTFOUND : EG_OK;
+}
+
+eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
+                   eg_error *error) {
+  static const eg_policy policy = EG_POLICY_DEFAULT;
+  unsigned char small[256];
+  egi_buffer buffer;
+  memset(record, 0, sizeof *record);
+  record->guard = guard;
+  eg_status status = egi_check_key(key, error);
+  if (status != EG_OK)
+    return status;
+  egi_buffer_init(&buffer, small, sizeof small);
+  egi_step step = {.guard = guard,
+                   .key = key,
+                   .policy = &policy,
+                   .event = {.type = EGI_FETCH},
+                   .now_us = EGI_NO_TIME,
+                   .buffer = &buffer};
+  status = egi_step_run(&step, error);
+  if (EG_IS_FAILURE(status) && status != EG_CORRUPT) {
+    egi_buffer_free(&buffer, &guard->env);
+    return status;
+  }
+  if (buffer.heap == NULL && buffer.len > 0) { /* what outlives this call */
+    buffer.need = buffer.len;
+    if (!egi_buffer_grow(&buffer, &guard->env))
+      return egi_fail(error, EG_NOMEM, "not enough memory for a record");
+    memcpy(buffer.data, small, buffer.len);
+  }
+  egi_seen seen = {.at = step.sight,
+                   .version = step.version,
+                   .bytes = {buffer.data, buffer.len},
+                   .holder = {step.line, step.line_len}};
+  status = egi_read(guard, key, &seen, record, error);
+  record->heap = buffer.heap;
+  record->heap_size = buffer.heap_size;
+  return status;
+}
+
+void eg_record_free(eg_record *record) {
+  if (record->heap != NULL)
+    egi_free(&record->guard->env, record->heap, record->heap_size);
+  record->heap = NULL;
+  record->heap_size = 0;
+}
+
+bool eg_holds(eg_guard *guard, eg_bytes key, uint64_t token) {
+  eg_record record;
+  eg_status status = eg_fetch(guard, key, &record, NULL);
+  bool holds = !EG_IS_FAILURE(status) && record.locked &&
+               record.token == token;
+  eg_record_free(&record);
+  return holds;
+}
+
+typedef struct scan {
+  eg_guard *guard;
+  eg_visit visit;
+  void *ctx;
+} scan;
+
+static bool visit_one(void *ctx, eg_bytes key, const egi_seen *seen) {
+  scan *s = ctx;
+  eg_record record;
+  eg_status status = egi_read(s->guard, key, seen, &record, NULL);
+  /* One that cannot be read is shown all the same: as a record without
+  ** status would be, with its key, so that somebody can reset it. */
+  return status == EG_NOTFOUND || s->visit(s->ctx, &record);
+}
+
+eg_status eg_scan(eg_guard *guard, eg_bytes prefix, eg_visit visit, void *ctx,
+                  eg_error *error) {
+  scan s = {guard, visit, ctx};
+  return guard->ops->scan(guard->store, prefix, visit_one, &s, error);
+}
+
+static bool tally(void *ctx, const eg_record *record) {
+  eg_census *census = ctx;
+  census->total++;
+  census->by_run[record->status]++;
+  return true;
+}
+
+eg_status eg_take_census(eg_guard *guard, eg_census *census,
+                         eg_error *error) {
+  memset(census, 0, sizeof *census);
+  return eg_scan(guard, (eg_bytes){"", 0}, tally, census, error);
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT
+** One event on one key: the one retry loop.
+**
+** `decide` below is the only place where bytes become a record, a decision is
+** asked for, and a record becomes bytes.  A store in memory calls it under its
+** own lock (apply); for the others the loop calls it and sends the swap, and a
+** conflict brings what is there now.  From a guess only swaps are sent: an
+** answer that writes nothing counts only for what was loaded.
+*/
+#include "core/codec.h"
+#include "guard/guard.h"
+
+#include <string.h>
+
+/* ------------------------------------------------------------- buffers -- */
+
+void egi_buffer_init(egi_buffer *buffer, void *small, size_t size) {
+  buffer->data = small;
+  buffer->cap = size;
+  buffer->len = 0;
+  buffer->need = 0;
+  buffer->heap = NULL;
+  buffer->heap_size = 0;
+}
+
+bool egi_buffer_grow(egi_buffer *buffer, const eg_env *env) {
+  size_t size = (buffer->need + 63) & ~(size_t)63;
+  void *heap = env->alloc(env->alloc_ud, buffer->heap, buffer->heap_size, size);
+  if (heap == NULL)
+    return false;
+  buffer->heap = buffer->data = heap;
+  buffer->heap_size = buffer->cap = size;
+  return true;
+}
+
+void egi_buffer_free(egi_buffer *buffer, const eg_env *env) {
+  egi_free(env, buffer->heap, buffer->heap_size);
+  buffer->heap = NULL;
+  buffer->heap_size = 0;
+}
+
+static egi_verdict copy_out(egi_buffer *buffer, eg_bytes bytes) {
+  buffer->need = bytes.len;
+  if (bytes.len > buffer->cap)
+    return EGI_GROW;
+  if (bytes.len > 0)
+    memcpy(buffer->data, bytes.data, bytes.len);
+  buffer->len = bytes.len;
+  return EGI_NONE;
+}
+
+/* -------------------------------------------------------------- decide -- */
+
+static egi_verdict corrupt(egi_step *step) {
+  step->outcome = EG_CORRUPT;
+  return EGI_NONE;
+}
+
+/* What the answer needs of the record is copied before it can change. */
+static egi_verdict copy_answer(egi_step *step, const egi_seen *seen) {
+  eg_bytes value;
+  egi_record record;
+  switch (step->outcome) {
+  case EG_CACHED:
+    if (step->head.kind != EG_KIND_VALUE)
+      return EGI_NONE;
+    if (!egi_decode_value(seen->bytes, &value))
+      return corrupt(step);
+    return copy_out(step->buffer, value);
+  case EG_FAILED:
+    if (!egi_decode(seen->bytes, &record))
+      return corrupt(step);
+    return copy_out(step->buffer, record.error);
+  default:
+    return EGI_NONE;
+  }
+}
+
+static egi_verdict copy_record(egi_step *step, const egi_seen *seen) {
+  step->line_len = seen->at.held ? seen->holder.len : 0;
+  if (step->line_len > 0)
+    memcpy(step->line, seen->holder.data, step->line_len);
+  return copy_out(step->buffer, seen->bytes);
+}
+
+static egi_verdict note_answer(egi_step *step, const egi_seen *seen) {
+  if (step->outcome == EG_CACHED || step->outcome == EG_COMPLETED)
+    return copy_answer(step, seen);
+  step->sight = seen->at;
+  step->version = seen->version;
+  step->same_state =
+      seen->at.held && egi_owner_is_state(step->guard, seen->holder);
+  if (step->event.type == EGI_FETCH)
+    return copy_record(step, seen);
+  return copy_answer(step, seen);
+}
+
+static egi_verdict encode(egi_step *step, const egi_seen *seen,
+                          const egi_effect *effect, egi_swap *swap) {
+  egi_record before, after;
+  egi_buffer *buffer = step->buffer;
+  if (!egi_decode(seen->bytes, &before))
+    return corrupt(step);
+  egi_rewrite(&before, &seen->at, &step->event, effect, &after);
+  buffer->need = buffer->len = egi_encode(&after, buffer->data, buffer->cap);
+  if (buffer->need > buffer->cap)
+    return EGI_GROW;
+  swap->bytes.data = buffer->data;
+  swap->bytes.len = buffer->len;
+  return EGI_SWAP;
+}
+
+static egi_verdict fill_swap(egi_step *step, const egi_seen *seen,
+                             const egi_effect *effect, egi_swap *swap) {
+  swap->expect = seen->version;
+  swap->token = effect->names_token ? seen->at.token : 0;
+  swap->write = effect->write;
+  swap->hold = effect->hold;
+  swap->wake = effect->wake;
+  swap->lease_ms = effect->lease_ms;
+  swap->life_ms = effect->life_ms;
+  swap->not_before_ms = effect->not_before_ms;
+  swap->fresh_ms = effect->fresh_ms;
+  if (effect->hold == EGI_TAKE)
+    swap->holder = 
+        egi_owner_line(step->guard, step->policy->owner, step->line);
+  step->now_us = seen->at.clocked ? seen->at.now_us : EGI_NO_TIME;
+  step->version = seen->version;
+  step->same_state =
+      seen->at.held && egi_owner_is_state(step->guard, seen->holder);
+  return effect->write == EGI_PUT ? encode(step, seen, effect, swap)
+                                  : EGI_SWAP;
+}
+
+static egi_verdict decide(void *ctx, const egi_seen *seen, egi_swap *swap) {
+  egi_step *step = ctx;
+  egi_effect effect;
+  if (!egi_decode_head(seen->bytes, &step->head))
+    return corrupt(step);
+  if (step->event.type == EGI_RELEASE)
+    step->event.mine = egi_owner_is_guard(step->guard, seen->holder);
+  egi_verdict verdict =
+      egi_decide(&step->head, &seen->at, &step->event, step->policy, &effect,
+                 &step->outcome, &step->left_us);
+  if (verdict == EGI_NONE)
+    return note_answer(step, seen);
+  if (verdict == EGI_SWAP)
+    return fill_swap(step, seen, &effect, swap);
+  return verdict;
+}
+
+/* ---------------------------------------------------------- both ways -- */
+
+static eg_status no_memory(eg_error *error) {
+  return egi_fail(error, EG_NOMEM, "not enough memory");
+}
+
+/* Events that nearly always write: a look without the lock is wasted. */
+static bool likely_writes(const egi_step *step) {
+  return step->event.type != EGI_ACQUIRE_RUN &&
+         step->event.type != EGI_JOIN && step->event.type != EGI_FETCH;
+}
+
+static eg_status by_apply(egi_step *step, eg_error *error) {
+  eg_guard *guard = step->guard;
+  for (;;) {
+    eg_status status = guard->ops->apply(guard->store, step->key, decide, step,
+                                         likely_writes(step), step->now_us,
+                                         &step->token, error);
+    if (status != EG_CHANGED)
+      return status;
+    if (!egi_buffer_grow(step->buffer, &guard->env))
+      return no_memory(error);
+  }
+}
+
+/* Nobody has been seen at the key: what an absent one looks like. */
+static void guess_absent(egi_seen *seen) {
+  seen->version = 0;
+  seen->at = (egi_sight){.clocked = true,
+                         .left_us = -1,
+                         .fresh_left_us = -1};
+}
+
+/* One turn of the loop; *seen is a guess unless *known.  CONFLICT: again. */
+static eg_status turn(egi_step *step, egi_seen *seen, bool *known,
+                      eg_error *error) {
+  const egi_store_ops *ops = step->guard->ops;
+  egi_store *store = step->guard->store;
+  egi_swap swap = {0};
+  egi_verdict verdict = decide(step, seen, &swap);
+  if (verdict == EGI_GROW)
+    return egi_buffer_grow(step->buffer, &step->guard->env)
+               ? EG_CONFLICT
+               : no_memory(error);
+  if (verdict == EGI_SWAP) {
+    eg_status status =
+        ops->swap(store, step->key, &swap, EG_FOREVER, seen, error);
+    if (status == EG_OK)
+      step->now_us = seen->at.now_us;
+    *known = *known || status == EG_CONFLICT;
+    return status;
+  }
+  if (*known)
+    return EG_OK;
+  *known = true;
+  eg_status status = ops->load(store, step->key, EG_FOREVER, seen, error);
+  return status == EG_OK ? EG_CONFLICT : status;
+}
+
+static eg_status by_loop(egi_step *step, eg_error *error) {
+  const eg_env *env = &step->guard->env;
+  egi_seen seen;
+  egi_seen_init(&seen);
+  guess_absent(&seen);
+  bool known = false;
+  eg_status status = EG_CONFLICT;
+  bool begins = step->event.type == EGI_ACQUIRE_RUN ||
+                step->event.type == EGI_ACQUIRE_LOCK;
+  if (!begins) { /* there is something to be found */
+    known = true;
+    status = step->guard->ops->load(step->guard->store, step->key, EG_FOREVER,
+                                    &seen, error);
+    if (status == EG_OK)
+      status = EG_CONFLICT;
+  }
+  while (status == EG_CONFLICT)
+    status = turn(step, &seen, &known, error);
+  step->token = seen.at.token;
+  egi_seen_free(&seen, env);
+  return status;
+}
+
+eg_status egi_step_run(egi_step *step, eg_error *error) {
+  eg_status status =
+      step->guard->by_apply ? by_apply(step, error) : by_loop(step, error);
+  if (status != EG_OK)
+    return status;
+  if (step->outcome == EG_CORRUPT)
+    return egi_fail(error, EG_CORRUPT,
+                    "the record cannot be read; reset the key, or use the "
+                    "version of this library that wrote it");
+  return step->outcome;
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT
+** The verbs: acquire, commit, release, reset, clear.
+*/
+#include "core/codec.h"
+#include "core/counters.h"
+#include "guard/guard.h"
+
+static const eg_policy default_policy = EG_POLICY_DEFAULT;
+
+static void begin(egi_step *step, eg_guard *guard, eg_bytes key,
+                  const eg_policy *policy, egi_event_type type,
+                  egi_buffer *buffer) {
+  step->guard = guard;
+  step->key = key;
+  step->policy = policy != NULL ? policy : &default_policy;
+  step->event.type = type;
+  step->event.token = 0;
+  step->now_us = EGI_NO_TIME;
+  step->buffer = buffer;
+  step->outcome = EG_INTERNAL;
+  step->left_us = -1;
+  step->same_state = false;
+}
+
+/* ------------------------------------------------------------- replies -- */
+
+void eg_reply_init(eg_reply *reply) {
+  reply->guard = NULL;
+  reply->heap = NULL;
+  reply->heap_size = 0;
+}
+
+void eg_reply_free(eg_reply *reply) {
+  if (reply->heap != NULL)
+    egi_free(&reply->guard->env, reply->heap, reply->heap_size);
+  eg_reply_init(reply);
+}
+
+/* A reply's memory, as the buffer of a step. */
+static void lend(eg_reply *reply, eg_guard *guard, egi_buffer *buffer) {
+  egi_buffer_init(buffer, reply->small, sizeof reply->small);
+  if (reply->heap != NULL && reply->guard == guard) {
+    buffer->heap = buffer->data = reply->heap;
+    buffer->heap_size = buffer->cap = reply->heap_size;
+  } else {
+    eg_reply_free(reply);
+  }
+  reply->guard = guard;
+}
+
+static const eg_bytes nothing = {"", 0};
+
+static void answer(eg_reply *reply, const egi_step *step, eg_status status) {
+  const egi_buffer *buffer = step->buffer;
+  eg_bytes bytes = {buffer->data, buffer->len};
+  reply->heap = buffer->heap;
+  reply->heap_size = buffer->heap_size;
+  reply->token = step->token;
+  reply->left_us = step->left_us;
+  reply->value = reply->error = nothing;
+  reply->kind = EG_KIND_NONE;
+  if (status == EG_CACHED) {
+    reply->kind = step->head.kind;
+    if (step->head.kind == EG_KIND_VALUE)
+      reply->value = bytes;
+  } else if (status == EG_FAILED) {
+    reply->error = bytes;
+  }
+}
+
+/* ------------------------------------------------------------- acquire -- */
+
+/* Asked once and refused: waits as long as the caller allows. */
+static eg_status wait_for(egi_step *step, eg_status status, int64_t wait_ms,
+                          eg_error *error) {
+  int64_t now = egi_now(&step->guard->env);
+  int64_t free_by = egi_deadline(now, wait_ms);
+  int64_t joined_by = egi_deadline(now, step->policy->join_ms);
+  for (;;) {
+    if (status == EG_RUNNING && step->policy->join_ms > 0) {
+      status = egi_wait_join(step, joined_by, error);
+      if (status == EG_OK) { /* it told nothing: ask for a run again */
+        status = egi_step_run(step, error);
+        continue;
+      }
+    } else if (status == EG_LOCKED || status == EG_COOLDOWN) {
+      eg_status before = status;
+      status = egi_wait_free(step, free_by, error);
+      if (status == EG_RUNNING && before != status &&
+          step->policy->join_ms > 0)
+        continue;
+    }
+    return status;
+  }
+}
+
+/* Is there anything to wait for, and time to do it? */
+static bool worth_waiting(const egi_step *step, eg_status status,
+                          int64_t wait_ms) {
+  switch (status) {
+  case EG_LOCKED:
+    return wait_ms > 0;
+  case EG_COOLDOWN:
+    return wait_ms > 0 && step->event.type == EGI_ACQUIRE_LOCK;
+  case EG_RUNNING:
+    return step->policy->join_ms > 0;
+  default:
+    return false;
+  }
+}
+
+eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
+                     const eg_policy *policy, int64_t wait_ms, eg_grant *grant,
+                     eg_reply *reply) {
+  egi_step step;
+  egi_buffer buffer;
+  eg_status status = egi_check_key(key, &reply->failure);
+  if (status != EG_OK)
+    return status;
+  bool run = want == EG_WANT_RUN;
+  lend(reply, guard, &buffer);
+  begin(&step, guard, key, policy, run ? EGI_ACQUIRE_RUN : EGI_ACQUIRE_LOCK,
+        &buffer);
+  status = egi_step_run(&step, &reply->failure);
+  if (worth_waiting(&step, status, wait_ms))
+    status = wait_for(&step, status, wait_ms, &reply->failure);
+  /* A lock is refused with one word, whoever holds the key. */
+  if (!run && status == EG_RUNNING)
+    status = EG_LOCKED;
+  answer(reply, &step, status);
+  if (status == EG_OK) {
+    grant->token = step.token;
+    grant->start_us = run ? step.now_us : 0;
+    grant->deadline_us = EG_FOREVER;
+    grant->want = want;
+  }
+  if (run)
+    egi_count(egi_counter_of_acquire(status));
+  return status;
+}
+
+/* -------------------------------------------------------- end of grants -- */
+
+static eg_status check_outcome(const eg_outcome *outcome,
+                               const eg_policy *policy, eg_error *error) {
+  if (outcome->status != EG_OK && outcome->status != EG_FAILED &&
+      outcome->status != EG_TIMEOUT)
+    return egi_fail(error, EG_INVALID, "a run ends as ok, failed or timeout");
+  if (outcome->status != EG_OK || outcome->kind != EG_KIND_VALUE ||
+      !policy->cache_result)
+    return EG_OK;
+  if (outcome->value.len > policy->max_result)
+    return egi_fail(error, EG_INVALID,
+                    "the result has %zu bytes; at most %zu are stored",
+                    outcome->value.len, policy->max_result);
+  const char *why = egi_check_value(outcome->value);
+  if (why != NULL)
+    return egi_fail(error, EG_INVALID, "the result is no MessagePack: %s",
+                    why);
+  return EG_OK;
+}
+
+/* Counts a run that ended, and remembers it where somebody wants that. */
+static void tally(eg_guard *guard, eg_bytes key, const eg_grant *grant,
+                  const egi_event *event) {
+  egi_counter counter = egi_counter_of_end(event->outcome.status);
+  if (counter != EGI_COUNTERS)
+    egi_count(counter);
+  if (guard->history == NULL)
+    return;
+  const eg_clock *clock = guard->env.clock;
+  int64_t offset = clock->offset_us(clock->ctx, grant->start_us);
+  eg_past past = {.key = key,
+                  .token = grant->token,
+                  .status = event->outcome.status,
+                  .start_us = grant->start_us + offset,
+                  .duration_us = event->duration_us,
+                  .error = event->outcome.error};
+  egi_history_add(guard, &past);
+}
+
+/* What came too late has timed out, whatever it says. */
+static void judge(const eg_grant *grant, int64_t now_us,
+                  eg_outcome *outcome) {
+  if (now_us >= grant->deadline_us)
+    *outcome =
+        (eg_outcome){.status = EG_TIMEOUT, .error = eg_str("timed out")};
+}
+
+static bool maybe_applied(eg_status status) {
+  return status == EG_UNAVAILABLE || status == EG_INDETERMINATE;
+}
+
+eg_status eg_commit(eg_guard *guard, eg_bytes key, eg_grant *grant,
+                    const eg_outcome *outcome, const eg_policy *policy,
+                    eg_error *error) {
+  unsigned char small[128];
+  egi_step step;
+  egi_buffer buffer;
+  if (policy == NULL)
+    policy = &default_policy;
+  eg_status status = egi_check_key(key, error);
+  if (status != EG_OK)
+    return status;
+  egi_buffer_init(&buffer, small, sizeof small);
+  begin(&step, guard, key, policy, EGI_COMMIT, &buffer);
+  int64_t now_us = step.now_us = egi_now(&guard->env);
+  step.event.token = grant->token;
+  step.event.outcome = *outcome;
+  step.event.duration_us = now_us - grant->start_us;
+  judge(grant, now_us, &step.event.outcome);
+  status = check_outcome(&step.event.outcome, policy, error);
+  if (status == EG_OK)
+    status = egi_step_run(&step, error);
+  egi_buffer_free(&buffer, &guard->env);
+  if (status == EG_OK) {
+    tally(guard, key, grant, &step.event);
+    if (step.event.outcome.status == EG_TIMEOUT)
+      status = EG_TIMEOUT;
+  }
+  return maybe_applied(status) ? EG_UNCOMMITTED : status;
+}
+
+/* An event that answers nothing but its outcome. */
+static eg_status simple(eg_guard *guard, eg_bytes key, egi_event_type type,
+                        uint64_t token, eg_error *error) {
+  unsigned char small[128];
+  egi_step step;
+  egi_buffer buffer;
+  eg_status status = egi_check_key(key, error);
+  if (status != EG_OK)
+    return status;
+  egi_buffer_init(&buffer, small, sizeof small);
+  begin(&step, guard, key, NULL, type, &buffer);
+  step.event.token = token;
+  status = egi_step_run(&step, error);
+  egi_buffer_free(&buffer, &guard->env);
+  return status;
+}
+
+eg_status eg_release(eg_guard *guard, eg_bytes key, uint64_t token,
+                     eg_error *error) {
+  return simple(guard, key, EGI_RELEASE, token, error);
+}
+
+eg_status eg_reset(eg_guard *guard, eg_bytes key, eg_error *error) {
+  return simple(guard, key, EGI_RESET, 0, error);
+}
+
+eg_status eg_clear_result(eg_guard *guard, eg_bytes key, eg_error *error) {
+  return simple(guard, key, EGI_CLEAR, 0, error);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT
+** Watching a key from outside.
+*/
+#include "guard/guard.h"
+
+#include <errno.h>
+
+struct eg_watch {
+  eg_guard *guard;
+  egi_watch *watch;
+};
+
+eg_status eg_watch_open(eg_guard *guard, eg_bytes key, eg_watch **watch_out,
+                        eg_error *error) {
+  int fd;
+  egi_seen seen;
+  *watch_out = NULL;
+  eg_status status = egi_check_key(key, error);
+  if (status != EG_OK)
+    return status;
+  if (guard->ops->watch == NULL)
+    return egi_fail(error, EG_UNSUPPORTED, "this store cannot watch a key");
+  eg_watch *watch = egi_alloc(&guard->env, sizeof *watch);
+  if (watch == NULL)
+    return egi_fail(error, EG_NOMEM, "not enough memory for a watch");
+  watch->guard = guard;
+  egi_seen_init(&seen);
+  status = guard->ops->load(guard->store, key, EG_FOREVER, &seen, error);
+  if (status == EG_OK)
+    status = guard->ops->watch(guard->store, key, &seen, &watch->watch, &fd,
+                               error);
+  egi_seen_free(&seen, &guard->env);
+  if (status != EG_OK) {
+    egi_free(&guard->env, watch, sizeof *watch);
+    return status;
+  }
+  *watch_out = watch;
+  return EG_OK;
+}
+
+eg_status eg_watch_wait(eg_watch *watch, int64_t wait_ms, eg_error *error) {
+  eg_guard *guard = watch->guard;
+  int64_t deadline = egi_deadline(egi_now(&guard->env), wait_ms);
+  return guard->ops->wait(watch->watch, deadline, error);
+}
+
+void eg_unwatch(eg_watch *watch) {
+  if (watch == NULL)
+    return;
+  watch->guard->ops->unwatch(watch->watch);
+  egi_free(&watch->guard->env, watch, sizeof *watch);
+}

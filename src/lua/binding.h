@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT
+** What the files of the Lua binding share.  It sees the library only through
+** executionguard.h.
+**
+** ERRORS.  A Lua error leaves a C function by longjmp, so nothing that C owns
+** may be held where one can be raised: while a grant is open only calls that
+** cannot raise are made outside lua_pcall, and memory of a reply is freed
+** before anything is pushed that takes memory.
+*/
+#ifndef EG_LUA_BINDING_H
+#define EG_LUA_BINDING_H
+
+#include "executionguard.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+
+/* ---- one for each Lua state (universe): state.c ---- */
+
+typedef struct eb_run eb_run;
+
+typedef struct eb_state {
+  uint32_t id;    /* eg_options.state of its guards */
+  eb_run *runs;   /* open runs of this state, the latest first */
+  uint64_t random; /* for jitter */
+} eb_state;
+
+/* Every function of the module is a closure over these. */
+enum {
+  EB_UP_STATE = 1, /* eb_state */
+  EB_UP_CACHED,    /* the string "cached" */
+  EB_UP_HANDLER,   /* message handler of guarded functions */
+  EB_UP_STASH,     /* what the handler found out: {error, text, trace} */
+  EB_UP_OPTIONS,   /* option name -> index into the table of options */
+  EB_UPVALUES = EB_UP_OPTIONS
+};
+
+static inline eb_state *eb_get_state(lua_State *L) {
+  return lua_touserdata(L, lua_upvalueindex(EB_UP_STATE));
+}
+
+/* Pushes the upvalues, in their order, as made for this Lua state. */
+void eb_push_upvalues(lua_State *L);
+
+/* Registers functions that close over the EB_UPVALUES on top of the stack
+** (which stay there) in the table below them. */
+void eb_set_functions(lua_State *L, const luaL_Reg *functions);
+
+/* ---- options: options.c ---- */
+
+typedef struct eb_retry {
+  int64_t attempts; /* how often fn is called at most */
+  double delay, factor, max_delay; /* seconds */
+  double jitter;                   /* 0: none .. 1: anywhere down to 0 */
+} eb_retry;
+
+typedef struct eb_settings {
+  eg_policy policy;
+  int64_t timeout_us; /* of the work; 0: none */
+  int64_t wait_ms;    /* for a lock */
+  eb_retry retry;
+  bool interrupt; /* taken and kept for the deadline engine */
+  double close_grace;
+} eb_settings;
+
+/* A function value that options name, to be fetched where it is needed. */
+#define EB_ON_TIMEOUT "onTimeout"
+#define EB_ON_LOST "onLost"
+
+/* What only a new guard is told; the strings are in the table's values. */
+typedef struct eb_creation {
+  bool debug;
+  const char *store, *name, *owner;
+  int64_t history;
+} eb_creation;
+
+void eb_settings_init(eb_settings *settings);
+
+/* Reads the table at index into settings, which hold the defaults.  creation
+** NULL: the options of a call.  Raises for anything it does not like. */
+void eb_read_options(lua_State *L, int index, const char *method,
+                     eb_settings *settings, eb_creation *creation);
+
+/* Pushes the table option name -> index. */
+void eb_push_option_names(lua_State *L);
+
+/* Pushes the nearest of the known words to this one, in a clause, or "". */
+void eb_push_did_you_mean(lua_State *L, const char *word,
+                          const char *const *known);
+
+/* Seconds at index, as an argument of a method; not negative, not NaN. */
+double eb_check_seconds(lua_State *L, int index, const char *method,
+                        const char *what);
+
+/* Seconds to milliseconds or microseconds, never shorter; no more than
+** EG_FOREVER. */
+int64_t eb_ms(double seconds);
+int64_t eb_us(double seconds);
+
+/* ---- guard objects: guard_object.c ---- */
+
+typedef struct eb_guard {
+  uint64_t magic;
+  const struct eb_guard *self; /* so that no other userdata looks like one */
+  eg_guard *core;              /* NULL: closed */
+  eb_state *state;
+  bool shared;     /* results are stored, else kept as Lua values */
+  bool debug, log; /* log: somebody listens to Info */
+  bool opaque;     /* there is a table of values */
+  eb_settings settings;
+} eb_guard;
+
+enum {
+  EB_UV_VALUES = 1, /* of a private guard: key -> value of opaque results */
+  EB_UV_OPTIONS,    /* the table given to new: callbacks and logger are there */
+  EB_UV_SPARE,      /* a run userdata to be used again */
+  EB_UV_COUNT = EB_UV_SPARE
+};
+
+#define EB_GUARD_MAGIC UINT64_C(0x45584543475541ff)
+
+/* The guard at index 1; raises where there is none, or it is closed. */
+eb_guard *eb_check_guard(lua_State *L, const char *method);
+
+/* The key at index 2; raises for what is no key. */
+eg_bytes eb_check_key(lua_State *L, const char *method);
+
+/* Raises for what cannot be called. */
+void eb_check_callable(lua_State *L, int index, const char *method,
+                       const char *what);
+
+int eb_new(lua_State *L); /* ExecutionGuard.new */
+void eb_open_guard(lua_State *L);
+
+/* Raises the failure of a method, with its name in front. */
+int eb_raise(lua_State *L, const char *method, const eg_error *error);
+
+/* Pushes what the options at index (0: none) have under the name, failing that
+** the options of the guard; else nil. */
+void eb_push_callback(lua_State *L, int guard_index, int options_index,
+                      const char *name);
+
+/* ---- values: value.c ---- */
+
+/* Bytes that grow, by malloc. */
+typedef struct eb_bytes {
+  unsigned char *data;
+  size_t len, cap;
+  unsigned char small[64];
+} eb_bytes;
+
+void eb_bytes_init(eb_bytes *bytes);
+void eb_bytes_free(eb_bytes *bytes);
+
+/* Encodes the value at index as MessagePack, raising nothing.  False: why
+** (text with the path, of size EB_WHY) says what cannot be stored. */
+#define EB_WHY 200
+bool eb_encode(lua_State *L, int index, size_t max, eb_bytes *bytes,
+               char *why);
+
+/* Encodes nil, booleans and numbers; false for everything else. */
+bool eb_encode_scalar(lua_State *L, int index, eb_bytes *bytes);
+
+/* Pushes the value.  Raises for lack of memory. */
+void eb_decode(lua_State *L, eg_bytes value);
+
+/* ---- opaque values of private guards: opaque.c ---- */
+
+/* Makes room for a value of the key at index 2, so that eb_opaque_set cannot
+** fail.  False: no memory. */
+bool eb_opaque_reserve(lua_State *L, eb_guard *guard);
+void eb_opaque_set(lua_State *L, int value_index);
+/* Pushes the value that is kept for the key, nil if none. */
+void eb_opaque_get(lua_State *L, const eb_guard *guard, int key_index);
+void eb_opaque_drop(lua_State *L, const eb_guard *guard, int key_index);
+
+/* ---- running: run_once.c ---- */
+
+int eb_run_once(lua_State *L);
+int eb_expired(lua_State *L);
+int eb_shield(lua_State *L);
+void eb_open_run(lua_State *L);
+int eb_handler(lua_State *L); /* message handler; closes over the stash */
+
+/* ---- the other methods ---- */
+
+extern const luaL_Reg eb_lock_methods[];  /* lock.c */
+extern const luaL_Reg eb_query_methods[]; /* query.c */
+extern const luaL_Reg eb_stats_functions[]; /* query.c */
+extern const luaL_Reg eb_clock_functions[]; /* testing.c */
+void eb_open_lock(lua_State *L);
+void eb_open_query(lua_State *L);
+
+/* Pushes the result that is kept under the key; nil where none is. */
+void eb_push_result(lua_State *L, const eb_guard *guard, int key_index,
+                    eg_kind kind, eg_bytes value);
+
+/* ---- the log: log.c ---- */
+
+/* Formats and says; the key at index 2 is told apart.  Raise nothing. */
+void eb_log_info(lua_State *L, const eb_guard *guard, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void eb_log_warn(lua_State *L, const eb_guard *guard, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+int eb_set_logger(lua_State *L);
+
+/* ---- the test clock: testing.c ---- */
+
+void eb_push_testing(lua_State *L);
+
+#endif

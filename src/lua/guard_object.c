@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT
+** The guard as a Lua object: made, told apart, closed.
+*/
+#include "lua/binding.h"
+
+#include <string.h>
+
+static const char metatable_name[] = "ExecutionGuard";
+
+/* --------------------------------------------------------- arguments -- */
+
+/* A full userdata of our size that points at itself and bears our number is
+** ours: cheaper than comparing metatables, and as sure. */
+static eb_guard *to_guard(lua_State *L, int index) {
+  eb_guard *guard = lua_touserdata(L, index);
+  if (guard != NULL && lua_rawlen(L, index) == sizeof *guard &&
+      guard->magic == EB_GUARD_MAGIC && guard->self == guard)
+    return guard;
+  return NULL;
+}
+
+eb_guard *eb_check_guard(lua_State *L, const char *method) {
+  eb_guard *guard = to_guard(L, 1);
+  if (guard == NULL)
+    luaL_error(L, "%s: called on a %s, not on a guard (write guard:%s(...), "
+                  "with a colon)",
+               method, luaL_typename(L, 1), method);
+  if (guard->core == NULL)
+    luaL_error(L, "%s: this guard is closed; make a new one", method);
+  return guard;
+}
+
+static int bad_key(lua_State *L, const char *method) {
+  size_t len;
+  switch (lua_type(L, 2)) {
+  case LUA_TNUMBER:
+    lua_pushvalue(L, 2);
+    return luaL_error(L, "%s: the key must be a string, not the number %s; "
+                         "use tostring(%s)",
+                      method, lua_tostring(L, -1), lua_tostring(L, -1));
+  case LUA_TSTRING:
+    lua_tolstring(L, 2, &len);
+    if (len == 0)
+      return luaL_error(L, "%s: the key is an empty string; it must have 1 to "
+                           "%d bytes",
+                        method, EG_KEY_MAX);
+    return luaL_error(L, "%s: the key has %I bytes; it must have 1 to %d "
+                         "(use a hash of it)",
+                      method, (LUAI_UACINT)len, EG_KEY_MAX);
+  default:
+    return luaL_error(L, "%s: the key must be a string, not %s", method,
+                      lua_isnoneornil(L, 2) ? "nil" : luaL_typename(L, 2));
+  }
+}
+
+eg_bytes eb_check_key(lua_State *L, const char *method) {
+  eg_bytes key = {NULL, 0};
+  if (lua_type(L, 2) == LUA_TSTRING)
+    key.data = lua_tolstring(L, 2, &key.len);
+  if (key.len < 1 || key.len > EG_KEY_MAX)
+    bad_key(L, method);
+  return key;
+}
+
+void eb_check_callable(lua_State *L, int index, const char *method,
+                       const char *what) {
+  if (lua_type(L, index) == LUA_TFUNCTION)
+    return;
+  if (luaL_getmetafield(L, index, "__call") != LUA_TNIL) {
+    lua_pop(L, 1);
+    return;
+  }
+  luaL_error(L, "%s: %s must be a function, not %s", method, what,
+             lua_isnoneornil(L, index) ? "nil" : luaL_typename(L, index));
+}
+
+int eb_raise(lua_State *L, const char *method, const eg_error *error) {
+  return luaL_error(L, "%s: %s", method, error->message);
+}
+
+void eb_push_callback(lua_State *L, int guard_index, int options_index,
+                      const char *name) {
+  if (options_index != 0 && lua_type(L, options_index) == LUA_TTABLE) {
+    lua_pushstring(L, name);
+    if (lua_rawget(L, options_index) != LUA_TNIL)
+      return;
+    lua_pop(L, 1);
+  }
+  if (lua_getiuservalue(L, guard_index, EB_UV_OPTIONS) != LUA_TTABLE)
+    return; /* nil: no options were given */
+  lua_pushstring(L, name);
+  lua_rawget(L, -2);
+  lua_remove(L, -2);
+}
+
+/* -------------------------------------------------------------- making -- */
+
+/* Reads the argument of new; a table is copied, so that changing it later
+** changes nothing here. */
+static void read_creation(lua_State *L, eb_guard *guard,
+                          eb_creation *creation) {
+  switch (lua_type(L, 1)) {
+  case LUA_TNONE:
+  case LUA_TNIL:
+    return;
+  case LUA_TBOOLEAN:
+    creation->debug = lua_toboolean(L, 1);
+    return;
+  case LUA_TTABLE:
+    break;
+  default:
+    luaL_error(L, "ExecutionGuard.new: takes a boolean (debug) or a table of "
+                  "options, not a %s",
+               luaL_typename(L, 1));
+  }
+  lua_newtable(L);
+  for (lua_pushnil(L); lua_next(L, 1) != 0;) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -4);
+  }
+  eb_read_options(L, lua_gettop(L), "ExecutionGuard.new", &guard->settings,
+                  creation);
+  lua_setiuservalue(L, 2, EB_UV_OPTIONS);
+}
+
+int eb_new(lua_State *L) {
+  eb_creation creation = {0};
+  lua_settop(L, 1);
+  eb_guard *guard = lua_newuserdatauv(L, sizeof *guard, EB_UV_COUNT);
+  memset(guard, 0, sizeof *guard);
+  luaL_setmetatable(L, metatable_name);
+  guard->state = eb_get_state(L);
+  eb_settings_init(&guard->settings);
+  read_creation(L, guard, &creation);
+  eg_error error;
+  eg_options options = {.store = creation.store,
+                        .name = creation.name,
+                        .owner = creation.owner,
+                        .state = guard->state->id,
+                        .history = (uint32_t)creation.history};
+  eg_status status = eg_open(&options, &guard->core, &error);
+  if (status != EG_OK)
+    return eb_raise(L, "ExecutionGuard.new", &error);
+  guard->magic = EB_GUARD_MAGIC;
+  guard->self = guard;
+  guard->shared = creation.name != NULL;
+  guard->debug = creation.debug;
+  eb_push_callback(L, 2, 0, "logger");
+  guard->log = creation.debug || !lua_isnil(L, -1);
+  lua_settop(L, 2);
+  return 1;
+}
+
+static void close_guard(eb_guard *guard) {
+  eg_close(guard->core);
+  guard->core = NULL;
+}
+
+static int guard_close(lua_State *L) {
+  eb_guard *guard = to_guard(L, 1);
+  if (guard == NULL)
+    eb_check_guard(L, "Close");
+  close_guard(guard);
+  for (int i = 1; i <= EB_UV_COUNT; i++) {
+    lua_pushnil(L);
+    lua_setiuservalue(L, 1, i);
+  }
+  return 0;
+}
+
+static int guard_gc(lua_State *L) {
+  eb_guard *guard = lua_touserdata(L, 1);
+  close_guard(guard);
+  return 0;
+}
+
+static int guard_tostring(lua_State *L) {
+  const eb_guard *guard = to_guard(L, 1);
+  if (guard == NULL)
+    lua_pushliteral(L, "ExecutionGuard (not open)");
+  else
+    lua_pushfstring(L, "ExecutionGuard (%s%s): %p",
+                    guard->shared ? "shared" : "private",
+                    guard->core == NULL ? ", closed" : "",
+                    (const void *)guard);
+  return 1;
+}
+
+static const luaL_Reg metamethods[] = {
+    {"__gc", guard_gc},
+    {"__close", guard_close},
+    {"__tostring", guard_tostring},
+    {NULL, NULL},
+};
+
+static const luaL_Reg own_methods[] = {
+    {"Close", guard_close},
+    {"RunOnce", eb_run_once},
+    {NULL, NULL},
+};
+
+/* Makes the metatable; the upvalues of all functions are on top. */
+void eb_open_guard(lua_State *L) {
+  int upvalues = lua_gettop(L) - EB_UPVALUES + 1;
+  luaL_newmetatable(L, metatable_name);
+  luaL_setfuncs(L, metamethods, 0);
+  lua_newtable(L);
+  for (int i = 0; i < EB_UPVALUES; i++)
+    lua_pushvalue(L, upvalues + i);
+  eb_set_functions(L, own_methods);
+  eb_set_functions(L, eb_lock_methods);
+  eb_set_functions(L, eb_query_methods);
+  lua_pop(L, EB_UPVALUES);
+  lua_setfield(L, -2, "__index");
+  lua_pushliteral(L, "ExecutionGuard");
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT
+** AcquireLock, ReleaseLock, IsLocked, and locks that close themselves.
+*/
+#include "lua/binding.h"
+
+#include <string.h>
+
+#define DEFAULT_WAIT_MS 30000
+
+static const char lock_metatable[] = "ExecutionGuard lock";
+
+/* ------------------------------------------------------------- acquire -- */
+
+static int64_t wait_of(lua_State *L, const char *method) {
+  if (lua_isnoneornil(L, 3))
+    return DEFAULT_WAIT_MS;
+  return eb_ms(eb_check_seconds(L, 3, method, "timeout"));
+}
+
+/* A status that is no grant, as the values of a method: pushed are the
+** first one, which the caller chose, and the reason; COOLDOWN has the seconds
+** that are left, a failure its message. */
+static int refused(lua_State *L, const eb_guard *guard, eg_status status,
+                   eg_reply *reply) {
+  int64_t left = reply->left_us;
+  if (guard->log)
+    eb_log_info(L, guard, "lock refused: %s", eg_status_text(status));
+  eg_reply_free(reply);
+  lua_pushstring(L, eg_status_word(status));
+  if (status == EG_COOLDOWN && left >= 0) {
+    lua_pushnumber(L, (lua_Number)left / 1e6);
+    return 3;
+  }
+  if (EG_IS_FAILURE(status)) {
+    lua_pushstring(L, reply->failure.message);
+    return 3;
+  }
+  return 2;
+}
+
+static int acquire_lock(lua_State *L) {
+  eb_guard *guard = eb_check_guard(L, "AcquireLock");
+  eg_bytes key = eb_check_key(L, "AcquireLock");
+  int64_t wait_ms = wait_of(L, "AcquireLock");
+  eg_grant grant;
+  eg_reply reply;
+  eg_reply_init(&reply);
+  eg_status status =
+      eg_acquire(guard->core, key, EG_WANT_LOCK, &guard->settings.policy,
+                 wait_ms, &grant, &reply);
+  if (status != EG_OK) {
+    lua_pushboolean(L, 0);
+    return refused(L, guard, status, &reply);
+  }
+  eg_reply_free(&reply);
+  if (guard->log)
+    eb_log_info(L, guard, "lock acquired");
+  lua_pushboolean(L, 1);
+  lua_pushinteger(L, (lua_Integer)grant.token);
+  return 2;
+}
+
+static int release_lock(lua_State *L) {
+  eb_guard *guard = eb_check_guard(L, "ReleaseLock");
+  eg_bytes key = eb_check_key(L, "ReleaseLock");
+  uint64_t token = 0;
+  if (!lua_isnoneornil(L, 3)) {
+    if (!lua_isinteger(L, 3) || lua_tointeger(L, 3) < 1)
+      return luaL_error(L, "ReleaseLock: token must be what AcquireLock "
+                           "returned, not %s",
+                        luaL_tolstring(L, 3, NULL));
+    token = (uint64_t)lua_tointeger(L, 3);
+  }
+  eg_status status = eg_release(guard->core, key, token, NULL);
+  if (guard->log)
+    eb_log_info(L, guard, status == EG_OK ? "lock released"
+                                          : "no lock of this guard to release");
+  lua_pushboolean(L, status == EG_OK);
+  return 1;
+}
+
+static int is_locked(lua_State *L) {
+  eb_guard *guard = eb_check_guard(L, "IsLocked");
+  eg_record record;
+  eg_error error;
+  eg_status status =
+      eg_fetch(guard->core, eb_check_key(L, "IsLocked"), &record, &error);
+  bool locked = record.locked;
+  eg_record_free(&record);
+  if (EG_IS_FAILURE(status) && status != EG_CORRUPT)
+    return eb_raise(L, "IsLocked", &error);
+  lua_pushboolean(L, locked);
+  return 1;
+}
+
+/* ---------------------------------------------------------------- locks -- */
+
+typedef struct lock {
+  eb_guard *guard; /* kept alive by user value 1 */
+  uint64_t token;
+  bool open;
+  size_t key_len;
+  char key[EG_KEY_MAX];
+} lock;
+
+static lock *check_lock(lua_State *L) {
+  return luaL_checkudata(L, 1, lock_metatable);
+}
+
+static eg_bytes key_of(const lock *k) {
+  return (eg_bytes){k->key, k->key_len};
+}
+
+static bool end_lock(lock *k) {
+  bool held = k->open && k->guard->core != NULL &&
+              eg_release(k->guard->core, key_of(k), k->token, NULL) == EG_OK;
+  k->open = false;
+  return held;
+}
+
+/* guard:Lock(key, timeout) -> lock | nil, reason */
+static int guard_lock(lua_State *L) {
+  eb_guard *guard = eb_check_guard(L, "Lock");
+  eg_bytes key = eb_check_key(L, "Lock");
+  int64_t wait_ms = wait_of(L, "Lock");
+  eg_grant grant;
+  eg_reply reply;
+  /* The object first: making it may fail, and then nothing is held. */
+  lock *k = lua_newuserdatauv(L, sizeof *k, 1);
+  k->open = false;
+  k->guard = guard;
+  k->token = 0;
+  k->key_len = key.len;
+  memcpy(k->key, key.data, key.len);
+  luaL_setmetatable(L, lock_metatable);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
+  eg_reply_init(&reply);
+  eg_status status =
+      eg_acquire(guard->core, key, EG_WANT_LOCK, &guard->settings.policy,
+                 wait_ms, &grant, &reply);
+  if (status != EG_OK) {
+    lua_pushnil(L);
+    return refused(L, guard, status, &reply);
+  }
+  eg_reply_free(&reply);
+  k->token = grant.token;
+  k->open = true;
+  if (guard->log)
+    eb_log_info(L, guard, "lock acquired");
+  return 1;
+}
+
+static int lock_release(lua_State *L) {
+  lua_pushboolean(L, end_lock(check_lock(L)));
+  return 1;
+}
+
+static int lock_close(lua_State *L) {
+  end_lock(check_lock(L));
+  return 0;
+}
+
+static int lock_held(lua_State *L) {
+  const lock *k = check_lock(L);
+  lua_pushboolean(L, k->open && k->guard->core != NULL &&
+                         eg_holds(k->guard->core, key_of(k), k->token));
+  return 1;
+}
+
+static int lock_index(lua_State *L) {
+  const lock *k = check_lock(L);
+  const char *name = lua_tostring(L, 2);
+  if (name != NULL && strcmp(name, "token") == 0) {
+    lua_pushinteger(L, (lua_Integer)k->token);
+  } else if (name != NULL && strcmp(name, "key") == 0) {
+    lua_pushlstring(L, k->key, k->key_len);
+  } else {
+    lua_pushvalue(L, 2);
+    lua_rawget(L, lua_upvalueindex(1));
+  }
+  return 1;
+}
+
+static int lock_tostring(lua_State *L) {
+  const lock *k = check_lock(L);
+  lua_pushliteral(L, "ExecutionGuard lock of '");
+  lua_pushlstring(L, k->key, k->key_len);
+  lua_pushfstring(L, "' (%s)", k->open ? "open" : "released");
+  lua_concat(L, 3);
+  return 1;
+}
+
+static const luaL_Reg lock_methods[] = {
+    {"Held", lock_held}, {"Release", lock_release}, {NULL, NULL}};
+
+static const luaL_Reg lock_metamethods[] = {{"__close", lock_close},
+                                            {"__gc", lock_close},
+                                            {"__tostring", lock_tostring},
+                                            {NULL, NULL}};
+
+void eb_open_lock(lua_State *L) {
+  luaL_newmetatable(L, lock_metatable);
+  luaL_setfuncs(L, lock_metamethods, 0);
+  lua_newtable(L);
+  luaL_setfuncs(L, lock_methods, 0);
+  lua_pushcclosure(L, lock_index, 1);
+  lua_setfield(L, -2, "__index");
+  lua_pushliteral(L, "ExecutionGuard lock");
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
+}
+
+const luaL_Reg eb_lock_methods[] = {{"AcquireLock", acquire_lock},
+                                    {"ReleaseLock", release_lock},
+                                    {"IsLocked", is_locked},
+                                    {"Lock", guard_lock},
+                                    {NULL, NULL}};

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT
+** The log of a guard: to its logger, else by print and warn.
+**
+** Info is said only where somebody listens (debug, or a logger); its callers
+** ask guard->log before they make any text.  A log line is said while a grant
+** may be open, so everything here runs under protection; what the logger
+** raises is dropped.
+*/
+#include "lua/binding.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LINE_MAX_BYTES 1024
+
+static const char logger_field[] = "ExecutionGuard logger";
+
+typedef struct entry {
+  const eb_guard *guard;
+  const char *level, *text;
+} entry;
+
+/* 1 entry, 2 key, 3 guard */
+static int say(lua_State *L) {
+  const entry *e = lua_touserdata(L, 1);
+  bool warning = strcmp(e->level, "warn") == 0;
+  eb_push_callback(L, 3, 0, "logger");
+  if (lua_isnil(L, -1))
+    lua_getfield(L, LUA_REGISTRYINDEX, logger_field);
+  if (!lua_isnil(L, -1)) {
+    lua_pushstring(L, e->level);
+    lua_pushstring(L, e->text);
+    lua_pushvalue(L, 2);
+    lua_call(L, 3, 0);
+    return 0;
+  }
+  lua_pushfstring(L, "[ExecutionGuard] '%s' %s", lua_tostring(L, 2), e->text);
+  if (!e->guard->debug) {
+    lua_warning(L, lua_tostring(L, -1), 0);
+  } else {
+    lua_getglobal(L, "print");
+    if (warning)
+      lua_pushfstring(L, "Warning: %s", lua_tostring(L, -2));
+    else
+      lua_pushvalue(L, -2);
+    lua_call(L, 1, 0);
+  }
+  return 0;
+}
+
+static void protected_say(lua_State *L, const eb_guard *guard,
+                          const char *level, const char *format,
+                          va_list args) {
+  char text[LINE_MAX_BYTES];
+  vsnprintf(text, sizeof text, format, args);
+  entry e = {guard, level, text};
+  int top = lua_gettop(L);
+  lua_pushcfunction(L, say);
+  lua_pushlightuserdata(L, &e);
+  lua_pushvalue(L, 2); /* the key of the method that is being called */
+  lua_pushvalue(L, 1);
+  lua_pcall(L, 3, 0, 0);
+  lua_settop(L, top);
+}
+
+void eb_log_info(lua_State *L, const eb_guard *guard, const char *format,
+                 ...) {
+  va_list args;
+  va_start(args, format);
+  protected_say(L, guard, "info", format, args);
+  va_end(args);
+}
+
+void eb_log_warn(lua_State *L, const eb_guard *guard, const char *format,
+                 ...) {
+  va_list args;
+  va_start(args, format);
+  protected_say(L, guard, "warn", format, args);
+  va_end(args);
+}
+
+/* setLogger(fn(level, message, key) or nil): of guards without their own. */
+int eb_set_logger(lua_State *L) {
+  lua_settop(L, 1);
+  if (!lua_isnil(L, 1))
+    eb_check_callable(L, 1, "ExecutionGuard.setLogger", "fn");
+  lua_setfield(L, LUA_REGISTRYINDEX, logger_field);
+  return 0;
+}

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT
+** The methods that look: results, status, records, analytics; and resets.
+*/
+#include "lua/binding.h"
+
+#include <string.h>
+
+static const char snapshot_metatable[] = "ExecutionGuard snapshot";
+
+/* ----------------------------------------------------------- fetching -- */
+
+/* A record whose memory is freed when the Lua stack unwinds, however that
+** happens: pushed as a userdata. */
+static eg_record *push_record(lua_State *L) {
+  eg_record *record = lua_newuserdatauv(L, sizeof *record, 0);
+  memset(record, 0, sizeof *record);
+  luaL_setmetatable(L, "ExecutionGuard record");
+  return record;
+}
+
+static int record_gc(lua_State *L) {
+  eg_record_free(lua_touserdata(L, 1));
+  return 0;
+}
+
+/* Fetches the record of the key at index 2; NULL where there is none.  What was
+** read is pushed either way, and to be freed with drop_record. */
+static eg_record *fetch(lua_State *L, const char *method, eb_guard **guard) {
+  eg_error error;
+  *guard = eb_check_guard(L, method);
+  eg_bytes key = eb_check_key(L, method);
+  eg_record *record = push_record(L);
+  eg_status status = eg_fetch((*guard)->core, key, record, &error);
+  if (EG_IS_FAILURE(status))
+    eb_raise(L, method, &error);
+  return status == EG_OK ? record : NULL;
+}
+
+void eb_push_result(lua_State *L, const eb_guard *guard, int key_index,
+                    eg_kind kind, eg_bytes value) {
+  if (kind == EG_KIND_VALUE)
+    eb_decode(L, value);
+  else if (kind == EG_KIND_OPAQUE)
+    eb_opaque_get(L, guard, key_index);
+  else
+    lua_pushnil(L);
+}
+
+static void push_result_of(lua_State *L, const eb_guard *guard, int key_index,
+                           const eg_record *record) {
+  eb_push_result(L, guard, key_index, record->kind, record->value);
+}
+
+/* -------------------------------------------------------------- results -- */
+
+static int get_result(lua_State *L) {
+  eb_guard *guard;
+  const eg_record *record = fetch(L, "GetResult", &guard);
+  if (record == NULL)
+    lua_pushnil(L);
+  else
+    push_result_of(L, guard, 2, record);
+  return 1;
+}
+
+static int has_result(lua_State *L) {
+  eb_guard *guard;
+  const eg_record *record = fetch(L, "HasResult", &guard);
+  bool has = record != NULL && record->kind != EG_KIND_NONE;
+  if (has && record->kind == EG_KIND_OPAQUE) {
+    eb_opaque_get(L, guard, 2);
+    has = !lua_isnil(L, -1);
+  }
+  lua_pushboolean(L, has);
+  return 1;
+}
+
+static int clear_result(lua_State *L) {
+  eg_error error;
+  eb_guard *guard = eb_check_guard(L, "ClearResult");
+  eg_status status =
+      eg_clear_result(guard->core, eb_check_key(L, "ClearResult"), &error);
+  if (EG_IS_FAILURE(status))
+    return eb_raise(L, "ClearResult", &error);
+  eb_opaque_drop(L, guard, 2);
+  lua_pushboolean(L, status == EG_OK);
+  return 1;
+}
+
+/* --------------------------------------------------------------- records -- */
+
+static int get_status(lua_State *L) {
+  eb_guard *guard;
+  const eg_record *record = fetch(L, "GetStatus", &guard);
+  lua_pushstring(L, eg_run_word(record != NULL ? record->status : EG_RUN_IDLE));
+  return 1;
+}
+
+static void set_time(lua_State *L, const char *field, int64_t us) {
+  if (us <= 0)
+    return;
+  lua_pushnumber(L, (lua_Number)us / 1e6);
+  lua_setfield(L, -2, field);
+}
+
+static void set_error(lua_State *L, const eg_record *record) {
+  if (record->error.len == 0)
+    return;
+  lua_pushlstring(L, record->error.data, record->error.len);
+  if (record->trace.len > 0) {
+    lua_pushliteral(L, "\n");
+    lua_pushlstring(L, record->trace.data, record->trace.len);
+    lua_concat(L, 3);
+  }
+  lua_setfield(L, -2, "error");
+}
+
+static void set_owner(lua_State *L, const eg_record *record) {
+  if (!record->locked)
+    return;
+  const eg_owner *owner = &record->owner;
+  lua_createtable(L, 0, 5);
+  lua_pushstring(L, owner->host);
+  lua_setfield(L, -2, "host");
+  lua_pushinteger(L, owner->pid);
+  lua_setfield(L, -2, "pid");
+  lua_pushstring(L, owner->text);
+  lua_setfield(L, -2, "text");
+  lua_pushboolean(L, owner->mine);
+  lua_setfield(L, -2, "mine");
+  set_time(L, "since", owner->since_us);
+  lua_setfield(L, -2, "owner");
+}
+
+/* When the result or error stops counting; wall time. */
+static void set_expires(lua_State *L, const eg_record *record) {
+  if (record->fresh_left_us > 0)
+    set_time(L, "expires", eg_wall_us() + record->fresh_left_us);
+}
+
+static void push_table_of(lua_State *L, const eb_guard *guard, int key_index,
+                          const eg_record *record) {
+  key_index = lua_absindex(L, key_index);
+  lua_createtable(L, 0, 14);
+  lua_pushvalue(L, key_index);
+  lua_setfield(L, -2, "key");
+  lua_pushstring(L, eg_run_word(record->status));
+  lua_setfield(L, -2, "status");
+  lua_pushinteger(L, record->count);
+  lua_setfield(L, -2, "executionCount");
+  lua_pushinteger(L, (lua_Integer)record->token);
+  lua_setfield(L, -2, "token");
+  lua_pushboolean(L, record->locked);
+  lua_setfield(L, -2, "locked");
+  set_time(L, "startTime", record->start_us);
+  set_time(L, "endTime", record->end_us);
+  set_time(L, "lastExecutionTime", record->last_us);
+  if (record->end_us > 0) {
+    lua_pushnumber(L, (lua_Number)record->duration_us / 1e6);
+    lua_setfield(L, -2, "duration");
+  }
+  push_result_of(L, guard, key_index, record);
+  lua_setfield(L, -2, "result");
+  set_error(L, record);
+  set_owner(L, record);
+  set_expires(L, record);
+}
+
+static int get_record(lua_State *L) {
+  eb_guard *guard;
+  const eg_record *record = fetch(L, "GetRecord", &guard);
+  if (record == NULL)
+    lua_pushnil(L);
+  else
+    push_table_of(L, guard, 2, record);
+  return 1;
+}
+
+/* ----------------------------------------------------------- all of them -- */
+
+/* for key, record in records do: a call of the table is a step of next. */
+static int snapshot_call(lua_State *L) {
+  lua_settop(L, 3);
+  lua_remove(L, 2);
+  return lua_next(L, 1) != 0 ? 2 : 0;
+}
+
+static void push_snapshot(lua_State *L, int fields) {
+  lua_createtable(L, 0, fields);
+  luaL_setmetatable(L, snapshot_metatable);
+}
+
+/* Visits run under lua_pcall, below C code that holds memory: an error is
+** caught in the visit, kept on the stack, and ends the scan. */
+typedef struct visitor {
+  lua_State *L;
+  lua_CFunction each; /* 1 visitor, 2 record: both light; 3 collection, 4 guard */
+  const eb_guard *guard;
+  bool failed;
+} visitor;
+
+static bool visit(void *ctx, const eg_record *record) {
+  visitor *v = ctx;
+  lua_State *L = v->L;
+  lua_pushcfunction(L, v->each);
+  lua_pushlightuserdata(L, v);
+  lua_pushlightuserdata(L, (void *)record);
+  lua_pushvalue(L, 2);
+  lua_pushvalue(L, 1);
+  v->failed = lua_pcall(L, 4, 0, 0) != LUA_OK;
+  return !v->failed;
+}
+
+/* Scans with `each`; the guard is at 1, the collection at 2, the top. */
+static void scan(lua_State *L, const char *method, eb_guard *guard,
+                 lua_CFunction each) {
+  eg_error error;
+  visitor v = {L, each, guard, false};
+  eg_status status =
+      eg_scan(guard->core, (eg_bytes){"", 0}, visit, &v, &error);
+  if (v.failed)
+    lua_error(L);
+  if (status != EG_OK)
+    eb_raise(L, method, &error);
+}
+
+static int collect_record(lua_State *L) {
+  const visitor *v = lua_touserdata(L, 1);
+  const eg_record *record = lua_touserdata(L, 2);
+  lua_pushlstring(L, record->key.data, record->key.len);
+  /* opaque values are looked up in the guard, which must stand at 1 */
+  lua_pushvalue(L, 4);
+  lua_replace(L, 1);
+  push_table_of(L, v->guard, 5, record);
+  lua_rawset(L, 3);
+  return 0;
+}
+
+static int get_all_records(lua_State *L) {
+  eb_guard *guard = eb_check_guard(L, "GetAllRecords");
+  lua_settop(L, 1);
+  push_snapshot(L, 0);
+  scan(L, "GetAllRecords", guard, collect_record);
+  return 1;
+}
+
+static int collect_key(lua_State *L) {
+  const eg_record *record = lua_touserdata(L, 2);
+  lua_pushlstring(L, record->key.data, record->key.len);
+  lua_rawseti(L, 3, (lua_Integer)lua_rawlen(L, 3) + 1);
+  return 0;
+}
+
+static void push_stats(lua_State *L) {
+  eg_stats stats;
+  eg_stats_read(&stats);
+  push_snapshot(L, 5);
+  lua_pushinteger(L, (lua_Integer)stats.executions);
+  lua_setfield(L, -2, "totalExecutions");
+  lua_pushinteger(L, (lua_Integer)stats.blocked);
+  lua_setfield(L, -2, "blockedExecutions");
+  lua_pushinteger(L, (lua_Integer)stats.cached);
+  lua_setfield(L, -2, "cachedResults");
+  lua_pushinteger(L, (lua_Integer)stats.timed_out);
+  lua_setfield(L, -2, "timedOutExecutions");
+  lua_pushinteger(L, (lua_Integer)stats.failed);
+  lua_setfield(L, -2, "failedExecutions");
+}
+
+static int get_analytics(lua_State *L) {
+  eg_error error;
+  eg_census census;
+  eb_guard *guard = eb_check_guard(L, "GetAnalytics");
+  if (eg_take_census(guard->core, &census, &error) != EG_OK)
+    return eb_raise(L, "GetAnalytics", &error);
+  push_snapshot(L, 3);
+  lua_pushinteger(L, (lua_Integer)census.total);
+  lua_setfield(L, -2, "totalRecords");
+  push_snapshot(L, EG_RUN_COUNT);
+  for (int i = 0; i < EG_RUN_COUNT; i++) {
+    lua_pushinteger(L, (lua_Integer)census.by_run[i]);
+    lua_setfield(L, -2, eg_run_word((eg_run)i));
+  }
+  lua_setfield(L, -2, "byStatus");
+  push_stats(L);
+  lua_setfield(L, -2, "global");
+  return 1;
+}
+
+static int get_global_stats(lua_State *L) {
+  push_stats(L);
+  return 1;
+}
+
+/* ---------------------------------------------------------------- resets -- */
+
+static int reset(lua_State *L) {
+  eg_error error;
+  eb_guard *guard = eb_check_guard(L, "Reset");
+  eg_status status =
+      eg_reset(guard->core, eb_check_key(L, "Reset"), &error);
+  if (status != EG_OK)
+    return eb_raise(L, "Reset", &error);
+  eb_opaque_drop(L, guard, 2);
+  if (guard->log)
+    eb_log_info(L, guard, "reset");
+  return 0;
+}
+
+static bool is_forced(lua_State *L) {
+  if (lua_isnoneornil(L, 2))
+    return false;
+  if (lua_type(L, 2) != LUA_TTABLE)
+    luaL_error(L, "ResetAll: options must be a table {force=true}, not a %s",
+               luaL_typename(L, 2));
+  for (lua_pushnil(L); lua_next(L, 2) != 0; lua_pop(L, 1))
+    if (lua_type(L, -2) != LUA_TSTRING ||
+        strcmp(lua_tostring(L, -2), "force") != 0)
+      luaL_error(L, "ResetAll: the only option is 'force'");
+    else if (lua_type(L, -1) != LUA_TBOOLEAN)
+      luaL_error(L, "ResetAll: option 'force' must be a boolean, not a %s",
+                 luaL_typename(L, -1));
+  lua_getfield(L, 2, "force");
+  return lua_toboolean(L, -1);
+}
+
+static int reset_all(lua_State *L) {
+  eg_error error;
+  eb_guard *guard = eb_check_guard(L, "ResetAll");
+  if (!is_forced(L) && guard->shared)
+    return luaL_error(L, "ResetAll: this guard is shared with others; write "
+                         "guard:ResetAll{force = true} to reset their "
+                         "records too");
+  lua_settop(L, 1);
+  lua_newtable(L);
+  scan(L, "ResetAll", guard, collect_key);
+  lua_Integer n = (lua_Integer)lua_rawlen(L, 2);
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_rawgeti(L, 2, i);
+    eg_bytes key;
+    key.data = lua_tolstring(L, 3, &key.len);
+    if (eg_reset(guard->core, key, &error) != EG_OK)
+      return eb_raise(L, "ResetAll", &error);
+    eb_opaque_drop(L, guard, 3);
+    lua_settop(L, 2);
+  }
+  return 0;
+}
+
+void eb_open_query(lua_State *L) {
+  static const luaL_Reg record_metamethods[] = {{"__gc", record_gc},
+                                                {NULL, NULL}};
+  static const luaL_Reg snapshot_metamethods[] = {{"__call", snapshot_call},
+                                                  {NULL, NULL}};
+  luaL_newmetatable(L, "ExecutionGuard record");
+  luaL_setfuncs(L, record_metamethods, 0);
+  luaL_newmetatable(L, snapshot_metatable);
+  luaL_setfuncs(L, snapshot_metamethods, 0);
+  lua_pop(L, 2);
+}
+
+const luaL_Reg eb_query_methods[] = {
+    {"GetResult", get_result},       {"HasResult", has_result},
+    {"ClearResult", clear_result},   {"GetStatus", get_status},
+    {"GetRecord", get_record},       {"GetAllRecords", get_all_records},
+    {"GetAnalytics", get_analytics}, {"Reset", reset},
+    {"ResetAll", reset_all},         {NULL, NULL}};
+
+const luaL_Reg eb_stats_functions[] = {{"getGlobalStats", get_global_stats},
+                                       {NULL, NULL}};

@@ -1,0 +1,589 @@
+/* SPDX-License-Identifier: MIT
+** guard:RunOnce: one C call where nothing runs, else acquire, call, commit.
+**
+** A run lives on the C stack where it cannot yield, and in a userdata on the
+** Lua stack where it can: then __close and __gc end it as "abandoned" when its
+** coroutine is closed or collected.  Between acquire and commit nothing is
+** called that could raise an error, but under lua_pcall.
+**
+** The Lua stack of a run:
+**   1 guard  2 key  3 fn  4 options or nil  5 run or nil  6 message handler
+**   7 what fn returned or raised
+*/
+#include "lua/binding.h"
+
+#include <string.h>
+
+enum { GUARD = 1, KEY, FN, OPTIONS, RUN, HANDLER, RESULT };
+
+struct eb_run {
+  eb_guard *guard;
+  lua_State *L;
+  eg_grant grant;
+  eg_bytes key;                /* kept alive by the Lua stack or the userdata */
+  const eb_settings *settings; /* own, the guard's, or of the call's frame */
+  int64_t attempt;
+  bool open;
+  eb_run *next, **link; /* in the state's list */
+  eb_settings own;      /* where it has to outlive the call's frame */
+};
+
+static const char run_metatable[] = "ExecutionGuard run";
+
+#define ERROR_KEPT 4096 /* bytes of an error's text, and of a traceback */
+
+/* ------------------------------------------------------ list of runs -- */
+
+static void link_run(lua_State *L, eb_run *run) {
+  eb_state *state = eb_get_state(L);
+  run->open = true;
+  run->next = state->runs;
+  run->link = &state->runs;
+  if (run->next != NULL)
+    run->next->link = &run->next;
+  state->runs = run;
+}
+
+static void unlink_run(eb_run *run) {
+  run->open = false;
+  *run->link = run->next;
+  if (run->next != NULL)
+    run->next->link = run->link;
+}
+
+/* ---------------------------------------------------- text of an error -- */
+
+static int text_of(lua_State *L) {
+  luaL_tolstring(L, 1, NULL);
+  return 1;
+}
+
+/* The message handler: notes text and traceback of the error while the stack
+** that raised it still stands, and passes the error on as it is. */
+int eb_handler(lua_State *L) {
+  int stash = lua_upvalueindex(1);
+  lua_settop(L, 1);
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, stash, 1);
+  lua_pushcfunction(L, text_of);
+  lua_pushvalue(L, 1);
+  if (lua_pcall(L, 1, 1, 0) != LUA_OK || lua_type(L, -1) != LUA_TSTRING) {
+    lua_settop(L, 1);
+    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+  }
+  lua_rawseti(L, stash, 2);
+  luaL_traceback(L, L, NULL, 1);
+  lua_rawseti(L, stash, 3);
+  lua_settop(L, 1);
+  return 1;
+}
+
+static eg_bytes bounded(lua_State *L, int index) {
+  eg_bytes text = {NULL, 0};
+  if (lua_type(L, index) == LUA_TSTRING)
+    text.data = lua_tolstring(L, index, &text.len);
+  if (text.len > ERROR_KEPT)
+    text.len = ERROR_KEPT;
+  return text;
+}
+
+/* Pushes text and traceback of the error object at RESULT.  Raises nothing:
+** nothing here takes memory. */
+static void push_error_texts(lua_State *L) {
+  int stash = lua_upvalueindex(EB_UP_STASH);
+  lua_rawgeti(L, stash, 1);
+  bool same = lua_rawequal(L, -1, RESULT);
+  lua_pop(L, 1);
+  if (same) {
+    lua_rawgeti(L, stash, 2);
+    lua_rawgeti(L, stash, 3);
+  } else { /* the handler was not called: no memory, or it failed itself */
+    lua_pushvalue(L, RESULT);
+    lua_pushnil(L);
+  }
+}
+
+static void clear_stash(lua_State *L) {
+  for (int i = 1; i <= 3; i++) {
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, lua_upvalueindex(EB_UP_STASH), i);
+  }
+}
+
+/* ------------------------------------------------------- ends of a run -- */
+
+static eg_status commit(eb_run *run, const eg_outcome *outcome,
+                        eg_error *error) {
+  eg_guard *core = run->guard->core;
+  const eg_policy *policy = &run->settings->policy;
+  if (run->open)
+    unlink_run(run);
+  if (core == NULL)
+    return EG_LOST; /* the guard was closed meanwhile */
+  eg_status status =
+      eg_commit(core, run->key, &run->grant, outcome, policy, error);
+  if (status == EG_NOMEM && outcome->status == EG_FAILED) {
+    const eg_outcome bare = {.status = EG_FAILED};
+    status = eg_commit(core, run->key, &run->grant, &bare, policy, error);
+  }
+  return status;
+}
+
+/* Calls onTimeout or onLost with the key; what it raises is only logged. */
+static void notify(lua_State *L, const eb_run *run, const char *name) {
+  if (run->guard->core == NULL)
+    return;
+  eb_push_callback(L, GUARD, OPTIONS, name);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    return;
+  }
+  lua_pushvalue(L, KEY);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
+    const char *text = luaL_tolstring(L, -1, NULL);
+    eb_log_warn(L, run->guard, "%s failed: %s", name, text);
+    lua_pop(L, 2);
+  }
+}
+
+static int answer(lua_State *L, const char *reason) {
+  lua_pushboolean(L, 0);
+  lua_pushnil(L);
+  lua_pushstring(L, reason);
+  return 3;
+}
+
+static int end_timeout(lua_State *L, eb_run *run) {
+  eb_log_warn(L, run->guard, "timed out");
+  notify(L, run, EB_ON_TIMEOUT);
+  return answer(L, "timeout");
+}
+
+static int end_lost(lua_State *L, eb_run *run) {
+  eb_log_warn(L, run->guard, "its outcome was refused: the grant was lost");
+  notify(L, run, EB_ON_LOST);
+  return answer(L, "lost");
+}
+
+/* fn failed, and its error object is at RESULT; or what it returned cannot be
+** stored, and the text takes its place there. */
+static int end_failed(lua_State *L, eb_run *run, bool raised, eg_bytes text,
+                      eg_bytes trace) {
+  const eg_outcome outcome = {
+      .status = EG_FAILED, .error = text, .trace = trace};
+  eg_error error;
+  eg_status status = commit(run, &outcome, &error);
+  if (status == EG_TIMEOUT)
+    return end_timeout(L, run);
+  if (status == EG_LOST)
+    return end_lost(L, run);
+  eb_log_warn(L, run->guard, "failed: %.*s", (int)text.len,
+              text.len > 0 ? (const char *)text.data : "");
+  lua_pushboolean(L, 0);
+  if (raised)
+    lua_pushvalue(L, RESULT);
+  else
+    lua_pushlstring(L, text.data, text.len);
+  lua_pushstring(L, status == EG_OK ? "failed" : eg_status_word(status));
+  return 3;
+}
+
+static int fail_with(lua_State *L, eb_run *run, const char *why) {
+  const eg_bytes none = {"", 0};
+  return end_failed(L, run, false, eg_str(why), none);
+}
+
+/* ------------------------------------------------------ a run succeeded -- */
+
+typedef struct product {
+  eb_bytes bytes;
+  char why[EB_WHY];
+} product;
+
+/* What is to be stored of the value at RESULT.  False: it cannot be, why says
+** the reason. */
+static bool prepare(lua_State *L, eb_run *run, eg_outcome *outcome,
+                    product *p) {
+  const eg_policy *policy = &run->settings->policy;
+  outcome->status = EG_OK;
+  outcome->kind = EG_KIND_NONE;
+  if (!policy->cache_result || lua_isnil(L, RESULT))
+    return true;
+  if (run->guard->shared) {
+    if (!eb_encode(L, RESULT, policy->max_result, &p->bytes, p->why))
+      return false;
+  } else if (!eb_encode_scalar(L, RESULT, &p->bytes)) {
+    outcome->kind = EG_KIND_OPAQUE;
+    strcpy(p->why, "not enough memory");
+    return eb_opaque_reserve(L, run->guard);
+  }
+  outcome->kind = EG_KIND_VALUE;
+  outcome->value.data = p->bytes.data;
+  outcome->value.len = p->bytes.len;
+  return true;
+}
+
+/* Only a result that was kept as a Lua value has to go by hand. */
+static void keep_value(lua_State *L, const eb_run *run, eg_kind kind) {
+  if (!run->settings->policy.cache_result)
+    return;
+  if (kind == EG_KIND_OPAQUE)
+    eb_opaque_set(L, RESULT);
+  else
+    eb_opaque_drop(L, run->guard, KEY);
+}
+
+static int end_ok(lua_State *L, eb_run *run) {
+  product p;
+  eg_outcome outcome = {.status = EG_OK};
+  eg_error error;
+  eb_bytes_init(&p.bytes);
+  if (!prepare(L, run, &outcome, &p)) {
+    eb_bytes_free(&p.bytes);
+    return fail_with(L, run, p.why);
+  }
+  eg_status status = commit(run, &outcome, &error);
+  eb_bytes_free(&p.bytes);
+  switch (status) {
+  case EG_OK:
+    keep_value(L, run, outcome.kind);
+    if (run->guard->log)
+      eb_log_info(L, run->guard, "completed");
+    lua_pushboolean(L, 1);
+    lua_pushvalue(L, RESULT);
+    return 2;
+  case EG_TIMEOUT:
+    return end_timeout(L, run);
+  case EG_LOST:
+    return end_lost(L, run);
+  case EG_INVALID:
+  case EG_NOMEM: /* the grant still stands */
+    return fail_with(L, run, error.message);
+  default:
+    lua_pushboolean(L, 0);
+    lua_pushvalue(L, RESULT);
+    lua_pushstring(L, eg_status_word(status));
+    return 3;
+  }
+}
+
+/* --------------------------------------------------------------- retry -- */
+
+static double random_unit(eb_state *state) {
+  uint64_t x = state->random; /* xorshift64*; Vigna, 2016 */
+  x ^= x >> 12;
+  x ^= x << 25;
+  x ^= x >> 27;
+  state->random = x;
+  return (double)(x * UINT64_C(2685821657736338717) >> 11) * 0x1p-53;
+}
+
+/* Does retry.on want the error at RESULT tried again?  Without it, yes. */
+static bool wanted(lua_State *L, const eb_run *run) {
+  bool again = true;
+  lua_pushnil(L);
+  eb_push_callback(L, GUARD, OPTIONS, "retry");
+  if (lua_type(L, -1) == LUA_TTABLE) {
+    lua_pushliteral(L, "on");
+    lua_rawget(L, -2);
+    if (!lua_isnil(L, -1)) {
+      lua_pushvalue(L, RESULT);
+      lua_pushinteger(L, run->attempt);
+      again = lua_pcall(L, 2, 1, 0) == LUA_OK && lua_toboolean(L, -1);
+    }
+  }
+  lua_settop(L, RESULT);
+  return again;
+}
+
+/* Exponential back-off with jitter. */
+static double delay_of(lua_State *L, const eb_run *run) {
+  const eb_retry *retry = &run->settings->retry;
+  double delay = retry->delay;
+  for (int64_t i = 1; i < run->attempt && delay < retry->max_delay; i++)
+    delay *= retry->factor;
+  if (delay > retry->max_delay)
+    delay = retry->max_delay;
+  return delay * (1 - retry->jitter * random_unit(eb_get_state(L)));
+}
+
+static void set_deadline(eb_run *run, int64_t now_us) {
+  int64_t timeout = run->settings->timeout_us;
+  bool limited = timeout > 0 && timeout < EG_FOREVER - now_us;
+  run->grant.deadline_us = limited ? now_us + timeout : EG_FOREVER;
+}
+
+/* fn failed: is it to be tried again?  Then the delay is over on return. */
+static bool try_again(lua_State *L, eb_run *run) {
+  const eb_settings *settings = run->settings;
+  if (run->attempt >= settings->retry.attempts || run->guard->core == NULL ||
+      eg_now_us() >= run->grant.deadline_us || !wanted(L, run))
+    return false;
+  double delay = delay_of(L, run);
+  if (run->guard->log)
+    eb_log_info(L, run->guard, "attempt %lld failed, trying again in %.3g s",
+                (long long)run->attempt, delay);
+  eg_sleep_us(eb_us(delay));
+  run->attempt++;
+  set_deadline(run, eg_now_us());
+  return true;
+}
+
+/* ------------------------------------------------------------- calling -- */
+
+/* The userdata at RUN, if there is one, may serve the guard's next run. */
+static void spare_run(lua_State *L) {
+  if (lua_isnil(L, RUN))
+    return;
+  lua_pushnil(L);
+  lua_setiuservalue(L, RUN, 2);
+  lua_pushvalue(L, RUN);
+  lua_setiuservalue(L, GUARD, EB_UV_SPARE);
+}
+
+static int finish(lua_State *L, eb_run *run, int status) {
+  int n;
+  if (status == LUA_OK || status == LUA_YIELD) {
+    n = end_ok(L, run);
+  } else {
+    push_error_texts(L);
+    int texts = lua_gettop(L);
+    n = end_failed(L, run, true, bounded(L, texts - 1), bounded(L, texts));
+    clear_stash(L);
+  }
+  spare_run(L);
+  return n;
+}
+
+static int continued(lua_State *L, int status, lua_KContext ctx);
+
+static int call(lua_State *L, eb_run *run) {
+  int status;
+  do {
+    lua_settop(L, HANDLER);
+    lua_pushvalue(L, FN);
+    status = lua_pcallk(L, 0, 1, HANDLER, (lua_KContext)run, continued);
+  } while (status != LUA_OK && try_again(L, run));
+  return finish(L, run, status);
+}
+
+/* fn yielded, and has now returned or failed; the frame of RunOnce is gone,
+** the run in its userdata is not. */
+static int continued(lua_State *L, int status, lua_KContext ctx) {
+  eb_run *run = (eb_run *)ctx;
+  if (status != LUA_YIELD && try_again(L, run))
+    return call(L, run);
+  return finish(L, run, status);
+}
+
+static int run_abandoned(lua_State *L) {
+  eb_run *run = lua_touserdata(L, 1);
+  if (run == NULL || !run->open)
+    return 0;
+  const eg_outcome outcome = {.status = EG_FAILED,
+                              .error = eg_str("abandoned")};
+  eg_error error;
+  commit(run, &outcome, &error);
+  return 0;
+}
+
+static int new_run(lua_State *L) {
+  /* 1 guard */
+  eb_run *run = lua_newuserdatauv(L, sizeof *run, 2);
+  run->open = false;
+  luaL_setmetatable(L, run_metatable);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
+  return 1;
+}
+
+/* Puts a run that can outlive the C frame at RUN: the guard's spare one, or
+** failing that a new one.  NULL: no memory, and an error object is at RUN. */
+static eb_run *push_run(lua_State *L) {
+  if (lua_getiuservalue(L, GUARD, EB_UV_SPARE) == LUA_TUSERDATA) {
+    lua_pushnil(L);
+    lua_setiuservalue(L, GUARD, EB_UV_SPARE);
+  } else {
+    lua_pop(L, 1);
+    lua_pushcfunction(L, new_run);
+    lua_pushvalue(L, GUARD);
+    if (lua_pcall(L, 1, 1, 0) != LUA_OK)
+      return NULL;
+  }
+  lua_pushvalue(L, KEY);
+  lua_setiuservalue(L, RUN, 2);
+  return lua_touserdata(L, RUN);
+}
+
+static int start(lua_State *L, eb_run *run) {
+  run->L = L;
+  run->attempt = 1;
+  set_deadline(run, run->grant.start_us);
+  link_run(L, run);
+  if (run->guard->log)
+    eb_log_info(L, run->guard, "executing");
+  lua_pushvalue(L, lua_upvalueindex(EB_UP_HANDLER));
+  return call(L, run);
+}
+
+/* fn may yield: the run moves from the C frame to a userdata that is closed
+** with its coroutine. */
+static int start_yieldable(lua_State *L, const eb_run *granted) {
+  eb_run *run = push_run(L);
+  if (run == NULL) {
+    eb_run lost = *granted;
+    const eg_outcome outcome = {.status = EG_FAILED,
+                                .error = eg_str("not enough memory")};
+    eg_error error;
+    commit(&lost, &outcome, &error);
+    return lua_error(L);
+  }
+  *run = *granted;
+  if (run->settings != &run->guard->settings) {
+    run->own = *granted->settings;
+    run->own.policy.owner = NULL; /* it served its purpose at acquire */
+    run->settings = &run->own;
+  }
+  lua_toclose(L, RUN);
+  return start(L, run);
+}
+
+/* ------------------------------------------------------------- refusals -- */
+
+static int decode_value(lua_State *L) {
+  const eg_reply *reply = lua_touserdata(L, 1);
+  eb_decode(L, reply->value);
+  return 1;
+}
+
+/* A value that is on C's heap is pushed under protection: what C owns is freed
+** before an error goes on. */
+static void push_value(lua_State *L, eg_reply *reply) {
+  if (reply->heap == NULL) {
+    eb_decode(L, reply->value);
+    return;
+  }
+  lua_pushcfunction(L, decode_value);
+  lua_pushlightuserdata(L, reply);
+  int status = lua_pcall(L, 1, 1, 0);
+  eg_reply_free(reply);
+  if (status != LUA_OK)
+    lua_error(L);
+}
+
+static int refuse_cached(lua_State *L, const eb_guard *guard,
+                         eg_reply *reply) {
+  if (reply->kind == EG_KIND_VALUE)
+    push_value(L, reply);
+  else
+    eb_opaque_get(L, guard, KEY);
+  if (lua_isnil(L, -1)) /* the value was dropped under the record */
+    return answer(L, "completed");
+  lua_pushboolean(L, 1);
+  lua_insert(L, -2);
+  lua_pushvalue(L, lua_upvalueindex(EB_UP_CACHED));
+  if (guard->log)
+    eb_log_info(L, guard, "returning the cached result");
+  return 3;
+}
+
+static int refuse(lua_State *L, const eb_guard *guard, eg_status status,
+                  eg_reply *reply) {
+  if (status == EG_CACHED)
+    return refuse_cached(L, guard, reply);
+  if (guard->log)
+    eb_log_info(L, guard, "blocked: %s", eg_status_text(status));
+  lua_pushboolean(L, 0);
+  if (status == EG_FAILED)
+    lua_pushlstring(L, reply->error.data, reply->error.len);
+  else if (EG_IS_FAILURE(status))
+    lua_pushstring(L, reply->failure.message);
+  else
+    lua_pushnil(L);
+  int64_t left = reply->left_us;
+  eg_reply_free(reply);
+  lua_pushstring(L, eg_status_word(status));
+  if (status != EG_COOLDOWN && status != EG_FAILED)
+    return 3;
+  if (left < 0)
+    return 3;
+  lua_pushnumber(L, (lua_Number)left / 1e6);
+  return 4;
+}
+
+/* ------------------------------------------------------------- RunOnce -- */
+
+int eb_run_once(lua_State *L) {
+  eb_guard *guard = eb_check_guard(L, "RunOnce");
+  eg_bytes key = eb_check_key(L, "RunOnce");
+  eb_check_callable(L, FN, "RunOnce", "fn");
+  eb_settings local;
+  const eb_settings *settings = &guard->settings;
+  lua_settop(L, OPTIONS);
+  if (!lua_isnil(L, OPTIONS)) {
+    local = guard->settings;
+    eb_read_options(L, OPTIONS, "RunOnce", &local, NULL);
+    settings = &local;
+  }
+  eb_run run;
+  eg_reply reply;
+  eg_reply_init(&reply);
+  eg_status status =
+      eg_acquire(guard->core, key, EG_WANT_RUN, &settings->policy,
+                 settings->wait_ms, &run.grant, &reply);
+  if (status != EG_OK)
+    return refuse(L, guard, status, &reply);
+  eg_reply_free(&reply);
+  run.guard = guard;
+  run.key = key;
+  run.settings = settings;
+  run.open = false;
+  if (lua_isyieldable(L))
+    return start_yieldable(L, &run);
+  lua_pushnil(L); /* no run on the Lua stack */
+  return start(L, &run);
+}
+
+static const luaL_Reg run_metamethods[] = {
+    {"__close", run_abandoned},
+    {"__gc", run_abandoned},
+    {NULL, NULL},
+};
+
+void eb_open_run(lua_State *L) {
+  luaL_newmetatable(L, run_metatable);
+  luaL_setfuncs(L, run_metamethods, 0);
+  lua_pop(L, 1);
+}
+
+/* ------------------------------------------------------ expired, shield -- */
+
+/* expired() -> has the run that this coroutine is in passed its deadline, or
+** lost its grant? */
+int eb_expired(lua_State *L) {
+  const eb_run *run = eb_get_state(L)->runs;
+  while (run != NULL && run->L != L)
+    run = run->next;
+  if (run == NULL) {
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  bool over = run->guard->core == NULL ||
+              eg_now_us() >= run->grant.deadline_us ||
+              !eg_holds(run->guard->core, run->key, run->grant.token);
+  lua_pushboolean(L, over);
+  return 1;
+}
+
+static int shield_end(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  return lua_gettop(L);
+}
+
+/* shield(fn, ...) -> what fn returns; no interruption comes before that. */
+int eb_shield(lua_State *L) {
+  eb_check_callable(L, 1, "ExecutionGuard.shield", "fn");
+  lua_callk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, shield_end);
+  return shield_end(L, LUA_OK, 0);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT
+** The clock in force, for scripts: configured, read, moved by hand.
+*/
+#include "lua/binding.h"
+
+/* ExecutionGuard.now() -> seconds since the epoch, by the guards' clock. */
+static int now(lua_State *L) {
+  lua_pushnumber(L, (lua_Number)eg_wall_us() / 1e6);
+  return 1;
+}
+
+static int clock_reset(lua_State *L) {
+  eg_test_clock_reset(lua_toboolean(L, 1));
+  return 0;
+}
+
+static int clock_advance(lua_State *L) {
+  eg_test_clock_advance(eb_us(eb_check_seconds(L, 1, "advance", "seconds")));
+  return 0;
+}
+
+static int clock_set_wall(lua_State *L) {
+  eg_test_clock_set_wall(
+      eb_us(eb_check_seconds(L, 1, "setWall", "the time")));
+  return 0;
+}
+
+static int clock_use(lua_State *L) {
+  eg_set_clock(lua_toboolean(L, 1) ? eg_test_clock() : NULL);
+  return 0;
+}
+
+static int clock_steady(lua_State *L) {
+  lua_pushnumber(L, (lua_Number)eg_now_us() / 1e6);
+  return 1;
+}
+
+const luaL_Reg eb_clock_functions[] = {{"now", now}, {NULL, NULL}};
+
+/* Pushes what executionguard.testing is made of. */
+void eb_push_testing(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"reset", clock_reset},      {"advance", clock_advance},
+      {"setWall", clock_set_wall}, {"use", clock_use},
+      {"steady", clock_steady},    {NULL, NULL}};
+  luaL_newlib(L, functions);
+}

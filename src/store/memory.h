@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT
+** What the files of the memory store share: namespaces, shards, handles.
+**
+** A namespace (egi_space) is an array of shards; the upper bits of a key's
+** hash say which.  A named one is found by its name, shared by its handles,
+** and lives until the process ends, in the process's memory.  One without a
+** name belongs to its handle, and lives in the handle's.
+**
+** LOCKING
+**
+**   1. Everything in a shard is guarded by its mutex, and so are the count of
+**      a handle's holds in that shard and its pointers in extra blocks.  The
+**      table may be read without it, see memory_table.h; `forgotten` may be
+**      compared with 0.
+**   2. `changed` of a watch is guarded by the mutex of the watch, the rest of
+**      it by that of its shard.  Who wakes a watch has both; who waits has
+**      only the watch's.
+**   3. The registry's mutex guards the list of named namespaces.  A namespace
+**      that is in it never changes its number of shards or its name.
+**   4. Order: shard, then watch.  Nobody has two shards or two watches, or
+**      anything else together with the registry.
+**   5. With a mutex of a shard held, these are called, and must not call
+**      back: the allocator, the clock, decide.  visit is called with none.
+**   6. What decide is shown lives in the shard only until the mutex is given
+**      up, or in a copy on the stack.
+**
+** COUNTER
+**
+** One counter a shard makes versions and tokens, so neither is used twice in
+** that shard, whatever becomes of the key's entry.  In a named namespace a new
+** token is at least the wall clock's microseconds.
+**
+** TIME
+**
+** Nobody reads a clock unless something is timed.  An entry that may become
+** absent by time alone has the flag FADES: to look at it is to read the clock,
+** and, where its time is over, to forget it first; so whatever is found
+** is there.
+*/
+#ifndef EG_STORE_MEMORY_H
+#define EG_STORE_MEMORY_H
+
+#include "store/memory_table.h"
+
+typedef struct egi_memory egi_memory;
+
+typedef struct egi_shard {
+  _Alignas(64) pthread_mutex_t mutex;
+  uint64_t counter;
+  uint32_t fading; /* entries that may become absent by time alone */
+  uint32_t large;  /* entries whose record is outside the arena */
+  uint32_t hand;   /* the bucket that the sweep looks at next */
+  /* Entries that were swept while their result was opaque, chained: their
+  ** keys are still to be told (private namespaces). */
+  _Atomic uint32_t forgotten;
+  egi_watch *watches;
+  egi_table table;
+} egi_shard;
+
+typedef struct egi_space {
+  struct egi_space *next;
+  const char *name; /* NULL: private */
+  eg_env env;       /* its allocator is whose memory this is */
+  size_t size;      /* of the block that begins here */
+  unsigned n;       /* shards: a power of two */
+  egi_shard *shards;
+} egi_space;
+
+/* A handle's holds in one shard, a cache line apart: threads that use one
+** handle seldom use one shard. */
+typedef struct egi_holds {
+  _Alignas(64) uint32_t n;
+} egi_holds;
+
+struct egi_memory {
+  egi_store base;
+  eg_env env;
+  egi_space *space;
+  egi_holds *holds; /* one for each shard */
+  size_t size;      /* of the block that begins here */
+};
+
+struct egi_watch {
+  egi_watch *next, *prev;
+  egi_memory *memory;
+  egi_shard *shard;
+  egi_key key; /* its bytes are in the watch */
+  uint64_t version;
+  bool changed;
+  pthread_mutex_t mutex;
+  pthread_cond_t cond;
+  unsigned char bytes[];
+};
+
+/* ---------------------------------------------------------- memory.c -- */
+
+/* egi_memory_locate: the shard of a key, and the key as tables want it. */
+egi_shard *egi_memory_locate(const egi_memory *memory, eg_bytes bytes,
+                             egi_key *key);
+
+/* egi_memory_fail: fills an error, and returns its status. */
+eg_status egi_memory_fail(eg_error *error, eg_status status, int os_errno,
+                          const char *message);
+
+/* egi_memory_now: the steady clock, read once. */
+int64_t egi_memory_now(const egi_memory *memory, int64_t *now);
+
+static inline void egi_shard_lock(egi_shard *shard) {
+  pthread_mutex_lock(&shard->mutex);
+}
+
+static inline void egi_shard_unlock(egi_shard *shard) {
+  pthread_mutex_unlock(&shard->mutex);
+}
+
+/* ----------------------------------------------------- memory_swap.c -- */
+
+/* egi_memory_see: what a view means at that time.  False: the key is absent
+** by then, and nothing is filled. */
+bool egi_memory_see(const egi_view *view, int64_t now, egi_seen *seen);
+
+/* egi_memory_absent: what is seen of an absent key. */
+void egi_memory_absent(int64_t now, egi_seen *seen);
+
+/* egi_memory_look: finds a key and shows it.  Returns its entry or 0; an entry
+** whose time is over is forgotten.  Reads the clock if it has to. */
+uint32_t egi_memory_look(egi_memory *memory, egi_shard *shard,
+                         const egi_key *key, int64_t *now, egi_seen *seen);
+
+/* egi_memory_swap: performs a swap on a key that was just looked at; `expect`
+** is the caller's business.  OK; CONFLICT; NOMEM.  version (0: absent now) and
+** token are those after it. */
+eg_status egi_memory_swap(egi_memory *memory, egi_shard *shard,
+                          const egi_key *key, uint32_t entry, int64_t *now,
+                          const egi_swap *swap, uint64_t *version,
+                          uint64_t *token);
+
+/* egi_memory_prolong: lets the lease of an entry that is held end no sooner
+** than that long after now. */
+void egi_memory_prolong(egi_shard *shard, uint32_t entry, int64_t now,
+                        int64_t lease_ms);
+
+/* egi_view_fades: may it become absent by time alone? */
+static inline bool egi_view_fades(const egi_view *view) {
+  const egi_times *times = &view->times;
+  return times->life != EGI_NEVER ||
+         (view->bytes.len == 0 && (times->lease != EGI_NEVER ||
+                                   times->not_before != EGI_LONG_AGO));
+}
+
+/* egi_memory_drop_all: ends the holds that a handle has in a shard. */
+void egi_memory_drop_all(egi_memory *memory, egi_shard *shard);
+
+/* egi_memory_free_large: frees the large records of a shard. */
+void egi_memory_free_large(egi_shard *shard);
+
+size_t egi_memory_next_forgotten(egi_store *store, void *key);
+
+/* ---------------------------------------------------- memory_watch.c -- */
+
+eg_status egi_memory_watch(egi_store *store, eg_bytes key,
+                           const egi_seen *seen, egi_watch **watch, int *fd,
+                           eg_error *error);
+eg_status egi_memory_wait(egi_watch *watch, int64_t deadline_us,
+                          eg_error *error);
+void egi_memory_unwatch(egi_watch *watch);
+
+/* egi_memory_wake: wakes the watches of a key.  Under the mutex. */
+void egi_memory_wake(egi_shard *shard, const egi_key *key);
+
+/* ----------------------------------------------------- memory_scan.c -- */
+
+eg_status egi_memory_scan(egi_store *store, eg_bytes prefix,
+                          egi_visit_fn visit, void *ctx, eg_error *error);
+
+#endif

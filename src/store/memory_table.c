@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: MIT
+** Linear hashing over entries in an arena, and the one reader that needs no
+** lock; memory_table.h has the rules.
+*/
+#include "store/memory_table.h"
+
+#include <string.h>
+
+enum {
+  SEGMENT_BITS = 4, /* log2 of EGI_BUCKETS_FIRST */
+  STEPS_MAX = 32    /* of a chain that a reader without the lock walks */
+};
+
+_Static_assert(offsetof(egi_entry, data) == EGI_ENTRY_HEAD, "entry");
+_Static_assert(offsetof(egi_extra, holder) == EGI_EXTRA_HEAD, "extra");
+_Static_assert(sizeof(egi_times) == 5 * sizeof(uint64_t), "times");
+_Static_assert(EGI_BLOCK_CLASSES <= EGI_CLASS_MASK + 1, "class");
+_Static_assert(EG_KEY_MAX + EGI_PLAIN_RECORD_MAX <= EGI_DATA_MAX, "data");
+
+/* ------------------------------------------------------------- buckets -- */
+
+void egi_table_init(egi_table *table, const eg_env *env) {
+  atomic_init(&table->seq, 0);
+  atomic_init(&table->buckets, EGI_BUCKETS_FIRST);
+  table->count = 0;
+  egi_arena_init(&table->arena, env);
+  for (unsigned i = 0; i < EGI_SEGMENTS; i++)
+    atomic_init(&table->segments[i], NULL);
+  for (unsigned i = 0; i < EGI_BUCKETS_FIRST; i++)
+    atomic_init(&table->first[i], 0);
+  atomic_init(&table->segments[0], table->first);
+}
+
+static size_t segment_size(unsigned segment) {
+  return ((size_t)EGI_BUCKETS_FIRST << segment) * sizeof(uint32_t);
+}
+
+void egi_table_free(egi_table *table) {
+  const eg_env *env = table->arena.env;
+  for (unsigned i = 1; i < EGI_SEGMENTS; i++) {
+    _Atomic uint32_t *segment = egi_own(&table->segments[i]);
+    if (segment != NULL)
+      env->alloc(env->alloc_ud, segment, segment_size(i), 0);
+  }
+  egi_arena_free(&table->arena);
+  egi_table_init(table, env);
+}
+
+/* Which segment a bucket is in, and where. */
+static unsigned segment_of(uint32_t bucket, uint32_t *at) {
+  uint32_t place = bucket + EGI_BUCKETS_FIRST;
+  unsigned top = 31u - (unsigned)__builtin_clz(place);
+  *at = place ^ 1u << top;
+  return top - SEGMENT_BITS;
+}
+
+static uint32_t bucket_of(uint32_t hash, uint32_t buckets) {
+  uint32_t low = 1u << (31 - __builtin_clz(buckets)); /* 2^L */
+  uint32_t bucket = hash & (2 * low - 1);
+  return bucket < buckets ? bucket : bucket & (low - 1);
+}
+
+static _Atomic uint32_t *head_of(const egi_table *table, uint32_t bucket) {
+  uint32_t at;
+  unsigned segment = segment_of(bucket, &at);
+  return egi_own(&table->segments[segment]) + at;
+}
+
+uint32_t egi_table_chain(const egi_table *table, uint32_t bucket) {
+  return egi_own(head_of(table, bucket));
+}
+
+static _Atomic uint32_t *head_for(const egi_table *table, uint32_t hash) {
+  return head_of(table, bucket_of(hash, egi_own(&table->buckets)));
+}
+
+/* ---------------------------------------------------------------- keys -- */
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+static void last_word(egi_key *key, const unsigned char *last, size_t n) {
+  key->last = 0;
+  if (key->bytes.len >= 8) {
+    memcpy(&key->last, last + n - 8, 8);
+    key->last >>= 8 * (8 - n);
+  } else {
+    for (size_t i = 0; i < n; i++)
+      key->last |= (uint64_t)last[i] << 8 * i;
+  }
+  key->mask = (UINT64_C(1) << 8 * n) - 1;
+}
+#else
+static void last_word(egi_key *key, const unsigned char *last, size_t n) {
+  key->last = key->mask = 0;
+  memcpy(&key->last, last, n);
+  memset(&key->mask, 0xff, n);
+}
+#endif
+
+void egi_key_init(egi_key *key, eg_bytes bytes, uint32_t hash) {
+  assert(bytes.len >= 1 && bytes.len <= EG_KEY_MAX);
+  key->bytes = bytes;
+  key->hash = hash;
+  size_t n = bytes.len % 8;
+  key->last = key->mask = 0;
+  if (n > 0)
+    last_word(key, (const unsigned char *)bytes.data + bytes.len - n, n);
+}
+
+/* Does an entry's data begin with the key? */
+static inline bool same_key(const egi_word *data, const egi_key *key) {
+  const unsigned char *bytes = key->bytes.data;
+  size_t whole = key->bytes.len / 8;
+  for (size_t i = 0; i < whole; i++) {
+    uint64_t word;
+    memcpy(&word, bytes + 8 * i, 8);
+    if (egi_get(&data[i]) != word)
+      return false;
+  }
+  return key->mask == 0 ||
+         ((egi_get(&data[whole]) ^ key->last) & key->mask) == 0;
+}
+
+uint32_t egi_table_find(const egi_table *table, const egi_key *key) {
+  uint32_t at = egi_own(head_for(table, key->hash));
+  while (at != 0) {
+    const egi_entry *entry = egi_entry_at(table, at);
+    if (egi_own(&entry->hash) == key->hash &&
+        egi_entry_key_len(entry) == key->bytes.len &&
+        same_key(entry->data, key))
+      return at;
+    at = egi_own(&entry->next);
+  }
+  return 0;
+}
+
+/* -------------------------------------------------------------- chains -- */
+
+void egi_table_link(egi_table *table, uint32_t at) {
+  egi_entry *entry = egi_entry_at(table, at);
+  _Atomic uint32_t *head = head_for(table, egi_own(&entry->hash));
+  egi_set(&entry->next, egi_own(head));
+  egi_set(head, at);
+  table->count++;
+}
+
+/* What points at an entry: a bucket, or the entry before it. */
+static _Atomic uint32_t *link_to(const egi_table *table, uint32_t at) {
+  const egi_entry *entry = egi_entry_at(table, at);
+  _Atomic uint32_t *link = head_for(table, egi_own(&entry->hash));
+  while (egi_own(link) != at) {
+    assert(egi_own(link) != 0);
+    link = &egi_entry_at(table, egi_own(link))->next;
+  }
+  return link;
+}
+
+void egi_table_unlink(egi_table *table, uint32_t at) {
+  egi_set(link_to(table, at), egi_own(&egi_entry_at(table, at)->next));
+  table->count--;
+}
+
+void egi_table_exchange(egi_table *table, uint32_t old, uint32_t at) {
+  egi_set(&egi_entry_at(table, at)->next,
+          egi_own(&egi_entry_at(table, old)->next));
+  egi_set(link_to(table, old), at);
+}
+
+/* Moves the entries of a bucket whose hash has this bit to another one. */
+static void divide(egi_table *table, uint32_t bucket, uint32_t bit) {
+  _Atomic uint32_t *stay = head_of(table, bucket);
+  _Atomic uint32_t *go = head_of(table, bucket + bit);
+  uint32_t at = egi_own(stay);
+  while (at != 0) {
+    egi_entry *entry = egi_entry_at(table, at);
+    _Atomic uint32_t **end = egi_own(&entry->hash) & bit ? &go : &stay;
+    egi_set(*end, at);
+    *end = &entry->next;
+    at = egi_own(&entry->next);
+  }
+  egi_set(stay, 0);
+  egi_set(go, 0);
+}
+
+void egi_table_grow(egi_table *table) {
+  uint32_t buckets = egi_own(&table->buckets), at;
+  if (table->count <= buckets + buckets / 2)
+    return;
+  unsigned segment = segment_of(buckets, &at);
+  if (segment == EGI_SEGMENTS)
+    return;
+  if (egi_own(&table->segments[segment]) == NULL) {
+    const eg_env *env = table->arena.env;
+    _Atomic uint32_t *made =
+        env->alloc(env->alloc_ud, NULL, 0, segment_size(segment));
+    if (made == NULL)
+      return; /* the chains get longer, and the next insert tries again */
+    egi_set(&table->segments[segment], made);
+  }
+  uint32_t low = 1u << (31 - __builtin_clz(buckets));
+  divide(table, buckets - low, low);
+  egi_set(&table->buckets, buckets + 1);
+}
+
+/* ------------------------------------------------------- words, blocks -- */
+
+void egi_set_bytes(egi_word *words, size_t at, const void *bytes, size_t n) {
+  const unsigned char *from = bytes;
+  words += at / 8;
+  at %= 8;
+  while (n > 0) {
+    size_t some = 8 - at < n ? 8 - at : n;
+    uint64_t word;
+    if (some == 8) {
+      memcpy(&word, from, 8);
+    } else {
+      word = egi_own(words);
+      memcpy((unsigned char *)&word + at, from, some);
+    }
+    egi_set(words, word);
+    words++;
+    at = 0;
+    from += some;
+    n -= some;
+  }
+}
+
+void egi_extra_read(const egi_extra *extra, egi_times *times) {
+  times->stamp = (int64_t)egi_get(&extra->times[0]);
+  times->lease = (int64_t)egi_get(&extra->times[1]);
+  times->not_before = (int64_t)egi_get(&extra->times[2]);
+  times->fresh = (int64_t)egi_get(&extra->times[3]);
+  times->life = (int64_t)egi_get(&extra->times[4]);
+}
+
+void egi_extra_write(egi_extra *extra, const egi_times *times) {
+  egi_set(&extra->times[0], (uint64_t)times->stamp);
+  egi_set(&extra->times[1], (uint64_t)times->lease);
+  egi_set(&extra->times[2], (uint64_t)times->not_before);
+  egi_set(&extra->times[3], (uint64_t)times->fresh);
+  egi_set(&extra->times[4], (uint64_t)times->life);
+}
+
+void egi_entry_view(const egi_table *table, const egi_entry *entry,
+                    egi_view *view) {
+  uint64_t token = egi_own(&entry->token);
+  uint64_t version = egi_own(&entry->version);
+  size_t key_len = (size_t)(version & EGI_LOW_MASK) + 1;
+  uint32_t at = egi_own(&entry->extra);
+  view->version = version >> EGI_LOW_BITS;
+  view->token = token >> EGI_LOW_BITS;
+  view->held = token & EGI_HELD;
+  view->bytes.len = egi_own(&entry->len);
+  view->bytes.data = (const char *)(const void *)entry->data + key_len;
+  if (token & EGI_LARGE)
+    view->bytes.data =
+        (const void *)(uintptr_t)egi_own(&entry->data[(key_len + 7) / 8]);
+  view->holder = (eg_bytes){NULL, 0};
+  view->has_times = at != 0;
+  if (at == 0)
+    return;
+  const egi_extra *extra = egi_extra_at(table, at);
+  egi_extra_read(extra, &view->times);
+  view->holder.data = (const void *)extra->holder;
+  view->holder.len = (uint32_t)egi_own(&extra->sizes);
+}
+
+/* -------------------------------------------------- without the lock -- */
+
+/* Copies the extra block of a glance.  False: it is none. */
+static bool glance_extra(const egi_arena *arena, uint32_t at,
+                         egi_glance *glance) {
+  egi_view *view = &glance->view;
+  size_t words;
+  const egi_word *block = egi_arena_peek(arena, at, &words);
+  if (block == NULL || words < EGI_EXTRA_HEAD / 8)
+    return false;
+  const egi_extra *extra = (const egi_extra *)(const void *)block;
+  egi_extra_read(extra, &view->times);
+  size_t len = (uint32_t)egi_get(&extra->sizes);
+  if (len > EGI_HOLDER_MAX || words < (EGI_EXTRA_HEAD + len + 7) / 8)
+    return false;
+  for (size_t i = 0; i < (len + 7) / 8; i++)
+    glance->holder[i] = egi_get(&extra->holder[i]);
+  view->holder = (eg_bytes){glance->holder, len};
+  return true;
+}
+
+/* Copies what an entry says, of which so many words are in reach. */
+static inline bool glance_entry(const egi_arena *arena, const egi_entry *entry,
+                                size_t words, const egi_key *key,
+                                egi_glance *glance) {
+  egi_view *view = &glance->view;
+  uint64_t token = egi_get(&entry->token);
+  size_t key_len = key->bytes.len, len = egi_get(&entry->len);
+  if (token & EGI_LARGE || key_len + len > EGI_DATA_MAX)
+    return false;
+  size_t from = key_len / 8, to = (key_len + len + 7) / 8;
+  if (words < EGI_ENTRY_HEAD / 8 + to)
+    return false;
+  for (size_t i = from; i < to; i++)
+    glance->data[i - from] = egi_get(&entry->data[i]);
+  view->version = egi_get(&entry->version) >> EGI_LOW_BITS;
+  view->token = token >> EGI_LOW_BITS;
+  view->held = token & EGI_HELD;
+  view->bytes = (eg_bytes){(const char *)glance->data + key_len % 8, len};
+  view->holder = (eg_bytes){NULL, 0};
+  uint32_t extra = egi_get(&entry->extra);
+  view->has_times = extra != 0;
+  return extra == 0 || glance_extra(arena, extra, glance);
+}
+
+/* The first entry of the key's bucket.  False: a segment is missing. */
+static inline bool glance_head(const egi_table *table, uint32_t hash,
+                               uint32_t *at) {
+  uint32_t place;
+  unsigned segment =
+      segment_of(bucket_of(hash, egi_get(&table->buckets)), &place);
+  const _Atomic uint32_t *heads = egi_get(&table->segments[segment]);
+  if (heads == NULL)
+    return false;
+  *at = egi_get(&heads[place]);
+  return true;
+}
+
+/* Walks the chain.  What it finds counts only if seq says so afterwards. */
+static inline egi_glimpse look_up(const egi_table *table, const egi_key *key,
+                                  egi_glance *glance) {
+  uint32_t at;
+  size_t need = EGI_ENTRY_HEAD / 8 + (key->bytes.len + 7) / 8;
+  if (!glance_head(table, key->hash, &at))
+    return EGI_TORN;
+  for (unsigned steps = 0; at != 0; steps++) {
+    size_t words;
+    const egi_word *block = egi_arena_peek(&table->arena, at, &words);
+    if (block == NULL || words < EGI_ENTRY_HEAD / 8 || steps == STEPS_MAX)
+      return EGI_TORN;
+    const egi_entry *entry = (const egi_entry *)(const void *)block;
+    size_t len = (size_t)(egi_get(&entry->version) & EGI_LOW_MASK) + 1;
+    if (egi_get(&entry->hash) == key->hash && len == key->bytes.len &&
+        words >= need && same_key(entry->data, key))
+      return glance_entry(&table->arena, entry, words, key, glance)
+                 ? EGI_FOUND
+                 : EGI_TORN;
+    at = egi_get(&entry->next);
+  }
+  return EGI_MISSING;
+}
+
+egi_glimpse egi_table_glance(const egi_table *table, const egi_key *key,
+                             egi_glance *glance) {
+  uint64_t seq = egi_get(&table->seq);
+  if (seq % 2 != 0)
+    return EGI_TORN;
+  egi_glimpse seen = look_up(table, key, glance);
+  return egi_own(&table->seq) == seq ? seen : EGI_TORN;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT
+** Watches of the memory store: who waits for a key sleeps until a swap wakes
+** the watches of that key; memory.h has the rules of the two mutexes.
+**
+** A watch is woken by two things: `changed`, which the swap sets, and the
+** version, which says what happened before there was anybody to wake.
+*/
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "store/memory.h"
+
+/* A condition that counts on CLOCK_MONOTONIC. */
+static int init_cond(pthread_cond_t *cond) {
+  pthread_condattr_t attr;
+  int err = pthread_condattr_init(&attr);
+  if (err != 0)
+    return err;
+  err = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+  if (err == 0)
+    err = pthread_cond_init(cond, &attr);
+  pthread_condattr_destroy(&attr);
+  return err;
+}
+
+static egi_watch *new_watch(egi_memory *memory, eg_bytes bytes) {
+  size_t size = sizeof(egi_watch) + bytes.len;
+  egi_watch *watch =
+      memory->env.alloc(memory->env.alloc_ud, NULL, 0, size);
+  if (watch == NULL)
+    return NULL;
+  watch->memory = memory;
+  watch->changed = false;
+  memcpy(watch->bytes, bytes.data, bytes.len);
+  bytes.data = watch->bytes;
+  watch->shard = egi_memory_locate(memory, bytes, &watch->key);
+  return watch;
+}
+
+static void free_watch(egi_watch *watch) {
+  const eg_env *env = &watch->memory->env;
+  size_t size = sizeof(egi_watch) + watch->key.bytes.len;
+  env->alloc(env->alloc_ud, watch, size, 0);
+}
+
+eg_status egi_memory_watch(egi_store *store, eg_bytes key,
+                           const egi_seen *seen, egi_watch **watch, int *fd,
+                           eg_error *error) {
+  egi_watch *made = new_watch((egi_memory *)store, key);
+  if (made == NULL)
+    return egi_memory_fail(error, EG_NOMEM, 0, "no memory for a watch");
+  pthread_mutex_init(&made->mutex, NULL);
+  int err = init_cond(&made->cond);
+  if (err != 0) {
+    pthread_mutex_destroy(&made->mutex);
+    free_watch(made);
+    return egi_memory_fail(error, EG_NOMEM, err, "no condition for a watch");
+  }
+  egi_shard *shard = made->shard;
+  made->version = seen->version;
+  egi_shard_lock(shard);
+  made->prev = NULL;
+  made->next = shard->watches;
+  if (made->next != NULL)
+    made->next->prev = made;
+  shard->watches = made;
+  egi_shard_unlock(shard);
+  *watch = made;
+  *fd = -1;
+  return EG_OK;
+}
+
+void egi_memory_unwatch(egi_watch *watch) {
+  if (watch == NULL)
+    return;
+  egi_shard *shard = watch->shard;
+  egi_shard_lock(shard);
+  if (watch->prev != NULL)
+    watch->prev->next = watch->next;
+  else if (shard->watches == watch)
+    shard->watches = watch->next;
+  if (watch->next != NULL)
+    watch->next->prev = watch->prev;
+  egi_shard_unlock(shard);
+  pthread_cond_destroy(&watch->cond);
+  pthread_mutex_destroy(&watch->mutex);
+  free_watch(watch);
+}
+
+void egi_memory_wake(egi_shard *shard, const egi_key *key) {
+  for (egi_watch *watch = shard->watches; watch != NULL; watch = watch->next) {
+    const eg_clock *clock = watch->memory->env.clock;
+    if (watch->key.hash != key->hash ||
+        watch->key.bytes.len != key->bytes.len ||
+        memcmp(watch->bytes, key->bytes.data, key->bytes.len) != 0)
+      continue;
+    pthread_mutex_lock(&watch->mutex);
+    watch->changed = true;
+    clock->wake(clock->ctx, &watch->cond);
+    pthread_mutex_unlock(&watch->mutex);
+  }
+}
+
+/* Has the key changed since the watch was armed, or woke?  If so, the watch
+** is armed again. */
+static bool rearm(egi_watch *watch) {
+  int64_t now = EGI_NO_TIME;
+  egi_seen seen;
+  egi_shard *shard = watch->shard;
+  egi_shard_lock(shard);
+  egi_memory_look(watch->memory, shard, &watch->key, &now, &seen);
+  pthread_mutex_lock(&watch->mutex);
+  bool changed = watch->changed || watch->version != seen.version;
+  watch->changed = false;
+  watch->version = seen.version;
+  pthread_mutex_unlock(&watch->mutex);
+  egi_shard_unlock(shard);
+  return changed;
+}
+
+eg_status egi_memory_wait(egi_watch *watch, int64_t deadline_us,
+                          eg_error *error) {
+  const eg_clock *clock = watch->memory->env.clock;
+  int err = 0;
+  if (rearm(watch))
+    return EG_CHANGED;
+  pthread_mutex_lock(&watch->mutex);
+  while (!watch->changed && err == 0)
+    err = clock->wait(clock->ctx, &watch->cond, &watch->mutex, deadline_us);
+  bool changed = watch->changed;
+  pthread_mutex_unlock(&watch->mutex);
+  if (changed) {
+    rearm(watch);
+    return EG_CHANGED;
+  }
+  if (err == ETIMEDOUT)
+    return EG_TIMEOUT;
+  return egi_memory_fail(error, EG_INTERNAL, err, "the clock cannot wait");
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT
+** The contract of a store: bytes with a version, and one exclusion a key.
+**
+** A store has no opinion.  It keeps what it is given, says what it sees, and
+** swaps when nobody else has been there first.  spec/conformance runs every
+** rule of this file against a store's URL; a rule there has the number that it
+** has here.
+**
+** RULES
+**
+**  1. The version of a key changes with every swap that lands, and no version
+**     is ever used twice for a key.  0 is the version of an absent key: one
+**     that has no bytes, no hold and no notBefore, or whose life is over.
+**  2. The token is made by TAKE and by BREAK: larger than any before it on
+**     that key, also when the key was absent in between; at most 2^53 - 1.
+**     KEEP, DROP and renew leave it.  It is kept as long as the version is.
+**  3. A swap lands only if `expect` is the version of the key.  If it names a
+**     token, it lands only if the exclusion is held, now and by the store's
+**     own evidence, under that token.  Else: CONFLICT, nothing changed, and
+**     seen filled as by load.
+**  4. TAKE lands only if the exclusion is free.
+**  5. A lease that is over, or whose owner is gone, leaves the exclusion free;
+**     the bytes stay as they are.
+**  6. Durations (lease, notBefore, fresh, life) count from the swap that set
+**     them, by the store's own clock.  What is left of them never grows, and a
+**     clock that is set back prolongs none.  EGI_LEAVE_TIME leaves them; TAKE
+**     sets the lease, DROP and BREAK end it.
+**  7. When its life is over, a record that nobody holds is absent.
+**  8. FORGET leaves no bytes.  The token still does not fall.
+**  9. renew changes no version; it prolongs a lease that still runs, counted
+**     from now.  LOST for a token that does not hold.
+** 10. A swap with `wake` that lands wakes every watch of its key.  A watch
+**     that was made from `seen` returns at once if the version has moved since.
+** 11. scan visits every key that has bytes, each at most once, with no lock
+**     held; keys that come or go meanwhile may or may not be visited.
+** 12. close drops every hold of this handle, and wakes their watchers.
+** 13. NOMEM, UNAVAILABLE: nothing was changed.  A DROP needs no memory.
+*/
+#ifndef EG_STORE_STORE_H
+#define EG_STORE_STORE_H
+
+#include "core/transition.h"
+
+#define EGI_STORE_ABI 1
+#define EGI_TOKEN_MAX ((UINT64_C(1) << 53) - 1)
+#define EGI_HOLDER_MAX 256
+#define EGI_NO_TIME INT64_MIN /* the clock was not read */
+
+typedef struct egi_store egi_store;
+typedef struct egi_watch egi_watch;
+
+/* What a store knows about a key.  bytes and holder are lent by apply and
+** scan until the callback returns; load and swap put them into buf, which
+** egi_seen_free frees. */
+typedef struct egi_seen {
+  egi_sight at;
+  uint64_t version; /* 0: absent */
+  eg_bytes bytes;   /* the record as it was written; empty: none */
+  eg_bytes holder;  /* owner line of the exclusion, if held */
+  int64_t life_left_us; /* of the record; -1: no limit */
+  uint64_t mark[6]; /* for unchanged() */
+  void *buf;        /* the library's own */
+  size_t buf_size;
+} egi_seen;
+
+typedef struct egi_swap {
+  uint64_t expect; /* version */
+  uint64_t token;  /* a holder names its own; 0: none is named */
+  egi_write write;
+  egi_hold hold;
+  bool wake;
+  eg_bytes bytes;  /* write is PUT */
+  eg_bytes holder; /* hold is TAKE: at most EGI_HOLDER_MAX */
+  int64_t lease_ms;                /* TAKE; 0: until dropped */
+  int64_t not_before_ms, fresh_ms; /* 0: none; EGI_LEAVE_TIME */
+  int64_t life_ms;                 /* 0: for ever; EGI_LEAVE_TIME */
+} egi_swap;
+
+/*
+** A step in the place where the record is: looks at what is there and says
+** what to do.  NONE ends it; SWAP is done at once (expect is not looked at);
+** NOW: is called again with the clock read; GROW: apply returns CHANGED, so
+** that the caller enlarges its buffer.  Must not block, free, or call back.
+** It may be called on a copy that is already outdated; only an answer that
+** held at one moment, or one given under the store's lock, counts.
+*/
+typedef egi_verdict (*egi_decide_fn)(void *ctx, const egi_seen *seen,
+                                     egi_swap *swap);
+
+typedef bool (*egi_visit_fn)(void *ctx, eg_bytes key, const egi_seen *seen);
+
+typedef struct egi_hold_ref {
+  eg_bytes key;
+  uint64_t token;
+} egi_hold_ref;
+
+/* A parsed store URL: scheme, what follows it up to `?`, and the parameters. */
+typedef struct egi_url {
+  char scheme[16];
+  const char *rest;
+  const char *query; /* behind `?`, or NULL */
+  const char *name;  /* of the namespace; NULL: private */
+} egi_url;
+
+/* What makes a store.  Every function that may block takes a steady deadline;
+** the clock of env decides. */
+typedef struct egi_store_ops {
+  uint32_t abi;
+  const char *scheme;
+  eg_status (*open)(const egi_url *url, const eg_env *env, egi_store **store,
+                    eg_error *error);
+  void (*close)(egi_store *store);
+  eg_status (*load)(egi_store *store, eg_bytes key, int64_t deadline_us,
+                    egi_seen *seen, eg_error *error);
+  /* OK: seen has the new version and token, and no bytes; or CONFLICT. */
+  eg_status (*swap)(egi_store *store, eg_bytes key, const egi_swap *swap,
+                    int64_t deadline_us, egi_seen *seen, eg_error *error);
+  /* OK, and each is OK or LOST.  NULL: the store has no leases. */
+  eg_status (*renew)(egi_store *store, const egi_hold_ref *holds, size_t n,
+                     int64_t lease_ms, eg_status *each, eg_error *error);
+  /* Is the key as it was when mark was made?  Without a round trip; may say
+  ** no though it is.  NULL: always ask. */
+  bool (*unchanged)(egi_store *store, eg_bytes key, const uint64_t mark[6]);
+  /* NULL: the guard polls. */
+  eg_status (*watch)(egi_store *store, eg_bytes key, const egi_seen *seen,
+                     egi_watch **watch, int *fd, eg_error *error);
+  /* CHANGED, TIMEOUT; OK: the exclusion was won by waiting. */
+  eg_status (*wait)(egi_watch *watch, int64_t deadline_us, eg_error *error);
+  void (*unwatch)(egi_watch *watch);
+  eg_status (*scan)(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
+                    void *ctx, eg_error *error);
+  /* decide, and swap, under the store's own lock.  now_us may be EGI_NO_TIME.
+  ** writes: decide will most likely want to swap (a hint, no promise).
+  ** OK: decided (and what was to be written is); CHANGED: decide said GROW.
+  ** *token: of the latest grant on the key now.  NULL: the guard loops. */
+  eg_status (*apply)(egi_store *store, eg_bytes key, egi_decide_fn decide,
+                     void *ctx, bool writes, int64_t now_us, uint64_t *token,
+                     eg_error *error);
+  /* Takes one key whose opaque result was swept with its record; bytes
+  ** written to key, 0: none.  NULL: the store sweeps nothing by itself. */
+  size_t (*next_forgotten)(egi_store *store, void *key);
+  /* In the child of a fork: hold nothing, touch nothing shared. */
+  void (*forked)(egi_store *store);
+} egi_store_ops;
+
+/* Every store begins with its operations. */
+struct egi_store {
+  const egi_store_ops *ops;
+};
+
+/* egi_find_store: the store for a scheme, or NULL. */
+const egi_store_ops *egi_find_store(const char *scheme);
+
+/* egi_seen_init: before the first use; egi_seen_free: after the last. */
+void egi_seen_init(egi_seen *seen);
+void egi_seen_free(egi_seen *seen, const eg_env *env);
+
+/* egi_seen_keep: makes `seen` what `from` is, with bytes and holder in its own
+** buffer.  False: no memory, and nothing has changed. */
+bool egi_seen_keep(egi_seen *seen, const egi_seen *from, const eg_env *env);
+
+extern const egi_store_ops egi_memory_ops;
+
+#endif
