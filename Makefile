@@ -49,7 +49,8 @@ MPACK_LIBS   ?= $(or $(call pc,--libs mpack),-lmpack)
 CMOCKA_LIBS  ?= $(or $(call pc,--libs cmocka),-lcmocka)
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
-            -Wwrite-strings -Wpointer-arith -Wvla -Wundef
+            -Wwrite-strings -Wpointer-arith -Wvla -Wundef \
+            -Wconversion -Wno-sign-conversion
 # The two below are set by the targets further down.
 WERROR   :=
 SANITIZE :=
@@ -337,13 +338,14 @@ ubsan: ## C tests with the undefined behaviour sanitizer
 tsan: ## C tests with the thread sanitizer
 	$(call sanitizer,tsan,thread,,TSAN_OPTIONS,$\
 	halt_on_error=0:second_deadlock_stack=1:die_after_fork=0,$\
-	$$(setarch $$(uname -m) -R true 2>&1 && echo setarch $$(uname -m) -R))
+	$$(setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R))
 
 valgrind: ## Lua specs under valgrind; fails on what involves our module
 	@$(DEPS) build test valgrind
 	@$(MAKE) all
 	@rm -rf $(BUILD)/valgrind && mkdir -p $(BUILD)/valgrind
-	@$(WITH_ENV) EXECUTIONGUARD_SPEC_SCALE=100 SUITE_QUIET=1 \
+	@$(WITH_ENV) EXECUTIONGUARD_SPEC_SCALE=100 SUITE_LIMIT=600 \
+	  SUITE_QUIET=1 \
 	  spec/tools/suite $(BUILD)/valgrind busted valgrind \
 	  valgrind --quiet --xml=yes --xml-file=$(BUILD)/valgrind/report.xml \
 	  --leak-check=full --num-callers=40 $(BUSTED) --output plainTerminal \

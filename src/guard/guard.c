@@ -18,9 +18,12 @@ static eg_status open_store(eg_guard *guard, const eg_options *options,
     return status;
   url.name = options->name;
   guard->ops = egi_find_store(url.scheme);
-  /* `apply=no` sends a store in memory the long way, as others go: a test. */
-  guard->by_apply =
-      guard->ops->apply != NULL && !egi_url_has(&url, "apply", "no");
+  /* `apply=no` is ours: it sends a store in memory the long way, as others go.
+  ** The tests use it. */
+  bool long_way = egi_url_has(&url, "apply", "no");
+  if (long_way)
+    url.query = NULL;
+  guard->by_apply = guard->ops->apply != NULL && !long_way;
   return guard->ops->open(&url, &guard->env, &guard->store, error);
 }
 

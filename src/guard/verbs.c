@@ -70,30 +70,6 @@ static void answer(eg_reply *reply, const egi_step *step, eg_status status) {
 
 /* ------------------------------------------------------------- acquire -- */
 
-/* Asked once and refused: waits as long as the caller allows. */
-static eg_status wait_for(egi_step *step, eg_status status, int64_t wait_ms,
-                          eg_error *error) {
-  int64_t now = egi_now(&step->guard->env);
-  int64_t free_by = egi_deadline(now, wait_ms);
-  int64_t joined_by = egi_deadline(now, step->policy->join_ms);
-  for (;;) {
-    if (status == EG_RUNNING && step->policy->join_ms > 0) {
-      status = egi_wait_join(step, joined_by, error);
-      if (status == EG_OK) { /* it told nothing: ask for a run again */
-        status = egi_step_run(step, error);
-        continue;
-      }
-    } else if (status == EG_LOCKED || status == EG_COOLDOWN) {
-      eg_status before = status;
-      status = egi_wait_free(step, free_by, error);
-      if (status == EG_RUNNING && before != status &&
-          step->policy->join_ms > 0)
-        continue;
-    }
-    return status;
-  }
-}
-
 /* Is there anything to wait for, and time to do it? */
 static bool worth_waiting(const egi_step *step, eg_status status,
                           int64_t wait_ms) {
@@ -107,6 +83,28 @@ static bool worth_waiting(const egi_step *step, eg_status status,
   default:
     return false;
   }
+}
+
+/* Asked once and refused: waits as long as the caller allows, for a key that
+** is held to become free, or for a run that is going on to end. */
+static eg_status wait_for(egi_step *step, eg_status status, int64_t wait_ms,
+                          eg_error *error) {
+  int64_t now = egi_now(&step->guard->env);
+  int64_t free_by = egi_deadline(now, wait_ms);
+  int64_t joined_by = egi_deadline(now, step->policy->join_ms);
+  while (worth_waiting(step, status, wait_ms)) {
+    if (status == EG_RUNNING) {
+      status = egi_wait_join(step, joined_by, error);
+      if (status != EG_OK)
+        break;
+      status = egi_step_run(step, error); /* it told nothing: ask again */
+    } else {
+      status = egi_wait_free(step, free_by, error);
+      if (status != EG_RUNNING)
+        break;
+    }
+  }
+  return status;
 }
 
 eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
@@ -124,9 +122,6 @@ eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
   status = egi_step_run(&step, &reply->failure);
   if (worth_waiting(&step, status, wait_ms))
     status = wait_for(&step, status, wait_ms, &reply->failure);
-  /* A lock is refused with one word, whoever holds the key. */
-  if (!run && status == EG_RUNNING)
-    status = EG_LOCKED;
   answer(reply, &step, status);
   if (status == EG_OK) {
     grant->token = step.token;

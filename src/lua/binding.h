@@ -71,7 +71,6 @@ typedef struct eb_settings {
 typedef struct eb_creation {
   bool debug;
   const char *store, *name, *owner;
-  int64_t history;
 } eb_creation;
 
 void eb_settings_init(eb_settings *settings);

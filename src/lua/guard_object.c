@@ -137,8 +137,7 @@ int eb_new(lua_State *L) {
   eg_options options = {.store = creation.store,
                         .name = creation.name,
                         .owner = creation.owner,
-                        .state = guard->state->id,
-                        .history = (uint32_t)creation.history};
+                        .state = guard->state->id};
   eg_status status = eg_open(&options, &guard->core, &error);
   if (status != EG_OK)
     return eb_raise(L, "ExecutionGuard.new", &error);

@@ -19,8 +19,7 @@ typedef enum option_type {
   T_UNAVAILABLE,
   T_GRACE,
   T_TEXT,
-  T_BYTES,
-  T_COUNT
+  T_BYTES
 } option_type;
 
 typedef struct option {
@@ -58,7 +57,6 @@ static const option options[] = {
     {"store", T_TEXT, true, CREATION(store)},
     {"name", T_TEXT, true, CREATION(name)},
     {"logger", T_LOGGER, true, 0},
-    {"history", T_COUNT, true, CREATION(history)},
 };
 
 #define OPTIONS (sizeof options / sizeof *options)
@@ -319,15 +317,11 @@ static void set_text(reader *r, const option *o, int value) {
     r->settings->policy.owner = text;
 }
 
-static void set_whole(reader *r, const option *o, int value) {
+static void set_bytes(reader *r, const option *o, int value) {
   lua_State *L = r->L;
-  if (!lua_isinteger(L, value) || lua_tointeger(L, value) < 0 ||
-      lua_tointeger(L, value) > UINT32_MAX)
-    bad(r, o->name, "a whole number, 0 or more", value);
-  if (o->type == T_BYTES)
-    r->settings->policy.max_result = (size_t)lua_tointeger(L, value);
-  else
-    r->creation->history = lua_tointeger(L, value);
+  if (!lua_isinteger(L, value) || lua_tointeger(L, value) < 0)
+    bad(r, o->name, "a whole number of bytes, 0 or more", value);
+  r->settings->policy.max_result = (size_t)lua_tointeger(L, value);
 }
 
 static void set_boolean(reader *r, const option *o, int value) {
@@ -381,8 +375,7 @@ static void set_option(reader *r, const option *o, int value) {
     set_text(r, o, value);
     break;
   case T_BYTES:
-  case T_COUNT:
-    set_whole(r, o, value);
+    set_bytes(r, o, value);
     break;
   }
 }

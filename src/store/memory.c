@@ -36,12 +36,6 @@ static eg_status no_memory(eg_error *error) {
                          "the memory store got no more memory");
 }
 
-int64_t egi_memory_now(const egi_memory *memory, int64_t *now) {
-  if (*now == EGI_NO_TIME)
-    *now = memory->env.clock->now_us(memory->env.clock->ctx);
-  return *now;
-}
-
 /* ---------------------------------------------------------------- keys -- */
 
 /* Nobody outside may know which keys meet in one bucket. */
@@ -62,17 +56,18 @@ static void make_seed(void) {
   seed = XXH3_64bits(noise, sizeof noise);
 }
 
-static inline egi_shard *locate(const egi_memory *memory, eg_bytes bytes,
-                                egi_key *key) {
+static inline void locate(egi_memory *memory, eg_bytes bytes,
+                          egi_place *place) {
+  const egi_space *space = memory->space;
   uint64_t hash = XXH3_64bits_withSeed(bytes.data, bytes.len, seed);
-  egi_key_init(key, bytes, (uint32_t)hash);
-  return &memory->space
-              ->shards[(hash >> SHARD_SHIFT) & (memory->space->n - 1)];
+  egi_key_init(&place->key, bytes, (uint32_t)hash);
+  place->memory = memory;
+  place->shard = &space->shards[(hash >> SHARD_SHIFT) & (space->n - 1)];
+  place->now = EGI_NO_TIME;
 }
 
-egi_shard *egi_memory_locate(const egi_memory *memory, eg_bytes bytes,
-                             egi_key *key) {
-  return locate(memory, bytes, key);
+void egi_memory_locate(egi_memory *memory, eg_bytes bytes, egi_place *place) {
+  locate(memory, bytes, place);
 }
 
 /* ---------------------------------------------------------- namespaces -- */
@@ -118,6 +113,7 @@ static void init_shard(egi_shard *shard, const egi_space *space) {
   init_mutex(&shard->mutex, space->name != NULL);
   shard->counter = 0;
   shard->fading = shard->large = shard->hand = 0;
+  shard->number = (unsigned)(shard - space->shards);
   atomic_init(&shard->forgotten, 0);
   shard->watches = NULL;
   egi_table_init(&shard->table, &space->env);
@@ -237,58 +233,57 @@ static void memory_forked(egi_store *store) {
 
 /* --------------------------------------------------------- load, swap -- */
 
-static eg_status memory_load(egi_store *store, eg_bytes bytes,
+static eg_status memory_load(egi_store *store, eg_bytes key,
                              int64_t deadline_us, egi_seen *seen,
                              eg_error *error) {
   egi_memory *memory = (egi_memory *)store;
-  int64_t now = EGI_NO_TIME;
-  egi_key key;
-  egi_seen lent = {.buf = NULL};
-  egi_shard *shard = locate(memory, bytes, &key);
+  egi_place place;
+  egi_seen lent;
   (void)deadline_us;
-  egi_memory_now(memory, &now);
-  egi_shard_lock(shard);
-  egi_memory_look(memory, shard, &key, &now, &lent);
+  egi_seen_init(&lent);
+  locate(memory, key, &place);
+  egi_memory_now(memory, &place.now);
+  egi_shard_lock(place.shard);
+  egi_memory_look(&place, &lent);
   bool kept = egi_seen_keep(seen, &lent, &memory->env);
-  egi_shard_unlock(shard);
+  egi_shard_unlock(place.shard);
   return kept ? EG_OK : no_memory(error);
 }
 
 /* What is known after a swap that landed. */
-static void landed(uint64_t version, uint64_t token, const egi_swap *swap,
-                   const egi_seen *before, int64_t now, egi_seen *seen) {
-  egi_memory_absent(now, seen);
+static void landed(const egi_place *place, const egi_swap *swap,
+                   uint64_t version, uint64_t token, egi_seen *seen) {
+  egi_memory_absent(place->now, seen);
   seen->version = seen->mark[0] = version;
   seen->at.token = token;
   seen->at.held = swap->hold == EGI_TAKE ||
-                  (swap->hold == EGI_KEEP && before->at.held);
+                  (swap->hold == EGI_KEEP && place->view.held);
 }
 
-static eg_status memory_swap(egi_store *store, eg_bytes bytes,
+static eg_status memory_swap(egi_store *store, eg_bytes key,
                              const egi_swap *swap, int64_t deadline_us,
                              egi_seen *seen, eg_error *error) {
   egi_memory *memory = (egi_memory *)store;
-  int64_t now = EGI_NO_TIME;
+  egi_place place;
+  egi_seen lent;
   uint64_t version, token;
-  egi_key key;
-  egi_seen lent = {.buf = NULL};
-  egi_shard *shard = locate(memory, bytes, &key);
-  (void)deadline_us;
-  egi_shard_lock(shard);
-  uint32_t at = egi_memory_look(memory, shard, &key, &now, &lent);
   eg_status status = EG_CONFLICT;
+  (void)deadline_us;
+  egi_seen_init(&lent);
+  locate(memory, key, &place);
+  egi_shard_lock(place.shard);
+  egi_memory_look(&place, &lent);
   if (lent.version == swap->expect)
-    status = egi_memory_swap(memory, shard, &key, at, &now, swap, &version,
-                             &token);
+    status = egi_memory_swap(&place, swap, &version, &token);
   if (status == EG_OK) {
-    landed(version, token, swap, &lent, now, seen);
+    landed(&place, swap, version, token, seen);
   } else if (status == EG_CONFLICT) {
-    egi_memory_now(memory, &now);
-    egi_memory_look(memory, shard, &key, &now, &lent);
+    egi_memory_now(memory, &place.now);
+    egi_memory_look(&place, &lent);
     if (!egi_seen_keep(seen, &lent, &memory->env))
       status = EG_NOMEM;
   }
-  egi_shard_unlock(shard);
+  egi_shard_unlock(place.shard);
   return status == EG_NOMEM ? no_memory(error) : status;
 }
 
@@ -296,17 +291,18 @@ static eg_status memory_swap(egi_store *store, eg_bytes bytes,
 
 static eg_status renew_one(egi_memory *memory, const egi_hold_ref *hold,
                            int64_t lease_ms, int64_t now) {
-  egi_key key;
+  egi_place place;
   egi_seen seen;
-  egi_shard *shard = locate(memory, hold->key, &key);
   eg_status status = EG_LOST;
-  egi_shard_lock(shard);
-  uint32_t at = egi_memory_look(memory, shard, &key, &now, &seen);
-  if (at != 0 && seen.at.held && seen.at.token == hold->token) {
-    egi_memory_prolong(shard, at, now, lease_ms);
+  locate(memory, hold->key, &place);
+  place.now = now;
+  egi_shard_lock(place.shard);
+  egi_memory_look(&place, &seen);
+  if (seen.at.held && seen.at.token == hold->token) {
+    egi_memory_prolong(&place, lease_ms);
     status = EG_OK;
   }
-  egi_shard_unlock(shard);
+  egi_shard_unlock(place.shard);
   return status;
 }
 
@@ -324,52 +320,46 @@ static eg_status memory_renew(egi_store *store, const egi_hold_ref *holds,
 
 /* ---------------------------------------------------- without the lock -- */
 
-/* Shows a key as it was at one moment, later than *now if that is known.
-** False: only the mutex can tell. */
-static inline bool peep(const egi_memory *memory, const egi_shard *shard,
-                        const egi_key *key, int64_t *now, egi_glance *glance,
+/* Shows a key as it was at one moment, later than the place's time if that is
+** known.  False: only the mutex can tell. */
+static inline bool peep(egi_place *place, egi_glance *glance,
                         egi_seen *seen) {
-  switch (egi_table_glance(&shard->table, key, glance)) {
+  switch (egi_table_glance(&place->shard->table, &place->key, glance)) {
   case EGI_TORN:
     return false;
   case EGI_MISSING:
-    egi_memory_absent(*now, seen);
+    egi_memory_absent(place->now, seen);
     return true;
   case EGI_FOUND:
     break;
   }
-  const egi_view *view = &glance->view;
-  if (view->has_times && egi_view_fades(view))
-    egi_memory_now(memory, now);
-  if (!egi_memory_see(view, *now, seen))
-    egi_memory_absent(*now, seen);
+  if (glance->view.has_times && egi_view_fades(&glance->view))
+    egi_memory_now(place->memory, &place->now);
+  if (!egi_memory_see(&glance->view, place->now, seen))
+    egi_memory_absent(place->now, seen);
   return true;
 }
 
-static bool memory_unchanged(egi_store *store, eg_bytes bytes,
+static bool memory_unchanged(egi_store *store, eg_bytes key,
                              const uint64_t mark[6]) {
-  const egi_memory *memory = (const egi_memory *)store;
-  int64_t now = EGI_NO_TIME;
+  egi_place place;
   egi_glance glance;
   egi_seen seen;
-  egi_key key;
-  const egi_shard *shard = locate(memory, bytes, &key);
-  return peep(memory, shard, &key, &now, &glance, &seen) &&
-         seen.version == mark[0];
+  locate((egi_memory *)store, key, &place);
+  return peep(&place, &glance, &seen) && seen.version == mark[0];
 }
 
 /* Decides on copies, as long as that settles it.  True: it is settled, with
 ** OK or CHANGED. */
-static bool settle(const egi_memory *memory, const egi_shard *shard,
-                   const egi_key *key, egi_decide_fn decide, void *ctx,
-                   int64_t *now, uint64_t *token, eg_status *status) {
+static bool settle(egi_place *place, egi_decide_fn decide, void *ctx,
+                   uint64_t *token, eg_status *status) {
   egi_glance glance;
   egi_seen seen;
   egi_swap swap;
   seen.buf = NULL;
   seen.buf_size = 0;
   for (;;) {
-    if (!peep(memory, shard, key, now, &glance, &seen))
+    if (!peep(place, &glance, &seen))
       return false;
     *token = seen.at.token;
     switch (decide(ctx, &seen, &swap)) {
@@ -384,7 +374,7 @@ static bool settle(const egi_memory *memory, const egi_shard *shard,
     case EGI_NOW:
       if (seen.at.clocked)
         return false;
-      egi_memory_now(memory, now);
+      egi_memory_now(place->memory, &place->now);
       if (!seen.at.timed) /* who wants the time of nothing will write */
         return false;
     }
@@ -393,16 +383,15 @@ static bool settle(const egi_memory *memory, const egi_shard *shard,
 
 /* --------------------------------------------------------------- apply -- */
 
-static eg_status apply_locked(egi_memory *memory, egi_shard *shard,
-                              const egi_key *key, egi_decide_fn decide,
-                              void *ctx, int64_t now, uint64_t *token) {
+static eg_status apply_locked(egi_place *place, egi_decide_fn decide,
+                              void *ctx, uint64_t *token) {
   egi_seen seen;
+  egi_swap swap;
+  uint64_t version;
   seen.buf = NULL;
   seen.buf_size = 0;
   for (;;) {
-    egi_swap swap = {.expect = 0};
-    uint64_t version;
-    uint32_t at = egi_memory_look(memory, shard, key, &now, &seen);
+    egi_memory_look(place, &seen);
     *token = seen.at.token;
     switch (decide(ctx, &seen, &swap)) {
     case EGI_NONE:
@@ -410,30 +399,28 @@ static eg_status apply_locked(egi_memory *memory, egi_shard *shard,
     case EGI_GROW:
       return EG_CHANGED;
     case EGI_SWAP:
-      return egi_memory_swap(memory, shard, key, at, &now, &swap, &version,
-                             token);
+      return egi_memory_swap(place, &swap, &version, token);
     case EGI_NOW:
       if (seen.at.clocked)
         return EG_INTERNAL;
-      egi_memory_now(memory, &now);
+      egi_memory_now(place->memory, &place->now);
     }
   }
 }
 
-static eg_status memory_apply(egi_store *store, eg_bytes bytes,
+static eg_status memory_apply(egi_store *store, eg_bytes key,
                               egi_decide_fn decide, void *ctx, bool writes,
                               int64_t now_us, uint64_t *token,
                               eg_error *error) {
-  egi_memory *memory = (egi_memory *)store;
-  egi_key key;
-  egi_shard *shard = locate(memory, bytes, &key);
+  egi_place place;
   eg_status status;
-  if (!writes && settle(memory, shard, &key, decide, ctx, &now_us, token,
-                        &status))
+  locate((egi_memory *)store, key, &place);
+  place.now = now_us;
+  if (!writes && settle(&place, decide, ctx, token, &status))
     return status;
-  egi_shard_lock(shard);
-  status = apply_locked(memory, shard, &key, decide, ctx, now_us, token);
-  egi_shard_unlock(shard);
+  egi_shard_lock(place.shard);
+  status = apply_locked(&place, decide, ctx, token);
+  egi_shard_unlock(place.shard);
   if (status == EG_NOMEM)
     return no_memory(error);
   if (status == EG_INTERNAL)

@@ -50,6 +50,7 @@ typedef struct egi_shard {
   uint32_t fading; /* entries that may become absent by time alone */
   uint32_t large;  /* entries whose record is outside the arena */
   uint32_t hand;   /* the bucket that the sweep looks at next */
+  unsigned number; /* of this shard in its namespace */
   /* Entries that were swept while their result was opaque, chained: their
   ** keys are still to be told (private namespaces). */
   _Atomic uint32_t forgotten;
@@ -80,11 +81,19 @@ struct egi_memory {
   size_t size;      /* of the block that begins here */
 };
 
-struct egi_watch {
-  egi_watch *next, *prev;
+/* A key in its shard, and what was found there. */
+typedef struct egi_place {
   egi_memory *memory;
   egi_shard *shard;
-  egi_key key; /* its bytes are in the watch */
+  egi_key key;
+  int64_t now;    /* EGI_NO_TIME until somebody has to know */
+  uint32_t entry; /* 0: absent */
+  egi_view view;  /* of the entry; without one, of nothing */
+} egi_place;
+
+struct egi_watch {
+  egi_watch *next, *prev;
+  egi_place place; /* the key's bytes are in the watch */
   uint64_t version;
   bool changed;
   pthread_mutex_t mutex;
@@ -94,16 +103,19 @@ struct egi_watch {
 
 /* ---------------------------------------------------------- memory.c -- */
 
-/* egi_memory_locate: the shard of a key, and the key as tables want it. */
-egi_shard *egi_memory_locate(const egi_memory *memory, eg_bytes bytes,
-                             egi_key *key);
+/* egi_memory_locate: the place of a key; `entry` and `view` come later. */
+void egi_memory_locate(egi_memory *memory, eg_bytes bytes, egi_place *place);
 
 /* egi_memory_fail: fills an error, and returns its status. */
 eg_status egi_memory_fail(eg_error *error, eg_status status, int os_errno,
                           const char *message);
 
 /* egi_memory_now: the steady clock, read once. */
-int64_t egi_memory_now(const egi_memory *memory, int64_t *now);
+static inline int64_t egi_memory_now(const egi_memory *memory, int64_t *now) {
+  if (*now == EGI_NO_TIME)
+    *now = memory->env.clock->now_us(memory->env.clock->ctx);
+  return *now;
+}
 
 static inline void egi_shard_lock(egi_shard *shard) {
   pthread_mutex_lock(&shard->mutex);
@@ -122,23 +134,19 @@ bool egi_memory_see(const egi_view *view, int64_t now, egi_seen *seen);
 /* egi_memory_absent: what is seen of an absent key. */
 void egi_memory_absent(int64_t now, egi_seen *seen);
 
-/* egi_memory_look: finds a key and shows it.  Returns its entry or 0; an entry
-** whose time is over is forgotten.  Reads the clock if it has to. */
-uint32_t egi_memory_look(egi_memory *memory, egi_shard *shard,
-                         const egi_key *key, int64_t *now, egi_seen *seen);
+/* egi_memory_look: finds the key of a place, and shows it.  An entry whose
+** time is over is forgotten.  Reads the clock if it has to. */
+void egi_memory_look(egi_place *place, egi_seen *seen);
 
 /* egi_memory_swap: performs a swap on a key that was just looked at; `expect`
 ** is the caller's business.  OK; CONFLICT; NOMEM.  version (0: absent now) and
 ** token are those after it. */
-eg_status egi_memory_swap(egi_memory *memory, egi_shard *shard,
-                          const egi_key *key, uint32_t entry, int64_t *now,
-                          const egi_swap *swap, uint64_t *version,
-                          uint64_t *token);
+eg_status egi_memory_swap(egi_place *place, const egi_swap *swap,
+                          uint64_t *version, uint64_t *token);
 
-/* egi_memory_prolong: lets the lease of an entry that is held end no sooner
-** than that long after now. */
-void egi_memory_prolong(egi_shard *shard, uint32_t entry, int64_t now,
-                        int64_t lease_ms);
+/* egi_memory_prolong: lets the lease of a place that is held end no sooner
+** than that long after its time. */
+void egi_memory_prolong(egi_place *place, int64_t lease_ms);
 
 /* egi_view_fades: may it become absent by time alone? */
 static inline bool egi_view_fades(const egi_view *view) {

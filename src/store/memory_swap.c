@@ -48,7 +48,8 @@ static bool see_times(const egi_view *view, int64_t now, egi_seen *seen) {
   if (now == EGI_NO_TIME)
     return true;
   bool waits = times->not_before > now;
-  if (!at->held && (over(times->life, now) || (view->bytes.len == 0 && !waits)))
+  bool ended = over(times->life, now) || (view->bytes.len == 0 && !waits);
+  if (ended && !at->held)
     return false;
   if (at->held && times->lease != EGI_NEVER)
     at->left_us = times->lease - now;
@@ -88,7 +89,7 @@ static void release_extra(egi_shard *shard, uint32_t extra) {
 static void end_hold(egi_shard *shard, uint32_t extra) {
   egi_word *word = &egi_extra_at(&shard->table, extra)->owner;
   egi_memory *owner = (egi_memory *)(uintptr_t)egi_own(word);
-  egi_holds *holds = &owner->holds[shard - owner->space->shards];
+  egi_holds *holds = &owner->holds[shard->number];
   assert(holds->n > 0);
   holds->n--;
 }
@@ -181,36 +182,38 @@ static void sweep(egi_memory *memory, egi_shard *shard, int64_t now) {
   }
 }
 
-uint32_t egi_memory_look(egi_memory *memory, egi_shard *shard,
-                         const egi_key *key, int64_t *now, egi_seen *seen) {
-  uint32_t at = egi_table_find(&shard->table, key);
+void egi_memory_look(egi_place *place, egi_seen *seen) {
+  const egi_table *table = &place->shard->table;
+  uint32_t at = egi_table_find(table, &place->key);
   if (at != 0) {
-    const egi_entry *entry = egi_entry_at(&shard->table, at);
-    egi_view view;
+    const egi_entry *entry = egi_entry_at(table, at);
+    egi_entry_view(table, entry, &place->view);
     if (egi_entry_flags(entry) & EGI_FADES)
-      egi_memory_now(memory, now);
-    egi_entry_view(&shard->table, entry, &view);
-    if (egi_memory_see(&view, *now, seen))
-      return at;
-    forget(memory, shard, at);
+      egi_memory_now(place->memory, &place->now);
+    place->entry = at;
+    if (egi_memory_see(&place->view, place->now, seen))
+      return;
+    forget(place->memory, place->shard, at);
   }
-  egi_memory_absent(*now, seen);
-  return 0;
+  place->entry = 0;
+  place->view.token = 0;
+  place->view.held = false;
+  place->view.has_times = false;
+  place->view.bytes.len = 0;
+  egi_memory_absent(place->now, seen);
 }
 
 /* ------------------------------------------------------------ planning -- */
 
 /* A swap on its way. */
 typedef struct change {
-  egi_memory *memory;
-  egi_shard *shard;
-  const egi_key *key;
+  egi_place *place;
+  egi_table *table;
   const egi_swap *swap;
-  int64_t now;
-  egi_view before;
-  uint32_t entry, extra; /* blocks there are; 0: none */
-  uint32_t new_entry, new_extra; /* and those gathered to replace them */
-  unsigned entry_class, extra_class; /* of these */
+  uint32_t extra; /* block there is; 0: none */
+  uint32_t new_entry, new_extra; /* those gathered to replace what there is */
+  unsigned flags;                    /* of the entry there is */
+  unsigned entry_class, extra_class; /* of the blocks that will be */
   egi_times times; /* from here on: as it will be */
   size_t len;      /* of the record */
   bool stays, held, needs_extra, large;
@@ -232,58 +235,62 @@ static int64_t until(int64_t before, int64_t now, int64_t ms) {
 }
 
 static void plan_times(change *c) {
+  egi_place *place = c->place;
   const egi_swap *swap = c->swap;
   egi_times *times = &c->times;
-  *times = c->before.has_times ? c->before.times : EGI_NO_TIMES;
+  *times = place->view.has_times ? place->view.times : EGI_NO_TIMES;
   bool set = (swap->hold == EGI_TAKE && swap->lease_ms > 0) ||
              swap->not_before_ms > 0 || swap->fresh_ms > 0 ||
              swap->life_ms > 0;
   bool stamps = swap->write == EGI_PUT && c->held;
   if (set || stamps)
-    egi_memory_now(c->memory, &c->now);
+    egi_memory_now(place->memory, &place->now);
+  int64_t now = place->now;
   if (swap->hold == EGI_TAKE)
-    times->lease = until(EGI_NEVER, c->now, swap->lease_ms);
+    times->lease = until(EGI_NEVER, now, swap->lease_ms);
   else if (swap->hold != EGI_KEEP)
     times->lease = EGI_NEVER;
   if (swap->not_before_ms != EGI_LEAVE_TIME)
     times->not_before = swap->not_before_ms > 0
-                            ? point(c->now, swap->not_before_ms)
+                            ? point(now, swap->not_before_ms)
                             : EGI_LONG_AGO;
-  else if (c->now != EGI_NO_TIME && times->not_before <= c->now)
+  else if (now != EGI_NO_TIME && times->not_before <= now)
     times->not_before = EGI_LONG_AGO;
-  times->fresh = until(times->fresh, c->now, swap->fresh_ms);
-  times->life = until(times->life, c->now, swap->life_ms);
+  times->fresh = until(times->fresh, now, swap->fresh_ms);
+  times->life = until(times->life, now, swap->life_ms);
   if (swap->write != EGI_LEAVE)
     times->stamp = 0;
   if (stamps) {
-    const eg_clock *clock = c->memory->env.clock;
-    times->stamp = c->now + clock->offset_us(clock->ctx, c->now);
+    const eg_clock *clock = place->memory->env.clock;
+    times->stamp = now + clock->offset_us(clock->ctx, now);
   }
 }
 
 static void plan(change *c) {
   const egi_swap *swap = c->swap;
-  c->held = swap->hold == EGI_TAKE ||
-            (swap->hold == EGI_KEEP && c->before.held);
-  c->len = swap->write == EGI_LEAVE ? c->before.bytes.len
+  const egi_view *view = &c->place->view;
+  c->held =
+      swap->hold == EGI_TAKE || (swap->hold == EGI_KEEP && view->held);
+  c->len = swap->write == EGI_LEAVE ? view->bytes.len
            : swap->write == EGI_PUT ? swap->bytes.len
                                     : 0;
   plan_times(c);
   c->stays = c->len > 0 || c->held || c->times.not_before != EGI_LONG_AGO;
   c->needs_extra = c->stays && (c->held || c->times.stamp != 0 ||
                                 egi_times_set(&c->times));
-  c->large = c->key->bytes.len + c->len > EGI_DATA_MAX;
+  c->large = c->place->key.bytes.len + c->len > EGI_DATA_MAX;
 }
 
 /* Rules 3 (but for expect) and 4. */
-static bool may_land(change *c) {
-  const egi_swap *swap = c->swap;
-  bool held = c->before.held;
+static bool may_land(egi_place *place, const egi_swap *swap) {
+  const egi_view *view = &place->view;
+  bool held = view->held;
   if (swap->token == 0 && swap->hold != EGI_TAKE)
     return true;
-  if (held && c->before.times.lease != EGI_NEVER)
-    held = !over(c->before.times.lease, egi_memory_now(c->memory, &c->now));
-  if (swap->token != 0 && (!held || swap->token != c->before.token))
+  if (held && view->times.lease != EGI_NEVER)
+    held = !over(view->times.lease,
+                 egi_memory_now(place->memory, &place->now));
+  if (swap->token != 0 && (!held || swap->token != view->token))
     return false;
   return swap->hold != EGI_TAKE || !held;
 }
@@ -291,20 +298,17 @@ static bool may_land(change *c) {
 /* ----------------------------------------------------------- gathering -- */
 
 static bool gather_entry(change *c) {
-  const egi_table *table = &c->shard->table;
-  size_t key_len = c->key->bytes.len;
+  size_t key_len = c->place->key.bytes.len;
   size_t data = key_len + EGI_PLAIN_RECORD_MAX;
   if (!c->large && key_len + c->len > data)
     data = key_len + c->len;
-  if (c->entry != 0) {
-    const egi_entry *entry = egi_entry_at(table, c->entry);
-    c->entry_class = egi_entry_flags(entry) & EGI_CLASS_MASK;
-    if (c->swap->write != EGI_PUT ||
-        EGI_ENTRY_HEAD + data <= egi_block_size(c->entry_class))
-      return true;
-  }
+  c->entry_class = c->flags & EGI_CLASS_MASK;
+  if (c->place->entry != 0 &&
+      (c->swap->write != EGI_PUT ||
+       EGI_ENTRY_HEAD + data <= egi_block_size(c->entry_class)))
+    return true;
   c->entry_class = egi_block_class(EGI_ENTRY_HEAD + data);
-  c->new_entry = egi_arena_alloc(&c->shard->table.arena, c->entry_class);
+  c->new_entry = egi_arena_alloc(&c->table->arena, c->entry_class);
   return c->new_entry != 0;
 }
 
@@ -314,18 +318,18 @@ static bool gather_extra(change *c) {
   if (!c->needs_extra)
     return true;
   if (c->extra != 0) {
-    const egi_extra *extra = egi_extra_at(&c->shard->table, c->extra);
+    const egi_extra *extra = egi_extra_at(c->table, c->extra);
     c->extra_class = (unsigned)(egi_own(&extra->sizes) >> 32);
     if (EGI_EXTRA_HEAD + holder <= egi_block_size(c->extra_class))
       return true;
   }
   c->extra_class = egi_block_class(EGI_EXTRA_HEAD + holder);
-  c->new_extra = egi_arena_alloc(&c->shard->table.arena, c->extra_class);
+  c->new_extra = egi_arena_alloc(&c->table->arena, c->extra_class);
   return c->new_extra != 0;
 }
 
 static bool gather_record(change *c) {
-  const eg_env *env = c->shard->table.arena.env;
+  const eg_env *env = c->table->arena.env;
   if (!c->large || c->swap->write != EGI_PUT)
     return true;
   c->record = env->alloc(env->alloc_ud, NULL, 0, c->len);
@@ -333,7 +337,9 @@ static bool gather_record(change *c) {
 }
 
 static bool gather(change *c) {
-  egi_arena *arena = &c->shard->table.arena;
+  egi_arena *arena = &c->table->arena;
+  c->new_entry = c->new_extra = 0;
+  c->record = NULL;
   if (!c->stays ||
       (gather_record(c) && gather_entry(c) && gather_extra(c)))
     return true;
@@ -346,31 +352,35 @@ static bool gather(change *c) {
 
 /* ------------------------------------------------------------- landing -- */
 
+/* At least the wall clock's microseconds, for tokens that others see. */
+static uint64_t at_least_wall(const egi_place *place, uint64_t next) {
+  const eg_clock *clock = place->memory->env.clock;
+  int64_t now = place->now;
+  if (now == EGI_NO_TIME)
+    now = clock->coarse_us(clock->ctx);
+  int64_t wall = now + clock->offset_us(clock->ctx, now);
+  bool use = wall > 0 && (uint64_t)wall > next && wall < (int64_t)EGI_TOKEN_MAX;
+  return use ? (uint64_t)wall : next;
+}
+
 static void number(change *c) {
-  egi_shard *shard = c->shard;
-  uint64_t next = shard->counter + 1;
+  const egi_place *place = c->place;
+  uint64_t next = place->shard->counter + 1;
   bool token = c->swap->hold == EGI_TAKE || c->swap->hold == EGI_BREAK;
-  if (token && c->memory->space->name != NULL) {
-    const eg_clock *clock = c->memory->env.clock;
-    int64_t now = c->now;
-    if (now == EGI_NO_TIME)
-      now = clock->coarse_us(clock->ctx);
-    int64_t wall = now + clock->offset_us(clock->ctx, now);
-    if (wall > 0 && (uint64_t)wall > next && (uint64_t)wall < EGI_TOKEN_MAX)
-      next = (uint64_t)wall;
-  }
+  if (token && place->memory->space->name != NULL)
+    next = at_least_wall(place, next);
   assert(next <= EGI_TOKEN_MAX);
-  shard->counter = next;
+  place->shard->counter = next;
   c->version = next;
-  c->token = token ? next : c->before.token;
+  c->token = token ? next : place->view.token;
 }
 
 static void write_extra(const change *c, uint32_t at) {
-  egi_extra *extra = egi_extra_at(&c->shard->table, at);
+  egi_extra *extra = egi_extra_at(c->table, at);
   const eg_bytes *holder = &c->swap->holder;
   egi_extra_write(extra, &c->times);
   if (c->swap->hold == EGI_TAKE) {
-    egi_set(&extra->owner, (uint64_t)(uintptr_t)c->memory);
+    egi_set(&extra->owner, (uint64_t)(uintptr_t)c->place->memory);
     egi_set(&extra->sizes, (uint64_t)c->extra_class << 32 | holder->len);
     egi_set_bytes(extra->holder, 0, holder->data, holder->len);
   } else if (!c->held) {
@@ -380,14 +390,15 @@ static void write_extra(const change *c, uint32_t at) {
 }
 
 static void write_record(const change *c, egi_entry *entry) {
+  eg_bytes bytes = c->swap->bytes;
   egi_set(&entry->len, (uint32_t)c->len);
   if (c->len == 0)
     return;
   if (!c->large) {
-    egi_set_bytes(entry->data, c->key->bytes.len, c->swap->bytes.data, c->len);
+    egi_set_bytes(entry->data, c->place->key.bytes.len, bytes.data, c->len);
     return;
   }
-  memcpy(c->record, c->swap->bytes.data, c->len);
+  memcpy(c->record, bytes.data, c->len);
   egi_set(egi_entry_large(entry), (uint64_t)(uintptr_t)c->record);
 }
 
@@ -401,111 +412,109 @@ static unsigned flags_after(const change *c) {
 }
 
 static void write_entry(const change *c, unsigned flags, uint32_t extra) {
-  egi_table *table = &c->shard->table;
-  eg_bytes key = c->key->bytes;
+  const egi_key *key = &c->place->key;
+  uint32_t old = c->place->entry;
   egi_entry *entry =
-      egi_entry_at(table, c->new_entry != 0 ? c->new_entry : c->entry);
-  egi_set(&entry->version, c->version << EGI_LOW_BITS | (key.len - 1));
+      egi_entry_at(c->table, c->new_entry != 0 ? c->new_entry : old);
+  egi_set(&entry->version,
+          c->version << EGI_LOW_BITS | (key->bytes.len - 1));
   egi_set(&entry->token, c->token << EGI_LOW_BITS | flags);
   egi_set(&entry->extra, extra);
   if (c->new_entry != 0) {
-    egi_set(&entry->hash, c->key->hash);
-    egi_set_bytes(entry->data, 0, key.data, key.len);
+    egi_set(&entry->hash, key->hash);
     egi_set(&entry->len, 0);
+    egi_set_bytes(entry->data, 0, key->bytes.data, key->bytes.len);
   }
   if (c->swap->write != EGI_LEAVE)
     write_record(c, entry);
-  if (c->entry == 0) {
-    egi_table_link(table, c->new_entry);
-    egi_table_grow(table);
+  if (old == 0) {
+    egi_table_link(c->table, c->new_entry);
+    egi_table_grow(c->table);
   } else if (c->new_entry != 0) {
-    egi_table_exchange(table, c->entry, c->new_entry);
+    egi_table_exchange(c->table, old, c->new_entry);
   }
 }
 
-/* What the swap replaced is given back. */
-static void tidy(const change *c, unsigned flags, uint32_t extra,
-                 void *record, size_t len) {
-  egi_arena *arena = &c->shard->table.arena;
-  if (c->entry != 0 && (c->new_entry != 0 || !c->stays))
-    egi_arena_release(arena, c->entry, flags & EGI_CLASS_MASK);
-  if (c->extra != 0 && c->extra != extra)
-    release_extra(c->shard, c->extra);
-  if (record != NULL)
-    arena->env->alloc(arena->env->alloc_ud, record, len, 0);
-}
-
-static void count(const change *c, unsigned before, unsigned after) {
-  egi_shard *shard = c->shard;
+/* Counts, for an entry whose flags change so. */
+static void count(const change *c, unsigned after) {
+  egi_shard *shard = c->place->shard;
+  unsigned before = c->flags;
   shard->fading += !!(after & EGI_FADES) - !!(before & EGI_FADES);
   shard->large += !!(after & EGI_LARGE) - !!(before & EGI_LARGE);
   if (before & EGI_HELD && c->swap->hold != EGI_KEEP)
     end_hold(shard, c->extra);
   if (c->swap->hold == EGI_TAKE)
-    c->memory->holds[shard - c->memory->space->shards].n++;
+    c->place->memory->holds[shard->number].n++;
+}
+
+/* What the swap replaced is given back; `extra` is what there is now. */
+static void tidy(const change *c, uint32_t extra, void *record) {
+  egi_arena *arena = &c->table->arena;
+  uint32_t entry = c->place->entry;
+  if (entry != 0 && (c->new_entry != 0 || !c->stays))
+    egi_arena_release(arena, entry, c->flags & EGI_CLASS_MASK);
+  if (c->extra != 0 && c->extra != extra)
+    release_extra(c->place->shard, c->extra);
+  if (record != NULL)
+    arena->env->alloc(arena->env->alloc_ud, record,
+                      c->place->view.bytes.len, 0);
 }
 
 static void land(change *c) {
-  egi_table *table = &c->shard->table;
-  unsigned before = 0, after = c->stays ? flags_after(c) : 0;
   uint32_t extra = !c->needs_extra     ? 0
                    : c->new_extra != 0 ? c->new_extra
                                        : c->extra;
-  void *record = NULL;
-  if (c->entry != 0) {
-    egi_entry *entry = egi_entry_at(table, c->entry);
-    before = egi_entry_flags(entry);
-    if (before & EGI_LARGE && (!c->stays || c->swap->write != EGI_LEAVE))
-      record = (void *)(uintptr_t)egi_own(egi_entry_large(entry));
-  }
-  count(c, before, after);
-  egi_table_begin(table);
+  unsigned flags = c->stays ? flags_after(c) : 0;
+  void *record = NULL; /* the large one that there was */
+  if (c->flags & EGI_LARGE && (!c->stays || c->swap->write != EGI_LEAVE))
+    record = (void *)(uintptr_t)egi_own(
+        egi_entry_large(egi_entry_at(c->table, c->place->entry)));
+  count(c, flags);
+  egi_table_begin(c->table);
   if (extra != 0)
     write_extra(c, extra);
   if (c->stays)
-    write_entry(c, after, extra);
-  else if (c->entry != 0)
-    egi_table_unlink(table, c->entry);
-  egi_table_end(table);
-  tidy(c, before, extra, record, c->before.bytes.len);
+    write_entry(c, flags, extra);
+  else if (c->place->entry != 0)
+    egi_table_unlink(c->table, c->place->entry);
+  egi_table_end(c->table);
+  tidy(c, extra, record);
 }
 
-eg_status egi_memory_swap(egi_memory *memory, egi_shard *shard,
-                          const egi_key *key, uint32_t entry, int64_t *now,
-                          const egi_swap *swap, uint64_t *version,
-                          uint64_t *token) {
-  change c = {.memory = memory, .shard = shard, .key = key, .swap = swap,
-              .now = *now, .entry = entry};
-  if (entry != 0) {
-    const egi_entry *at = egi_entry_at(&shard->table, entry);
-    egi_entry_view(&shard->table, at, &c.before);
-    c.extra = egi_own(&at->extra);
+eg_status egi_memory_swap(egi_place *place, const egi_swap *swap,
+                          uint64_t *version, uint64_t *token) {
+  change c;
+  egi_shard *shard = place->shard;
+  c.place = place;
+  c.table = &shard->table;
+  c.swap = swap;
+  c.extra = c.flags = 0;
+  if (place->entry != 0) {
+    const egi_entry *entry = egi_entry_at(c.table, place->entry);
+    c.extra = egi_own(&entry->extra);
+    c.flags = egi_entry_flags(entry);
   }
-  bool may = may_land(&c);
-  *now = c.now;
-  if (!may)
+  if (!may_land(place, swap))
     return EG_CONFLICT;
   plan(&c);
   if (!gather(&c))
     return EG_NOMEM;
   number(&c);
   land(&c);
-  *now = c.now;
   *version = c.stays ? c.version : 0;
   *token = c.token;
-  if (entry == 0 && c.stays && shard->fading > 0)
-    sweep(memory, shard, c.now);
+  if (c.stays && place->entry == 0 && shard->fading > 0)
+    sweep(place->memory, shard, place->now);
   if (swap->wake && shard->watches != NULL)
-    egi_memory_wake(shard, key);
+    egi_memory_wake(shard, &place->key);
   return EG_OK;
 }
 
-void egi_memory_prolong(egi_shard *shard, uint32_t entry, int64_t now,
-                        int64_t lease_ms) {
-  egi_table *table = &shard->table;
-  uint32_t extra = egi_own(&egi_entry_at(table, entry)->extra);
+void egi_memory_prolong(egi_place *place, int64_t lease_ms) {
+  egi_table *table = &place->shard->table;
+  uint32_t extra = egi_own(&egi_entry_at(table, place->entry)->extra);
   egi_word *lease = &egi_extra_at(table, extra)->times[1];
-  int64_t later = until(EGI_NEVER, now, lease_ms);
+  int64_t later = until(EGI_NEVER, place->now, lease_ms);
   if (later <= (int64_t)egi_own(lease))
     return;
   egi_table_begin(table);
@@ -521,22 +530,22 @@ static void drop(egi_memory *memory, egi_shard *shard, uint32_t at) {
   egi_swap swap = {.write = EGI_LEAVE, .hold = EGI_DROP, .wake = true,
                    .not_before_ms = EGI_LEAVE_TIME,
                    .fresh_ms = EGI_LEAVE_TIME, .life_ms = EGI_LEAVE_TIME};
-  int64_t now = EGI_NO_TIME;
+  egi_place place = {.memory = memory, .shard = shard, .now = EGI_NO_TIME,
+                     .entry = at};
   uint64_t version, token;
-  eg_bytes held = egi_entry_key(entry);
-  egi_key key;
-  memcpy(bytes, held.data, held.len);
-  held.data = bytes;
-  egi_key_init(&key, held, egi_own(&entry->hash));
-  eg_status status = egi_memory_swap(memory, shard, &key, at, &now, &swap,
-                                     &version, &token);
+  eg_bytes key = egi_entry_key(entry);
+  memcpy(bytes, key.data, key.len);
+  key.data = bytes;
+  egi_key_init(&place.key, key, egi_own(&entry->hash));
+  egi_entry_view(&shard->table, entry, &place.view);
+  eg_status status = egi_memory_swap(&place, &swap, &version, &token);
   assert(status == EG_OK);
   (void)status;
 }
 
 void egi_memory_drop_all(egi_memory *memory, egi_shard *shard) {
   const egi_table *table = &shard->table;
-  const egi_holds *holds = &memory->holds[shard - memory->space->shards];
+  const egi_holds *holds = &memory->holds[shard->number];
   uint32_t buckets = egi_own(&table->buckets);
   for (uint32_t i = 0; i < buckets && holds->n > 0; i++) {
     uint32_t at = egi_table_chain(table, i);

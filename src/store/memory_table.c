@@ -76,34 +76,58 @@ static _Atomic uint32_t *head_for(const egi_table *table, uint32_t hash) {
 
 /* ---------------------------------------------------------------- keys -- */
 
+/* The word whose first n bytes, 1 to 7, are those at p, and the rest 0. */
+static inline uint64_t some_bytes(const unsigned char *p, size_t n) {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-static void last_word(egi_key *key, const unsigned char *last, size_t n) {
-  key->last = 0;
-  if (key->bytes.len >= 8) {
-    memcpy(&key->last, last + n - 8, 8);
-    key->last >>= 8 * (8 - n);
-  } else {
-    for (size_t i = 0; i < n; i++)
-      key->last |= (uint64_t)last[i] << 8 * i;
+  uint32_t first, last; /* these overlap; a call of memcpy would be dearer */
+  uint16_t one, two;
+  if (n >= 4) {
+    memcpy(&first, p, 4);
+    memcpy(&last, p + n - 4, 4);
+    return first | (uint64_t)last << 8 * (n - 4);
   }
-  key->mask = (UINT64_C(1) << 8 * n) - 1;
-}
+  if (n == 1)
+    return *p;
+  memcpy(&one, p, 2);
+  memcpy(&two, p + n - 2, 2);
+  return one | (uint64_t)two << 8 * (n - 2);
 #else
-static void last_word(egi_key *key, const unsigned char *last, size_t n) {
-  key->last = key->mask = 0;
-  memcpy(&key->last, last, n);
-  memset(&key->mask, 0xff, n);
-}
+  uint64_t word = 0;
+  memcpy(&word, p, n);
+  return word;
 #endif
+}
+
+/* The bytes from `at` to at + n of a word, all set. */
+static inline uint64_t byte_mask(size_t at, size_t n) {
+  uint64_t ones = (UINT64_C(1) << 8 * n) - 1;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  return ones << 8 * at;
+#else
+  return ones << 8 * (8 - n - at);
+#endif
+}
+
+/* A word with its bytes as they are, `at` bytes further behind. */
+static inline uint64_t moved(uint64_t word, size_t at) {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  return word << 8 * at;
+#else
+  return word >> 8 * at;
+#endif
+}
 
 void egi_key_init(egi_key *key, eg_bytes bytes, uint32_t hash) {
   assert(bytes.len >= 1 && bytes.len <= EG_KEY_MAX);
+  size_t n = bytes.len % 8;
   key->bytes = bytes;
   key->hash = hash;
-  size_t n = bytes.len % 8;
   key->last = key->mask = 0;
-  if (n > 0)
-    last_word(key, (const unsigned char *)bytes.data + bytes.len - n, n);
+  if (n > 0) {
+    const unsigned char *end = (const unsigned char *)bytes.data + bytes.len;
+    key->last = some_bytes(end - n, n);
+    key->mask = byte_mask(0, n);
+  }
 }
 
 /* Does an entry's data begin with the key? */
@@ -213,8 +237,8 @@ void egi_set_bytes(egi_word *words, size_t at, const void *bytes, size_t n) {
     if (some == 8) {
       memcpy(&word, from, 8);
     } else {
-      word = egi_own(words);
-      memcpy((unsigned char *)&word + at, from, some);
+      word = egi_own(words) & ~byte_mask(at, some);
+      word |= moved(some_bytes(from, some), at);
     }
     egi_set(words, word);
     words++;

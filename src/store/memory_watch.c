@@ -30,17 +30,16 @@ static egi_watch *new_watch(egi_memory *memory, eg_bytes bytes) {
       memory->env.alloc(memory->env.alloc_ud, NULL, 0, size);
   if (watch == NULL)
     return NULL;
-  watch->memory = memory;
   watch->changed = false;
   memcpy(watch->bytes, bytes.data, bytes.len);
   bytes.data = watch->bytes;
-  watch->shard = egi_memory_locate(memory, bytes, &watch->key);
+  egi_memory_locate(memory, bytes, &watch->place);
   return watch;
 }
 
 static void free_watch(egi_watch *watch) {
-  const eg_env *env = &watch->memory->env;
-  size_t size = sizeof(egi_watch) + watch->key.bytes.len;
+  const eg_env *env = &watch->place.memory->env;
+  size_t size = sizeof(egi_watch) + watch->place.key.bytes.len;
   env->alloc(env->alloc_ud, watch, size, 0);
 }
 
@@ -57,7 +56,7 @@ eg_status egi_memory_watch(egi_store *store, eg_bytes key,
     free_watch(made);
     return egi_memory_fail(error, EG_NOMEM, err, "no condition for a watch");
   }
-  egi_shard *shard = made->shard;
+  egi_shard *shard = made->place.shard;
   made->version = seen->version;
   egi_shard_lock(shard);
   made->prev = NULL;
@@ -74,7 +73,7 @@ eg_status egi_memory_watch(egi_store *store, eg_bytes key,
 void egi_memory_unwatch(egi_watch *watch) {
   if (watch == NULL)
     return;
-  egi_shard *shard = watch->shard;
+  egi_shard *shard = watch->place.shard;
   egi_shard_lock(shard);
   if (watch->prev != NULL)
     watch->prev->next = watch->next;
@@ -90,9 +89,9 @@ void egi_memory_unwatch(egi_watch *watch) {
 
 void egi_memory_wake(egi_shard *shard, const egi_key *key) {
   for (egi_watch *watch = shard->watches; watch != NULL; watch = watch->next) {
-    const eg_clock *clock = watch->memory->env.clock;
-    if (watch->key.hash != key->hash ||
-        watch->key.bytes.len != key->bytes.len ||
+    const eg_clock *clock = watch->place.memory->env.clock;
+    if (watch->place.key.hash != key->hash ||
+        watch->place.key.bytes.len != key->bytes.len ||
         memcmp(watch->bytes, key->bytes.data, key->bytes.len) != 0)
       continue;
     pthread_mutex_lock(&watch->mutex);
@@ -105,11 +104,11 @@ void egi_memory_wake(egi_shard *shard, const egi_key *key) {
 /* Has the key changed since the watch was armed, or woke?  If so, the watch
 ** is armed again. */
 static bool rearm(egi_watch *watch) {
-  int64_t now = EGI_NO_TIME;
   egi_seen seen;
-  egi_shard *shard = watch->shard;
+  egi_shard *shard = watch->place.shard;
   egi_shard_lock(shard);
-  egi_memory_look(watch->memory, shard, &watch->key, &now, &seen);
+  watch->place.now = EGI_NO_TIME;
+  egi_memory_look(&watch->place, &seen);
   pthread_mutex_lock(&watch->mutex);
   bool changed = watch->changed || watch->version != seen.version;
   watch->changed = false;
@@ -121,7 +120,7 @@ static bool rearm(egi_watch *watch) {
 
 eg_status egi_memory_wait(egi_watch *watch, int64_t deadline_us,
                           eg_error *error) {
-  const eg_clock *clock = watch->memory->env.clock;
+  const eg_clock *clock = watch->place.memory->env.clock;
   int err = 0;
   if (rearm(watch))
     return EG_CHANGED;
