@@ -155,10 +155,14 @@ const char *rule_02_take_and_break_raise_the_token(world *w) {
     MUST(world_change(w, "k", swap_take(i % 3 ? 0 : 1000), s) == EG_OK);
     MUST(s->at.token > last);
     last = s->at.token;
-    MUST(world_change(w, "k", swap_break(), s) == EG_OK);
     MUST(world_change(w, "k", swap_put("x"), s) == EG_OK);
+    MUST(world_change(w, "k", swap_break(), s) == EG_OK);
+    MUST(s->at.token > last);
+    last = s->at.token;
     MUST(world_load(w, "k", s) == EG_OK);
-    MUST(s->at.token > last && !s->at.held);
+    MUST(s->at.token == last && !s->at.held);
+    MUST(world_change(w, "k", swap_break(), s) == EG_OK); /* of a free one */
+    MUST(s->at.token > last);
     last = s->at.token;
   }
   return NULL;
