@@ -14,8 +14,8 @@
 ** - The memory store is for the threads of one process.  What it knows ends
 **   with the process, or, without a name, with the guard.
 ** - Durations are milliseconds (`_ms`), points in time and measured times are
-**   microseconds (`_us`).  Steady times (`now_us`, `deadline_us`) count from an
-**   unspecified start and never go back; times in records are microseconds
+**   microseconds (`_us`).  Steady times (`now_us`, `deadline_us`) count from
+**   an unspecified start and never go back; times in records are microseconds
 **   since the epoch.
 ** - A guard may be used by several threads at once.  A grant, a reply and a
 **   record belong to one thread at a time.
@@ -197,8 +197,8 @@ EG_API void eg_test_clock_advance(int64_t us);
 EG_API void eg_test_clock_set_wall(int64_t epoch_us);
 
 /* By the clock in force: eg_now_us is steady, eg_wall_us counts from the
-** epoch.  eg_sleep_us blocks the thread that long; a test clock lets it go when
-** it is moved. */
+** epoch.  eg_sleep_us blocks the thread that long; a test clock lets it go
+** when it is moved. */
 EG_API int64_t eg_now_us(void);
 EG_API int64_t eg_wall_us(void);
 EG_API void eg_sleep_us(int64_t us);
@@ -270,7 +270,7 @@ typedef struct eg_policy {
   int64_t lock_at_least_ms; /* no new grant that long after a grant */
   int64_t record_ttl_ms;    /* an ended record is forgotten that long after */
   int64_t join_ms;          /* wait that long for a run that is going on */
-  int64_t lease_ms;         /* the grant ends unless renewed (0: it does not) */
+  int64_t lease_ms;         /* the grant ends unless it is renewed */
   size_t max_result;        /* bytes of a stored value */
   const char *owner;        /* text for people; NULL: the guard's */
 } eg_policy;
@@ -344,10 +344,10 @@ typedef struct eg_outcome {
 } eg_outcome;
 
 /*
-** eg_commit: stores how a run ended and ends its grant, in one step.  Reads the
-** clock: what comes at or after grant->deadline_us is stored as TIMEOUT,
+** eg_commit: stores how a run ended and ends its grant, in one step.  Reads
+** the clock: what comes at or after grant->deadline_us is stored as TIMEOUT,
 ** whatever the outcome says.  Returns OK (stored as it is); TIMEOUT (stored
-** as that); LOST (reset, lease over: nothing of this was stored); INVALID (the value
+** as that); LOST (reset, lease over: nothing was stored); INVALID (the value
 ** is malformed, nested too deep, or larger than policy->max_result: nothing
 ** was done, the grant still stands, commit something else); UNCOMMITTED,
 ** INDETERMINATE (the store is away: the grant still stands, commit again);

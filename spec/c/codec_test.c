@@ -55,7 +55,7 @@ static void assert_round_trip(const egi_record *record) {
   egi_record back;
   egi_head head;
   size_t n = encode(record, out);
-  unsigned char *bytes = exactly(out, n);
+  const unsigned char *bytes = out;
   assert_true(egi_decode_head((eg_bytes){bytes, 3}, &head));
   assert_true(same_head(&head, &record->head));
   assert_true(egi_decode((eg_bytes){bytes, n}, &back));
@@ -65,7 +65,6 @@ static void assert_round_trip(const egi_record *record) {
     assert_true(egi_decode_value((eg_bytes){bytes, n}, &value));
     assert_true(same_bytes(value, record->value));
   }
-  free(bytes);
 }
 
 /* A record with something in every field. */
@@ -101,7 +100,7 @@ static void round_trip_of_every_head(void **state) {
 
 static void round_trip_at_every_width_of_a_number(void **state) {
   (void)state;
-  for (unsigned bits = 0; bits < 63; bits++)
+  for (unsigned bits = 0; bits < 62; bits++)
     for (int off = -1; off <= 1; off++) {
       egi_record record = {.head = {.status = EG_RUN_COMPLETED}};
       int64_t n = (INT64_C(1) << bits) + off;
@@ -160,6 +159,20 @@ static void absent_record_is_no_bytes(void **state) {
   assert_true(record.head.absent);
   assert_int_equal(record.head.status, EG_RUN_IDLE);
   assert_int_equal(record.count, 0);
+}
+
+/* Whatever is written can be read: else a clock gone mad loses the key. */
+static void largest_times_are_written_so_that_they_are_read(void **state) {
+  (void)state;
+  unsigned char out[ROOM];
+  egi_record back, record = {.head = {.status = EG_RUN_COMPLETED},
+                             .count = UINT32_MAX,
+                             .start_us = INT64_MAX,
+                             .duration_us = INT64_MAX,
+                             .last_us = INT64_MAX};
+  size_t n = encode(&record, out);
+  assert_true(egi_decode((eg_bytes){out, n}, &back));
+  assert_true(back.start_us > 0 && back.duration_us > 0 && back.last_us > 0);
 }
 
 static void times_that_are_none_are_written_as_unknown(void **state) {
@@ -451,6 +464,7 @@ int main(void) {
       cmocka_unit_test(round_trip_of_a_long_text),
       cmocka_unit_test(round_trip_of_a_full_record),
       cmocka_unit_test(absent_record_is_no_bytes),
+      cmocka_unit_test(largest_times_are_written_so_that_they_are_read),
       cmocka_unit_test(times_that_are_none_are_written_as_unknown),
       cmocka_unit_test(completed_record_without_result_has_its_bound),
       cmocka_unit_test(rerun_without_error_fits_the_bound),

@@ -291,6 +291,49 @@ static void reading_of_a_dead_run_is_owner_died(void **state) {
   assert_int_equal(k.record.start_us, EPOCH(10));
 }
 
+/* A run whose owner is gone is a failing rerun. */
+static void reading_of_a_dead_rerun_keeps_a_result_without_limit(
+    void **state) {
+  (void)state;
+  eg_policy limited = again;
+  for (int64_t ttl_ms = 0; ttl_ms <= 60000; ttl_ms += 60000) {
+    key k = fresh_key();
+    limited.result_ttl_ms = ttl_ms;
+    runs(&k, EG_OK, &limited, 10);
+    assert_int_equal(does(&k, EGI_ACQUIRE_RUN, EG_OK, &limited, 20), EG_OK);
+    egi_record alive = k.record;
+    assert_false(egi_reading(&alive, &k.sight));
+    assert_int_equal(alive.head.kind, EG_KIND_VALUE);
+    k.sight.held = false;
+    assert_true(egi_reading(&k.record, &k.sight));
+    assert_int_equal(k.record.head.kind,
+                     ttl_ms > 0 ? EG_KIND_NONE : EG_KIND_VALUE);
+  }
+}
+
+/* Which record a reader is shown must not depend on who asks next: what read
+** as gone does not come back with the next grant. */
+static void result_that_read_as_gone_stays_gone(egi_event_type next) {
+  eg_policy limited = again;
+  key k = fresh_key();
+  limited.result_ttl_ms = 60000;
+  runs(&k, EG_OK, &limited, 10);
+  assert_int_equal(does(&k, EGI_ACQUIRE_RUN, EG_OK, &limited, 20), EG_OK);
+  k.sight.held = false;
+  egi_record read = k.record;
+  egi_reading(&read, &k.sight);
+  assert_int_equal(does(&k, next, EG_OK, &limited, 30), EG_OK);
+  egi_reading(&k.record, &k.sight);
+  if (read.head.kind == EG_KIND_NONE)
+    assert_int_equal(k.record.head.kind, EG_KIND_NONE);
+}
+
+static void result_of_a_dead_rerun_does_not_come_back(void **state) {
+  (void)state;
+  result_that_read_as_gone_stays_gone(EGI_ACQUIRE_LOCK);
+  result_that_read_as_gone_stays_gone(EGI_ACQUIRE_RUN);
+}
+
 static void reading_of_a_result_that_is_over_has_none(void **state) {
   (void)state;
   key k = fresh_key();
@@ -316,12 +359,12 @@ static void reading_of_an_error_that_is_over_keeps_its_text(void **state) {
   assert_int_equal(k.record.head.kind, EG_KIND_VALUE);
 }
 
-/* eg_watch_wait ends on "grant, end, reset, result cleared"; the store wakes
-** only for a swap with `wake`. */
+/* eg_watch_wait ends when "a grant on it ended, it was reset or its result
+** cleared"; the store wakes only for a swap with `wake`.  The ends of grants
+** are in transition_rows.c. */
 static void every_change_that_a_watch_is_promised_wakes(void **state) {
   (void)state;
-  static const egi_event_type types[] = {EGI_ACQUIRE_RUN, EGI_ACQUIRE_LOCK,
-                                         EGI_RESET, EGI_CLEAR};
+  static const egi_event_type types[] = {EGI_RESET, EGI_CLEAR};
   egi_head head = {false, false, EG_RUN_FAILED, EG_KIND_NONE};
   egi_sight sight = {.clocked = true, .left_us = -1, .fresh_left_us = -1};
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
@@ -357,6 +400,8 @@ int main(void) {
       cmocka_unit_test(reset_of_a_run_keeps_the_end_of_the_one_before),
       cmocka_unit_test(lock_of_a_dead_run_writes_owner_died),
       cmocka_unit_test(reading_of_a_dead_run_is_owner_died),
+      cmocka_unit_test(reading_of_a_dead_rerun_keeps_a_result_without_limit),
+      cmocka_unit_test(result_of_a_dead_rerun_does_not_come_back),
       cmocka_unit_test(reading_of_a_result_that_is_over_has_none),
       cmocka_unit_test(reading_of_an_error_that_is_over_keeps_its_text),
       cmocka_unit_test(every_change_that_a_watch_is_promised_wakes),

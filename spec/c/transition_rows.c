@@ -31,7 +31,7 @@
 #define FORGET_RESULT                                                         \
   .verdict = V_SWAP, .outcome = EG_OK, .names = NO, .new_result = NO,         \
   .write = W_PUT, .hold = H_KEEP, .not_before = LEAVE, .fresh_for = ZERO,     \
-  .life = LEAVE, .result = GONE
+  .life = LEAVE, .result = GONE, .wake = YES
 
 const row transition_rows[] = {
     /* "NOW: it met a time and now was unread."  Reset and ClearResult look at
@@ -72,13 +72,11 @@ const row transition_rows[] = {
      .result = GONE, .fresh_for = LEAVE | ZERO},
     {"run: again, the kept result has no limit", .event = RUN,
      .status = COMPLETED, START, .result = STAYS, .fresh_for = LEAVE | ZERO},
-    {"run: owner gone, the kept result over too", .event = RUN,
-     .status = RUNNING, .fresh = OVER, START, .result = GONE,
-     .fresh_for = ZERO},
-    {"run: owner gone, the kept result keeps its limit", .event = RUN,
-     .status = RUNNING, .kind = KEPT, .fresh = LEFT, START,
-     .result = STAYS | GONE, .fresh_for = LEAVE | ZERO, .limited = YES},
-    {"run: owner gone", .event = RUN, .status = RUNNING, START,
+    {"run: owner gone, a failed rerun: a result with a limit is gone",
+     .event = RUN, .status = RUNNING, .fresh = LEFT | OVER, START,
+     .result = GONE, .fresh_for = ZERO},
+    {"run: owner gone, a failed rerun: a result without limit stays",
+     .event = RUN, .status = RUNNING, START,
      .result = STAYS, .fresh_for = LEAVE | ZERO},
     {"run: an error that is over or never held has been served",
      .event = RUN, .status = FAILED | CRASHED, START, .result = STAYS,
@@ -176,8 +174,8 @@ const row transition_rows[] = {
      .write = W_PUT, .hold = H_BREAK, .wake = YES, .to = IDLE,
      .result = GONE, .life = ZERO},
     {"reset: back to Idle, the token stays", .event = RESET, RESTORE,
-     .write = W_PUT, .hold = H_KEEP, .to = IDLE, .result = GONE,
-     .life = ZERO},
+     .write = W_PUT, .hold = H_KEEP, .wake = YES, .to = IDLE,
+     .result = GONE, .life = ZERO},
 
     /* ---- ClearResult and reading ---- */
     {"clear: no record", .event = CLEAR, .status = ABSENT,

@@ -69,7 +69,6 @@ enum {
   LONGER = 128 /* of the cooldown and what is left of notBefore */
 };
 
-/* Whether a kept result may lose its limit (see LIMITED in the checks). */
 typedef struct row {
   const char *name;
   /* conditions */
@@ -81,7 +80,6 @@ typedef struct row {
   unsigned left;
   unsigned write, hold, names, wake, new_result, to, result;
   unsigned not_before, fresh_for, lease, life;
-  unsigned limited; /* YES: a result with a limit keeps it, or goes */
 } row;
 
 extern const row transition_rows[];

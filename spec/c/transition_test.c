@@ -122,9 +122,6 @@ static const char *put_differs(const row *r, const combination *c,
     return "status";
   if (!keeps(r->result, e->head.kind, c))
     return "kind";
-  if (r->limited == YES && e->head.kind != EG_KIND_NONE &&
-      e->fresh_ms != EGI_LEAVE_TIME)
-    return "the limit of the kept result";
   return NULL;
 }
 

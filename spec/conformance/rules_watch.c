@@ -146,26 +146,32 @@ const char *rule_10_wait_ends_at_its_deadline(world *w) {
   return NULL;
 }
 
+/* CHANGED may be said for less, but not for ever. */
+static bool calms_down(world *w, egi_watch *held) {
+  for (int i = 0; i < 4; i++)
+    if (look(w, held) == EG_TIMEOUT)
+      return true;
+  return false;
+}
+
 const char *rule_10_wait_again_waits_for_the_next_change(world *w) {
   egi_seen *s = &w->seen[0];
   egi_watch *held = NULL;
-  eg_status answers[4];
+  bool noticed = true, calm = true;
   if (w->ops->watch == NULL)
     return NULL;
   egi_swap put = swap_put("x");
   put.wake = true;
   MUST(world_load(w, "k", s) == EG_OK);
   MUST(watch(w, w->store, "k", s, &held));
-  eg_status first = world_change(w, "k", put, s);
-  answers[0] = look(w, held);
-  answers[1] = look(w, held);
-  eg_status second = world_change(w, "k", put, s);
-  answers[2] = look(w, held);
-  answers[3] = look(w, held);
+  for (int i = 0; i < 3; i++) {
+    noticed = world_change(w, "k", put, s) == EG_OK &&
+              look(w, held) == EG_CHANGED && noticed;
+    calm = calms_down(w, held) && calm;
+  }
   w->ops->unwatch(held);
-  MUST(first == EG_OK && second == EG_OK);
-  MUST(answers[0] == EG_CHANGED && answers[1] == EG_TIMEOUT);
-  MUST(answers[2] == EG_CHANGED && answers[3] == EG_TIMEOUT);
+  MUST(noticed);
+  MUST(calm);
   return NULL;
 }
 

@@ -21,26 +21,25 @@ enum {
 /* ------------------------------------------------------------- writing -- */
 
 typedef struct writer {
-  unsigned char *at, *end;
-  size_t need;
+  unsigned char *out;
+  size_t cap, len; /* len > cap: it does not fit, and no more is written */
 } writer;
 
 static void put(writer *w, const void *data, size_t n) {
-  w->need += n;
-  if ((size_t)(w->end - w->at) >= n && n > 0) {
-    memcpy(w->at, data, n);
-    w->at += n;
-  } else if (n > 0) {
-    w->end = w->at; /* no later piece may slip in behind a gap */
-  }
+  if (w->len + n <= w->cap && n > 0)
+    memcpy(w->out + w->len, data, n);
+  w->len += n;
 }
 
+/* A code, and the n bytes of a value behind it, the highest first. */
 static void put_head(writer *w, unsigned code, uint64_t value, unsigned n) {
-  unsigned char piece[9];
-  piece[0] = (unsigned char)code;
+  size_t at = w->len;
+  w->len += n + 1;
+  if (w->len > w->cap)
+    return;
+  w->out[at] = (unsigned char)code;
   for (unsigned i = n; i > 0; i--, value >>= 8)
-    piece[i] = (unsigned char)value;
-  put(w, piece, n + 1);
+    w->out[at + i] = (unsigned char)value;
 }
 
 static void put_uint(writer *w, uint64_t value) {
@@ -82,7 +81,7 @@ static unsigned tail_length(const egi_record *record) {
 }
 
 size_t egi_encode(const egi_record *record, void *out, size_t cap) {
-  writer w = {out, (unsigned char *)out + cap, 0};
+  writer w = {out, cap, 0};
   const egi_head *head = &record->head;
   unsigned tail = tail_length(record);
   bool value = head->kind == EG_KIND_VALUE;
@@ -104,7 +103,7 @@ size_t egi_encode(const egi_record *record, void *out, size_t cap) {
     put_text(&w, record->trace);
   if (tail >= 3)
     put_time(&w, record->last_us);
-  return w.need;
+  return w.len;
 }
 
 /* ------------------------------------------------------------- reading -- */
@@ -139,17 +138,32 @@ static bool read_chunk(reader *r, mpack_uint32_t len, eg_bytes *chunk) {
          token.type == MPACK_TOKEN_CHUNK && token.length == len;
 }
 
+/* An unsigned integer, of which each run reads three: by hand. */
 static bool read_uint(reader *r, uint64_t max, uint64_t *value) {
-  mpack_token_t token;
-  if (!next(r, &token) || token.type != MPACK_TOKEN_UINT)
+  const unsigned char *b = (const unsigned char *)r->at;
+  if (r->left == 0)
     return false;
-  *value = mpack_unpack_uint(token);
-  return *value <= max;
+  unsigned n = 0;
+  uint64_t v = b[0];
+  if (b[0] >= 0x80) {
+    if (b[0] < 0xcc || b[0] > 0xcf)
+      return false;
+    n = 1u << (b[0] - 0xcc);
+    if (r->left <= n)
+      return false;
+    v = 0;
+    for (unsigned i = 1; i <= n; i++)
+      v = v << 8 | b[i];
+  }
+  r->at += n + 1;
+  r->left -= n + 1;
+  *value = v;
+  return v <= max;
 }
 
 static bool read_time(reader *r, int64_t *us) {
   uint64_t value = 0;
-  bool ok = read_uint(r, INT64_MAX, &value);
+  bool ok = read_uint(r, INT64_MAX / 2, &value); /* they are added up */
   *us = (int64_t)value;
   return ok;
 }
@@ -306,7 +320,8 @@ bool egi_decode(eg_bytes bytes, egi_record *record) {
     return false;
   unsigned tail = elements - FIXED_FIELDS;
   uint64_t count;
-  if (!read_uint(&r, UINT32_MAX, &count) || !read_time(&r, &record->start_us) ||
+  if (!read_uint(&r, UINT32_MAX, &count) ||
+      !read_time(&r, &record->start_us) ||
       !read_time(&r, &record->duration_us))
     return false;
   record->count = (uint32_t)count;

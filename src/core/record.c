@@ -6,7 +6,9 @@
 int64_t egi_record_end(const egi_record *record) {
   bool ended = record->head.status != EG_RUN_IDLE &&
                record->head.status != EG_RUN_RUNNING && !record->head.crashed;
-  return ended && record->start_us > 0
+  if (!ended || record->start_us <= 0)
+    return 0;
+  return record->duration_us < INT64_MAX - record->start_us
              ? record->start_us + record->duration_us
-             : 0;
+             : INT64_MAX;
 }

@@ -34,10 +34,18 @@ static bool died(const egi_head *head, const egi_sight *sight) {
 
 /* fresh belongs to the status: it is the life of a result while that is
 ** Completed, or Running again; of a Failed record it is the error's. */
+static bool fresh_is_of_result(const egi_head *head) {
+  return head->status == EG_RUN_COMPLETED || head->status == EG_RUN_RUNNING;
+}
+
 static bool result_over(const egi_head *head, const egi_sight *sight) {
-  return (head->status == EG_RUN_COMPLETED ||
-          head->status == EG_RUN_RUNNING) &&
-         sight->fresh_left_us == 0;
+  return fresh_is_of_result(head) && sight->fresh_left_us == 0;
+}
+
+/* There is a result with a time to live, and that lasts. */
+static bool result_ages(const egi_head *head, const egi_sight *sight) {
+  return fresh_is_of_result(head) && head->kind != EG_KIND_NONE &&
+         sight->fresh_left_us > 0;
 }
 
 static egi_verdict answer(eg_status status, eg_status *outcome) {
@@ -67,6 +75,16 @@ static void put(egi_effect *effect, eg_run status) {
 }
 
 /* ----------------------------------------------------------- acquire -- */
+
+/* The result that an earlier run left, when this one does not replace it: one
+** with a time to live is kept by a success, and only while that lasts. */
+static void keep_earlier(const egi_head *head, const egi_sight *sight,
+                         bool success, egi_effect *effect) {
+  if (success && result_ages(head, sight))
+    effect->fresh_ms = EGI_LEAVE_TIME;
+  else if (sight->fresh_left_us >= 0)
+    effect->head.kind = EG_KIND_NONE;
+}
 
 /* Completed, and it counts as done: answers without running. */
 static bool done(const egi_head *head, const egi_sight *sight,
@@ -127,7 +145,7 @@ static egi_verdict acquire_run(const egi_head *head, const egi_sight *sight,
   ** error, or of a result that is over, has been served. */
   if (result_over(head, sight))
     effect->head.kind = EG_KIND_NONE;
-  if (head->status != EG_RUN_COMPLETED || result_over(head, sight))
+  if (!result_ages(head, sight))
     effect->fresh_ms = 0;
   *outcome = EG_OK;
   return EGI_SWAP;
@@ -147,6 +165,7 @@ static egi_verdict acquire_lock(const egi_head *head, const egi_sight *sight,
     put(effect, EG_RUN_FAILED);
     effect->head.crashed = true;
     effect->fresh_ms = 0;
+    keep_earlier(head, sight, false, effect);
   }
   *outcome = EG_OK;
   return EGI_SWAP;
@@ -159,19 +178,6 @@ static bool holds_run(const egi_head *head, const egi_sight *sight,
                       const egi_event *event) {
   return sight->held && sight->token == event->token &&
          head->status == EG_RUN_RUNNING;
-}
-
-/* The result that an earlier run left, when this one does not replace it: one
-** with a time to live is kept by a success, and only while that lasts. */
-static void keep_earlier(const egi_head *head, const egi_sight *sight,
-                         bool success, egi_effect *effect) {
-  bool aging = head->kind != EG_KIND_NONE && sight->fresh_left_us >= 0;
-  if (!aging)
-    return;
-  if (success && !result_over(head, sight))
-    effect->fresh_ms = EGI_LEAVE_TIME;
-  else
-    effect->head.kind = EG_KIND_NONE;
 }
 
 static egi_verdict commit(const egi_head *head, const egi_sight *sight,
@@ -388,10 +394,13 @@ void egi_rewrite(const egi_record *record, const egi_sight *sight,
     after->value = nothing;
 }
 
+/* A run whose owner is gone is a failing rerun: an earlier result is kept only
+** if it had no limit. */
 bool egi_reading(egi_record *record, const egi_sight *sight) {
   bool gone = died(&record->head, sight);
-  bool over = result_over(&record->head, sight) &&
-              record->head.kind != EG_KIND_NONE;
+  bool limited = gone && sight->fresh_left_us >= 0;
+  bool over = record->head.kind != EG_KIND_NONE &&
+              (limited || result_over(&record->head, sight));
   if (record->head.status == EG_RUN_RUNNING && record->start_us == 0)
     record->start_us = sight->stamp_us;
   if (gone)

@@ -18,7 +18,7 @@
 ** are those of the store's clock, and known only where `clocked`.
 */
 typedef struct egi_sight {
-  uint64_t token; /* of the latest grant on the key, over or not; 0: none yet */
+  uint64_t token; /* of the key's latest grant, over or not; 0: none yet */
   bool held;      /* that grant still holds.  Where a lease is set and the
                      clock was not read: as if it still ran */
   bool timed;     /* a lease, notBefore, fresh or life is set */

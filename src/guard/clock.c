@@ -40,7 +40,7 @@ static int64_t system_offset(void *ctx, int64_t now_us) {
   (void)ctx;
   int64_t read_at =
       atomic_load_explicit(&offset_read_at, memory_order_relaxed);
-  if (now_us - read_at < SECOND && now_us >= read_at)
+  if (now_us - read_at < SECOND)
     return atomic_load_explicit(&wall_offset, memory_order_relaxed);
   int64_t offset = read_us(CLOCK_REALTIME) - read_us(CLOCK_MONOTONIC);
   atomic_store_explicit(&wall_offset, offset, memory_order_relaxed);

@@ -117,7 +117,8 @@ typedef struct egi_step {
   size_t line_len;
 } egi_step;
 
-/* Does one event, however often it takes.  Returns the outcome or a failure. */
+/* Does one event, in as many tries as it takes.  Returns the outcome or a
+** failure. */
 eg_status egi_step_run(egi_step *step, eg_error *error);
 
 void egi_buffer_init(egi_buffer *buffer, void *small, size_t size);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
-** The runs that ended through a guard, for stores that remember none: a ring of
-** fixed size.
+** The runs that ended through a guard, for stores that remember none: a ring
+** of fixed size.
 **
 ** One mutex guards the ring; an entry is copied out before it is shown, so
 ** nobody is called with it held.

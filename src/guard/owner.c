@@ -3,8 +3,8 @@
 **
 ** Within one process the line is two numbers, who and which guard, and since
 ** when, then the text where the call gave one; host, pid and the guard's text
-** are looked up when somebody asks.  It never holds a command line: that may be
-** full of secrets.
+** are looked up when somebody asks.  It never holds a command line: that may
+** be full of secrets.
 */
 #include "guard/guard.h"
 
@@ -16,7 +16,7 @@
 
 typedef struct line {
   uint32_t state, guard;
-  int64_t since_us;
+  int64_t since_us; /* steady: the offset is added when somebody asks */
 } line;
 
 _Static_assert(sizeof(line) == 16, "the line of a process of its own");
@@ -33,9 +33,7 @@ uint32_t eg_next_state(void) { return atomic_fetch_add(&next_state, 1); }
 eg_bytes egi_owner_line(const eg_guard *guard, const char *text,
                         unsigned char *out) {
   const eg_clock *clock = guard->env.clock;
-  int64_t now = clock->coarse_us(clock->ctx);
-  line l = {guard->state, guard->number,
-            now + clock->offset_us(clock->ctx, now)};
+  line l = {guard->state, guard->number, clock->coarse_us(clock->ctx)};
   memcpy(out, &l, sizeof l);
   size_t n = text != NULL ? strnlen(text, EG_OWNER_MAX) : 0;
   if (n > 0)
@@ -69,7 +67,9 @@ void egi_owner_read(const eg_guard *guard, eg_bytes bytes, eg_owner *owner) {
   if (gethostname(owner->host, sizeof owner->host - 1) != 0)
     strcpy(owner->host, "localhost");
   owner->pid = getpid();
-  owner->since_us = l.since_us;
+  const eg_clock *clock = guard->env.clock;
+  int64_t offset = clock->offset_us(clock->ctx, egi_now(&guard->env));
+  owner->since_us = l.since_us + offset;
   owner->state = l.state;
   owner->guard = l.guard;
   owner->mine = l.guard == guard->number;

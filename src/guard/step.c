@@ -25,7 +25,8 @@ void egi_buffer_init(egi_buffer *buffer, void *small, size_t size) {
 
 bool egi_buffer_grow(egi_buffer *buffer, const eg_env *env) {
   size_t size = (buffer->need + 63) & ~(size_t)63;
-  void *heap = env->alloc(env->alloc_ud, buffer->heap, buffer->heap_size, size);
+  void *heap =
+      env->alloc(env->alloc_ud, buffer->heap, buffer->heap_size, size);
   if (heap == NULL)
     return false;
   buffer->heap = buffer->data = heap;

@@ -164,7 +164,8 @@ static void tally(eg_guard *guard, eg_bytes key, const eg_grant *grant,
   if (guard->history == NULL)
     return;
   const eg_clock *clock = guard->env.clock;
-  int64_t offset = clock->offset_us(clock->ctx, grant->start_us);
+  int64_t now = grant->start_us + event->duration_us;
+  int64_t offset = clock->offset_us(clock->ctx, now);
   eg_past past = {.key = key,
                   .token = grant->token,
                   .status = event->outcome.status,

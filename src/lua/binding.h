@@ -111,7 +111,7 @@ typedef struct eb_guard {
 
 enum {
   EB_UV_VALUES = 1, /* of a private guard: key -> value of opaque results */
-  EB_UV_OPTIONS,    /* the table given to new: callbacks and logger are there */
+  EB_UV_OPTIONS,    /* the table given to new: callbacks and logger */
   EB_UV_SPARE,      /* a run userdata to be used again */
   EB_UV_COUNT = EB_UV_SPARE
 };

@@ -73,8 +73,8 @@ static int release_lock(lua_State *L) {
   }
   eg_status status = eg_release(guard->core, key, token, NULL);
   if (guard->log)
-    eb_log_info(L, guard, status == EG_OK ? "lock released"
-                                          : "no lock of this guard to release");
+    eb_log_info(L, guard, "%s",
+                status == EG_OK ? "lock released" : "no lock to release");
   lua_pushboolean(L, status == EG_OK);
   return 1;
 }

@@ -3,7 +3,6 @@
 */
 #include "lua/binding.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -163,15 +162,17 @@ static int unknown(const reader *r, int key) {
 
 /* ------------------------------------------------------------- numbers -- */
 
-int64_t eb_us(double seconds) {
-  double us = ceil(seconds * 1e6);
-  return us < 9e18 ? (int64_t)us : EG_FOREVER;
+/* Up, but for what is only a product's rounding: 1.1 s are 1100 ms. */
+static int64_t rounded_up(double x) {
+  if (!(x < 9e18))
+    return EG_FOREVER;
+  int64_t whole = (int64_t)(x + 0.999999);
+  return whole == 0 && x > 0 ? 1 : whole;
 }
 
-int64_t eb_ms(double seconds) {
-  double ms = ceil(seconds * 1e3);
-  return ms < 9e18 ? (int64_t)ms : EG_FOREVER;
-}
+int64_t eb_us(double seconds) { return rounded_up(seconds * 1e6); }
+
+int64_t eb_ms(double seconds) { return rounded_up(seconds * 1e3); }
 
 static bool is_seconds(lua_State *L, int index) {
   return lua_type(L, index) == LUA_TNUMBER && lua_tonumber(L, index) >= 0;
@@ -179,14 +180,14 @@ static bool is_seconds(lua_State *L, int index) {
 
 double eb_check_seconds(lua_State *L, int index, const char *method,
                         const char *what) {
-  if (!is_seconds(L, index)) {
-    if (lua_type(L, index) == LUA_TNUMBER)
-      luaL_error(L, "%s: %s must be a number of seconds, 0 or more, not %f",
-                 method, what, lua_tonumber(L, index));
+  if (lua_type(L, index) != LUA_TNUMBER)
     luaL_error(L, "%s: %s must be a number of seconds, not a %s", method, what,
                luaL_typename(L, index));
-  }
-  return lua_tonumber(L, index);
+  double seconds = lua_tonumber(L, index);
+  if (!(seconds >= 0))
+    luaL_error(L, "%s: %s must be a number of seconds, 0 or more, not %f",
+               method, what, seconds);
+  return seconds;
 }
 
 static double seconds_of(const reader *r, const char *name, int value) {

@@ -23,8 +23,8 @@ static int record_gc(lua_State *L) {
   return 0;
 }
 
-/* Fetches the record of the key at index 2; NULL where there is none.  What was
-** read is pushed either way, and to be freed with drop_record. */
+/* Fetches the record of the key at index 2; NULL where there is none.  What
+** was read is pushed either way, and freed with that userdata. */
 static eg_record *fetch(lua_State *L, const char *method, eb_guard **guard) {
   eg_error error;
   *guard = eb_check_guard(L, method);
@@ -51,7 +51,7 @@ static void push_result_of(lua_State *L, const eb_guard *guard, int key_index,
   eb_push_result(L, guard, key_index, record->kind, record->value);
 }
 
-/* -------------------------------------------------------------- results -- */
+/* ------------------------------------------------------------- results -- */
 
 static int get_result(lua_State *L) {
   eb_guard *guard;
@@ -87,12 +87,13 @@ static int clear_result(lua_State *L) {
   return 1;
 }
 
-/* --------------------------------------------------------------- records -- */
+/* ------------------------------------------------------------- records -- */
 
 static int get_status(lua_State *L) {
   eb_guard *guard;
   const eg_record *record = fetch(L, "GetStatus", &guard);
-  lua_pushstring(L, eg_run_word(record != NULL ? record->status : EG_RUN_IDLE));
+  eg_run status = record != NULL ? record->status : EG_RUN_IDLE;
+  lua_pushstring(L, eg_run_word(status));
   return 1;
 }
 
@@ -176,7 +177,7 @@ static int get_record(lua_State *L) {
   return 1;
 }
 
-/* ----------------------------------------------------------- all of them -- */
+/* --------------------------------------------------------- all of them -- */
 
 /* for key, record in records do: a call of the table is a step of next. */
 static int snapshot_call(lua_State *L) {
@@ -194,7 +195,7 @@ static void push_snapshot(lua_State *L, int fields) {
 ** caught in the visit, kept on the stack, and ends the scan. */
 typedef struct visitor {
   lua_State *L;
-  lua_CFunction each; /* 1 visitor, 2 record: both light; 3 collection, 4 guard */
+  lua_CFunction each; /* 1 visitor, 2 record, 3 collection, 4 guard */
   const eb_guard *guard;
   bool failed;
 } visitor;
@@ -292,7 +293,7 @@ static int get_global_stats(lua_State *L) {
   return 1;
 }
 
-/* ---------------------------------------------------------------- resets -- */
+/* -------------------------------------------------------------- resets -- */
 
 static int reset(lua_State *L) {
   eg_error error;

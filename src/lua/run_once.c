@@ -20,7 +20,7 @@ struct eb_run {
   eb_guard *guard;
   lua_State *L;
   eg_grant grant;
-  eg_bytes key;                /* kept alive by the Lua stack or the userdata */
+  eg_bytes key;                /* kept alive by the stack or the userdata */
   const eb_settings *settings; /* own, the guard's, or of the call's frame */
   int64_t attempt;
   bool open;
@@ -473,14 +473,14 @@ static void push_value(lua_State *L, eg_reply *reply) {
 
 static int refuse_cached(lua_State *L, const eb_guard *guard,
                          eg_reply *reply) {
-  if (reply->kind == EG_KIND_VALUE)
-    push_value(L, reply);
-  else
-    eb_opaque_get(L, guard, KEY);
-  if (lua_isnil(L, -1)) /* the value was dropped under the record */
-    return answer(L, "completed");
   lua_pushboolean(L, 1);
-  lua_insert(L, -2);
+  if (reply->kind == EG_KIND_VALUE) {
+    push_value(L, reply);
+  } else {
+    eb_opaque_get(L, guard, KEY);
+    if (lua_isnil(L, -1)) /* the value was dropped under the record */
+      return answer(L, "completed");
+  }
   lua_pushvalue(L, lua_upvalueindex(EB_UP_CACHED));
   if (guard->log)
     eb_log_info(L, guard, "returning the cached result");
@@ -519,8 +519,7 @@ int eb_run_once(lua_State *L) {
   eb_check_callable(L, FN, "RunOnce", "fn");
   eb_settings local;
   const eb_settings *settings = &guard->settings;
-  lua_settop(L, OPTIONS);
-  if (!lua_isnil(L, OPTIONS)) {
+  if (!lua_isnoneornil(L, OPTIONS)) {
     local = guard->settings;
     eb_read_options(L, OPTIONS, "RunOnce", &local, NULL);
     settings = &local;
@@ -534,6 +533,7 @@ int eb_run_once(lua_State *L) {
   if (status != EG_OK)
     return refuse(L, guard, status, &reply);
   eg_reply_free(&reply);
+  lua_settop(L, OPTIONS);
   run.guard = guard;
   run.key = key;
   run.settings = settings;

@@ -20,13 +20,18 @@ static int clock_advance(lua_State *L) {
 }
 
 static int clock_set_wall(lua_State *L) {
-  eg_test_clock_set_wall(
-      eb_us(eb_check_seconds(L, 1, "setWall", "the time")));
+  eg_test_clock_set_wall(eb_us(eb_check_seconds(L, 1, "setWall", "the time")));
   return 0;
 }
 
 static int clock_use(lua_State *L) {
   eg_set_clock(lua_toboolean(L, 1) ? eg_test_clock() : NULL);
+  return 0;
+}
+
+/* Blocks the thread; a test clock lets it go when it is moved. */
+static int clock_sleep(lua_State *L) {
+  eg_sleep_us(eb_us(eb_check_seconds(L, 1, "sleep", "seconds")));
   return 0;
 }
 
@@ -37,11 +42,14 @@ static int clock_steady(lua_State *L) {
 
 const luaL_Reg eb_clock_functions[] = {{"now", now}, {NULL, NULL}};
 
-/* Pushes what executionguard.testing is made of. */
+/* Pushes what executionguard.testing and executionguard.compat are made of. */
 void eb_push_testing(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"reset", clock_reset},      {"advance", clock_advance},
-      {"setWall", clock_set_wall}, {"use", clock_use},
-      {"steady", clock_steady},    {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"reset", clock_reset},
+                                       {"advance", clock_advance},
+                                       {"setWall", clock_set_wall},
+                                       {"use", clock_use},
+                                       {"steady", clock_steady},
+                                       {"sleep", clock_sleep},
+                                       {NULL, NULL}};
   luaL_newlib(L, functions);
 }

@@ -270,7 +270,7 @@ typedef struct decoder {
 static void push_value(decoder *d);
 
 static mpack_token_t next_token(decoder *d) {
-  mpack_token_t token;
+  mpack_token_t token = {0};
   if (d->left == 0 || mpack_read(&d->tokens, &d->at, &d->left, &token) != 0)
     luaL_error(d->L, "executionguard: a stored value is damaged");
   return token;

@@ -49,17 +49,6 @@ void egi_arena_free(egi_arena *arena) {
   egi_arena_init(arena, arena->env);
 }
 
-/* The first 32 bits of a block that is free. */
-static _Atomic uint32_t *link_of(const egi_arena *arena, uint32_t block) {
-  return (_Atomic uint32_t *)(void *)egi_arena_at(arena, block);
-}
-
-void egi_arena_release(egi_arena *arena, uint32_t block,
-                       unsigned block_class) {
-  egi_set(link_of(arena, block), arena->free[block_class]);
-  arena->free[block_class] = block;
-}
-
 /* The rest of a chunk becomes free blocks; less than a block is lost. */
 static void use_up(egi_arena *arena) {
   for (unsigned i = EGI_BLOCK_CLASSES; i-- > 0;) {
@@ -92,16 +81,11 @@ static bool add_chunk(egi_arena *arena) {
   return true;
 }
 
-uint32_t egi_arena_alloc(egi_arena *arena, unsigned block_class) {
-  uint32_t block = arena->free[block_class];
-  if (block != 0) {
-    arena->free[block_class] = egi_own(link_of(arena, block));
-    return block;
-  }
+uint32_t egi_arena_cut(egi_arena *arena, unsigned block_class) {
   uint32_t units = sizes[block_class] / EGI_UNIT;
   if (arena->end - arena->next < units && !add_chunk(arena))
     return 0;
-  block = arena->next;
+  uint32_t block = arena->next;
   arena->next += units;
   return block;
 }

@@ -24,17 +24,17 @@ typedef _Atomic uint64_t egi_word;
 
 enum {
   EGI_UNIT = 8,
-  EGI_CHUNK_BITS = 8,       /* units of the first chunk */
-  EGI_CHUNK_BITS_MAX = 24,  /* and of the largest */
-  EGI_CHUNKS = 64,          /* some 6 GiB */
-  EGI_BLOCK_CLASSES = 27,   /* of sizes */
-  EGI_BLOCK_MAX = 576       /* bytes */
+  EGI_CHUNK_BITS = 8,      /* units of the first chunk */
+  EGI_CHUNK_BITS_MAX = 24, /* and of the largest */
+  EGI_CHUNKS = 64,         /* some 6 GiB */
+  EGI_BLOCK_CLASSES = 27,  /* of sizes */
+  EGI_BLOCK_MAX = 576      /* bytes */
 };
 
 typedef struct egi_arena {
-  const eg_env *env; /* its allocator is used, nothing else */
-  uint32_t next, end; /* what is untouched of the newest chunk */
-  uint32_t used;      /* chunks */
+  const eg_env *env;                /* its allocator is used, nothing else */
+  uint32_t next, end;               /* what is untouched of the newest chunk */
+  uint32_t used;                    /* chunks */
   uint32_t free[EGI_BLOCK_CLASSES]; /* chains through the first 32 bits */
   _Atomic(egi_word *) chunks[EGI_CHUNKS];
 } egi_arena;
@@ -56,16 +56,19 @@ size_t egi_block_size(unsigned block_class);
 void egi_arena_init(egi_arena *arena, const eg_env *env);
 void egi_arena_free(egi_arena *arena);
 
-/* egi_arena_alloc: a block with any contents; 0: no memory. */
-uint32_t egi_arena_alloc(egi_arena *arena, unsigned block_class);
+/* egi_arena_alloc: a block with any contents; 0: no memory.
+** egi_arena_release: gives it back, to be used again soon. */
+static inline uint32_t egi_arena_alloc(egi_arena *arena, unsigned block_class);
+static inline void egi_arena_release(egi_arena *arena, uint32_t block,
+                                     unsigned block_class);
 
-/* egi_arena_release: gives it back, to be used again soon. */
-void egi_arena_release(egi_arena *arena, uint32_t block, unsigned block_class);
+/* egi_arena_cut: alloc, from what is untouched. */
+uint32_t egi_arena_cut(egi_arena *arena, unsigned block_class);
 
-/* Which chunk an index is in, and which unit of it; the chunk's units. */
+/* Which chunk an index is in, and which unit of it; the chunk's units.  Not for
+** an index below 256. */
 static inline unsigned egi_chunk_of(uint32_t block, uint32_t *unit,
                                     uint32_t *units) {
-  assert(block >= 1u << EGI_CHUNK_BITS);
   unsigned top = 31u - (unsigned)__builtin_clz(block);
   if (top >= EGI_CHUNK_BITS_MAX) {
     *units = 1u << EGI_CHUNK_BITS_MAX;
@@ -100,6 +103,27 @@ static inline const egi_word *egi_arena_peek(const egi_arena *arena,
     return NULL;
   *words = units - unit;
   return start + unit;
+}
+
+/* The first 32 bits of a block that is free: the next one. */
+static inline _Atomic uint32_t *egi_block_link(const egi_arena *arena,
+                                               uint32_t block) {
+  return (_Atomic uint32_t *)(void *)egi_arena_at(arena, block);
+}
+
+static inline uint32_t egi_arena_alloc(egi_arena *arena,
+                                       unsigned block_class) {
+  uint32_t block = arena->free[block_class];
+  if (block == 0)
+    return egi_arena_cut(arena, block_class);
+  arena->free[block_class] = egi_own(egi_block_link(arena, block));
+  return block;
+}
+
+static inline void egi_arena_release(egi_arena *arena, uint32_t block,
+                                     unsigned block_class) {
+  egi_set(egi_block_link(arena, block), arena->free[block_class]);
+  arena->free[block_class] = block;
 }
 
 #endif

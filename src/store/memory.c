@@ -175,8 +175,8 @@ static eg_status memory_open(const egi_url *url, const eg_env *env,
     return egi_memory_fail(error, EG_INVALID, 0,
                            "store: memory takes no parameters after '?'");
   pthread_once(&seed_once, make_seed);
-  egi_space *space =
-      url->name != NULL ? named_space(url->name) : new_space(NULL, env);
+  egi_space *space = url->name != NULL ? named_space(url->name)
+                                       : new_space(NULL, env);
   if (space == NULL)
     return no_memory(error);
   size_t size = sizeof(egi_memory) + LINE + space->n * sizeof(egi_holds);
@@ -271,6 +271,7 @@ static eg_status memory_swap(egi_store *store, eg_bytes key,
   (void)deadline_us;
   egi_seen_init(&lent);
   locate(memory, key, &place);
+  egi_memory_now(memory, &place.now);
   egi_shard_lock(place.shard);
   egi_memory_look(&place, &lent);
   if (lent.version == swap->expect)
@@ -278,8 +279,6 @@ static eg_status memory_swap(egi_store *store, eg_bytes key,
   if (status == EG_OK) {
     landed(&place, swap, version, token, seen);
   } else if (status == EG_CONFLICT) {
-    egi_memory_now(memory, &place.now);
-    egi_memory_look(&place, &lent);
     if (!egi_seen_keep(seen, &lent, &memory->env))
       status = EG_NOMEM;
   }
@@ -322,8 +321,7 @@ static eg_status memory_renew(egi_store *store, const egi_hold_ref *holds,
 
 /* Shows a key as it was at one moment, later than the place's time if that is
 ** known.  False: only the mutex can tell. */
-static inline bool peep(egi_place *place, egi_glance *glance,
-                        egi_seen *seen) {
+static inline bool peep(egi_place *place, egi_glance *glance, egi_seen *seen) {
   switch (egi_table_glance(&place->shard->table, &place->key, glance)) {
   case EGI_TORN:
     return false;
@@ -333,7 +331,7 @@ static inline bool peep(egi_place *place, egi_glance *glance,
   case EGI_FOUND:
     break;
   }
-  if (glance->view.has_times && egi_view_fades(&glance->view))
+  if (glance->view.timed && egi_view_fades(&glance->view))
     egi_memory_now(place->memory, &place->now);
   if (!egi_memory_see(&glance->view, place->now, seen))
     egi_memory_absent(place->now, seen);

@@ -86,9 +86,9 @@ typedef struct egi_place {
   egi_memory *memory;
   egi_shard *shard;
   egi_key key;
-  int64_t now;    /* EGI_NO_TIME until somebody has to know */
-  uint32_t entry; /* 0: absent */
-  egi_view view;  /* of the entry; without one, of nothing */
+  int64_t now;   /* EGI_NO_TIME until somebody has to know */
+  egi_spot spot; /* without an entry: absent */
+  egi_view view; /* of the entry; without one, of nothing */
 } egi_place;
 
 struct egi_watch {
@@ -103,7 +103,7 @@ struct egi_watch {
 
 /* ---------------------------------------------------------- memory.c -- */
 
-/* egi_memory_locate: the place of a key; `entry` and `view` come later. */
+/* egi_memory_locate: the place of a key; spot and view come later. */
 void egi_memory_locate(egi_memory *memory, eg_bytes bytes, egi_place *place);
 
 /* egi_memory_fail: fills an error, and returns its status. */
@@ -127,12 +127,40 @@ static inline void egi_shard_unlock(egi_shard *shard) {
 
 /* ----------------------------------------------------- memory_swap.c -- */
 
-/* egi_memory_see: what a view means at that time.  False: the key is absent
-** by then, and nothing is filled. */
-bool egi_memory_see(const egi_view *view, int64_t now, egi_seen *seen);
-
 /* egi_memory_absent: what is seen of an absent key. */
-void egi_memory_absent(int64_t now, egi_seen *seen);
+static inline void egi_memory_absent(int64_t now, egi_seen *seen) {
+  bool clocked = now != EGI_NO_TIME;
+  seen->at = (egi_sight){.clocked = clocked,
+                         .now_us = clocked ? now : 0,
+                         .left_us = -1,
+                         .fresh_left_us = -1};
+  seen->version = 0;
+  seen->bytes = (eg_bytes){NULL, 0};
+  seen->holder = (eg_bytes){NULL, 0};
+  seen->life_left_us = -1;
+  seen->mark[0] = 0;
+}
+
+bool egi_memory_see_times(const egi_view *view, int64_t now, egi_seen *seen);
+
+/* egi_memory_see: what a view means at that time.  False: the key is absent
+** by then. */
+static inline bool egi_memory_see(const egi_view *view, int64_t now,
+                                  egi_seen *seen) {
+  egi_memory_absent(now, seen);
+  seen->at.token = view->token;
+  seen->at.held = view->held;
+  seen->version = seen->mark[0] = view->version;
+  /* By halves: a copy in one piece would have to wait until both halves, which
+  ** were written a moment ago, are in the cache. */
+  seen->bytes.data = view->bytes.data;
+  seen->bytes.len = view->bytes.len;
+  if (view->held) {
+    seen->holder.data = view->holder.data;
+    seen->holder.len = view->holder.len;
+  }
+  return !view->timed || egi_memory_see_times(view, now, seen);
+}
 
 /* egi_memory_look: finds the key of a place, and shows it.  An entry whose
 ** time is over is forgotten.  Reads the clock if it has to. */
@@ -152,8 +180,8 @@ void egi_memory_prolong(egi_place *place, int64_t lease_ms);
 static inline bool egi_view_fades(const egi_view *view) {
   const egi_times *times = &view->times;
   return times->life != EGI_NEVER ||
-         (view->bytes.len == 0 && (times->lease != EGI_NEVER ||
-                                   times->not_before != EGI_LONG_AGO));
+         (view->bytes.len == 0 &&
+          (times->lease != EGI_NEVER || times->not_before != EGI_LONG_AGO));
 }
 
 /* egi_memory_drop_all: ends the holds that a handle has in a shard. */

@@ -83,12 +83,14 @@ static bool copy_home(scan *s, egi_shard *shard, uint32_t home,
   s->now = EGI_NO_TIME;
   egi_shard_lock(shard);
   uint32_t buckets = egi_own(&table->buckets);
-  for (uint64_t b = home; ok && b < buckets; b += step)
-    for (uint32_t at = egi_table_chain(table, (uint32_t)b); ok && at != 0;) {
-      const egi_entry *entry = egi_entry_at(table, at);
-      ok = copy(s, table, entry);
-      at = egi_own(&entry->next);
+  for (uint64_t b = home; ok && b < buckets; b += step) {
+    egi_spot spot;
+    egi_table_chain(table, (uint32_t)b, &spot);
+    while (ok && spot.entry != NULL) {
+      ok = copy(s, table, spot.entry);
+      egi_table_next(table, &spot);
     }
+  }
   egi_shard_unlock(shard);
   return ok;
 }
@@ -101,8 +103,8 @@ static bool visit_home(scan *s) {
     eg_bytes key = {data, found->key_len};
     egi_seen *seen = &found->seen;
     seen->bytes.data = data + key.len;
-    seen->holder.data =
-        seen->holder.len > 0 ? data + key.len + seen->bytes.len : NULL;
+    seen->holder.data = seen->holder.len > 0 ? data + key.len + seen->bytes.len
+                                             : NULL;
     at += found->size;
     if (!s->visit(s->ctx, key, seen))
       return false;

@@ -11,7 +11,10 @@
 
 #include "store/memory.h"
 
-enum { SWEEP_BUCKETS = 4 /* at each insert */ };
+enum {
+  SWEEP_BUCKETS = 4, /* at each insert */
+  NEED_EXTRA = EGI_HELD | EGI_TIMED
+};
 
 /* -------------------------------------------------------------- seeing -- */
 
@@ -23,32 +26,19 @@ static bool over(int64_t until, int64_t now) {
   return until != EGI_NEVER && now != EGI_NO_TIME && until <= now;
 }
 
-void egi_memory_absent(int64_t now, egi_seen *seen) {
-  bool clocked = now != EGI_NO_TIME;
-  seen->at = (egi_sight){.clocked = clocked,
-                         .now_us = clocked ? now : 0,
-                         .left_us = -1,
-                         .fresh_left_us = -1};
-  seen->version = 0;
-  seen->bytes = (eg_bytes){NULL, 0};
-  seen->holder = (eg_bytes){NULL, 0};
-  seen->life_left_us = -1;
-  seen->mark[0] = 0;
-}
-
-/* The times of a view.  False: it is absent by then. */
-static bool see_times(const egi_view *view, int64_t now, egi_seen *seen) {
+bool egi_memory_see_times(const egi_view *view, int64_t now, egi_seen *seen) {
   const egi_times *times = &view->times;
   egi_sight *at = &seen->at;
-  at->held = view->held && !over(times->lease, now);
   at->timed = egi_times_set(times);
   at->stamp_us = times->stamp;
-  if (at->held)
-    seen->holder = view->holder;
   if (now == EGI_NO_TIME)
     return true;
   bool waits = times->not_before > now;
   bool ended = over(times->life, now) || (view->bytes.len == 0 && !waits);
+  if (over(times->lease, now)) {
+    at->held = false;
+    seen->holder = (eg_bytes){NULL, 0};
+  }
   if (ended && !at->held)
     return false;
   if (at->held && times->lease != EGI_NEVER)
@@ -60,15 +50,6 @@ static bool see_times(const egi_view *view, int64_t now, egi_seen *seen) {
   if (times->life != EGI_NEVER)
     seen->life_left_us = left_of(times->life, now);
   return true;
-}
-
-bool egi_memory_see(const egi_view *view, int64_t now, egi_seen *seen) {
-  egi_memory_absent(now, seen);
-  seen->at.token = view->token;
-  seen->at.held = view->held;
-  seen->version = seen->mark[0] = view->version;
-  seen->bytes = view->bytes;
-  return !view->has_times || see_times(view, now, seen);
 }
 
 /* ---------------------------------------------------------- forgetting -- */
@@ -101,16 +82,17 @@ static bool is_opaque(const egi_view *view) {
 }
 
 /* Takes out an entry whose time is over. */
-static void forget(egi_memory *memory, egi_shard *shard, uint32_t at) {
+static void forget(egi_memory *memory, egi_shard *shard,
+                   const egi_spot *spot) {
   egi_table *table = &shard->table;
-  egi_entry *entry = egi_entry_at(table, at);
+  egi_entry *entry = spot->entry;
   unsigned flags = egi_entry_flags(entry);
   uint32_t extra = egi_own(&entry->extra);
   egi_view view;
   egi_entry_view(table, entry, &view);
   bool tell = memory->space->name == NULL && is_opaque(&view);
   egi_table_begin(table);
-  egi_table_unlink(table, at);
+  egi_table_unlink(table, spot);
   egi_table_end(table);
   if (flags & EGI_FADES)
     shard->fading--;
@@ -122,38 +104,43 @@ static void forget(egi_memory *memory, egi_shard *shard, uint32_t at) {
     free_large(shard, entry);
   if (tell) { /* its block is the node of the list */
     egi_set(&entry->next, egi_own(&shard->forgotten));
-    egi_set(&shard->forgotten, at);
+    egi_set(&shard->forgotten, spot->block);
   } else {
-    egi_arena_release(&table->arena, at, flags & EGI_CLASS_MASK);
+    egi_arena_release(&table->arena, spot->block, flags & EGI_CLASS_MASK);
   }
 }
 
+/* Takes the first of the forgotten.  Returns the length of its key; 0: the key
+** is opaque again, so its keeper has a newer value by now. */
+static size_t take_forgotten(egi_shard *shard, void *key) {
+  egi_table *table = &shard->table;
+  uint32_t block = egi_own(&shard->forgotten);
+  egi_entry *entry = egi_entry_at(table, block);
+  eg_bytes bytes = egi_entry_key(entry);
+  egi_view view = {.bytes = {NULL, 0}};
+  egi_key again;
+  egi_key_init(&again, bytes, egi_own(&entry->hash));
+  egi_spot spot;
+  egi_table_find(table, &again, &spot);
+  if (spot.entry != NULL)
+    egi_entry_view(table, spot.entry, &view);
+  if (is_opaque(&view))
+    bytes.len = 0;
+  memcpy(key, bytes.data, bytes.len);
+  egi_set(&shard->forgotten, egi_own(&entry->next));
+  egi_arena_release(&table->arena, block,
+                    egi_entry_flags(entry) & EGI_CLASS_MASK);
+  return bytes.len;
+}
+
 size_t egi_memory_next_forgotten(egi_store *store, void *key) {
-  egi_memory *memory = (egi_memory *)store;
-  egi_shard *shard = memory->space->shards;
+  egi_shard *shard = ((egi_memory *)store)->space->shards;
   size_t len = 0;
   if (egi_get(&shard->forgotten) == 0)
     return 0;
   egi_shard_lock(shard);
-  while (len == 0 && egi_own(&shard->forgotten) != 0) {
-    egi_table *table = &shard->table;
-    uint32_t at = egi_own(&shard->forgotten);
-    egi_entry *entry = egi_entry_at(table, at);
-    egi_set(&shard->forgotten, egi_own(&entry->next));
-    eg_bytes bytes = egi_entry_key(entry);
-    egi_key now_key;
-    egi_key_init(&now_key, bytes, egi_own(&entry->hash));
-    uint32_t again = egi_table_find(table, &now_key);
-    egi_view view = {.bytes = {NULL, 0}};
-    if (again != 0)
-      egi_entry_view(table, egi_entry_at(table, again), &view);
-    if (!is_opaque(&view)) { /* else its keeper has a newer value by now */
-      memcpy(key, bytes.data, bytes.len);
-      len = bytes.len;
-    }
-    egi_arena_release(&table->arena, at,
-                      egi_entry_flags(entry) & EGI_CLASS_MASK);
-  }
+  while (len == 0 && egi_own(&shard->forgotten) != 0)
+    len = take_forgotten(shard, key);
   egi_shard_unlock(shard);
   return len;
 }
@@ -166,39 +153,34 @@ static void sweep(egi_memory *memory, egi_shard *shard, int64_t now) {
   for (unsigned i = 0; i < SWEEP_BUCKETS; i++) {
     if (shard->hand >= egi_own(&table->buckets))
       shard->hand = 0;
-    uint32_t at = egi_table_chain(table, shard->hand++);
-    while (at != 0) {
-      const egi_entry *entry = egi_entry_at(table, at);
-      uint32_t after = egi_own(&entry->next);
+    egi_spot spot;
+    egi_table_chain(table, shard->hand++, &spot);
+    while (spot.entry != NULL) {
       egi_view view;
       egi_seen seen;
-      if (egi_entry_flags(entry) & EGI_FADES) {
-        egi_entry_view(table, entry, &view);
-        if (!egi_memory_see(&view, now, &seen))
-          forget(memory, shard, at);
-      }
-      at = after;
+      egi_entry_view(table, spot.entry, &view);
+      if (view.timed && !egi_memory_see(&view, now, &seen))
+        forget(memory, shard, &spot);
+      egi_table_next(table, &spot);
     }
   }
 }
 
 void egi_memory_look(egi_place *place, egi_seen *seen) {
   const egi_table *table = &place->shard->table;
-  uint32_t at = egi_table_find(table, &place->key);
-  if (at != 0) {
-    const egi_entry *entry = egi_entry_at(table, at);
-    egi_entry_view(table, entry, &place->view);
-    if (egi_entry_flags(entry) & EGI_FADES)
+  egi_table_find(table, &place->key, &place->spot);
+  if (place->spot.entry != NULL) {
+    egi_entry_view(table, place->spot.entry, &place->view);
+    if (egi_entry_flags(place->spot.entry) & EGI_FADES)
       egi_memory_now(place->memory, &place->now);
-    place->entry = at;
     if (egi_memory_see(&place->view, place->now, seen))
       return;
-    forget(place->memory, place->shard, at);
+    forget(place->memory, place->shard, &place->spot);
+    egi_table_find(table, &place->key, &place->spot); /* where it would be */
   }
-  place->entry = 0;
   place->view.token = 0;
   place->view.held = false;
-  place->view.has_times = false;
+  place->view.timed = false;
   place->view.bytes.len = 0;
   egi_memory_absent(place->now, seen);
 }
@@ -210,13 +192,15 @@ typedef struct change {
   egi_place *place;
   egi_table *table;
   const egi_swap *swap;
-  uint32_t extra; /* block there is; 0: none */
+  egi_entry *entry;              /* there is; NULL: none */
+  uint32_t extra;                /* block there is; 0: none */
   uint32_t new_entry, new_extra; /* those gathered to replace what there is */
-  unsigned flags;                    /* of the entry there is */
+  unsigned flags;                /* of the entry there is */
   unsigned entry_class, extra_class; /* of the blocks that will be */
-  egi_times times; /* from here on: as it will be */
-  size_t len;      /* of the record */
-  bool stays, held, needs_extra, large;
+  egi_times times;                   /* from here on: as it will be */
+  size_t len;                        /* of the record */
+  unsigned after;                    /* flags, without the class */
+  bool stays;
   void *record; /* PUT of a large one: its memory */
   uint64_t version, token;
 } change;
@@ -234,51 +218,73 @@ static int64_t until(int64_t before, int64_t now, int64_t ms) {
   return ms > 0 ? point(now, ms) : EGI_NEVER;
 }
 
-static void plan_times(change *c) {
+/* Does the swap leave every time as it is, and set none? */
+static bool sets_no_time(const egi_swap *swap) {
+  return (swap->hold != EGI_TAKE || swap->lease_ms <= 0) &&
+         swap->not_before_ms <= 0 && swap->fresh_ms <= 0 && swap->life_ms <= 0;
+}
+
+static void plan_lease(change *c) {
+  if (c->swap->hold == EGI_TAKE)
+    c->times.lease = until(EGI_NEVER, c->place->now, c->swap->lease_ms);
+  else if (c->swap->hold != EGI_KEEP)
+    c->times.lease = EGI_NEVER;
+}
+
+static void plan_not_before(change *c) {
+  int64_t now = c->place->now, ms = c->swap->not_before_ms;
+  int64_t *not_before = &c->times.not_before;
+  if (ms != EGI_LEAVE_TIME)
+    *not_before = ms > 0 ? point(now, ms) : EGI_LONG_AGO;
+  else if (now != EGI_NO_TIME && *not_before <= now)
+    *not_before = EGI_LONG_AGO;
+}
+
+static void plan_stamp(change *c, bool stamps) {
+  const eg_clock *clock = c->place->memory->env.clock;
+  int64_t now = c->place->now;
+  if (stamps)
+    c->times.stamp = now + clock->offset_us(clock->ctx, now);
+  else if (c->swap->write != EGI_LEAVE)
+    c->times.stamp = 0;
+}
+
+static void plan_times(change *c, bool held) {
   egi_place *place = c->place;
   const egi_swap *swap = c->swap;
-  egi_times *times = &c->times;
-  *times = place->view.has_times ? place->view.times : EGI_NO_TIMES;
-  bool set = (swap->hold == EGI_TAKE && swap->lease_ms > 0) ||
-             swap->not_before_ms > 0 || swap->fresh_ms > 0 ||
-             swap->life_ms > 0;
-  bool stamps = swap->write == EGI_PUT && c->held;
+  bool stamps = swap->write == EGI_PUT && held;
+  bool set = !sets_no_time(swap);
+  c->times = place->view.timed ? place->view.times : EGI_NO_TIMES;
+  if (!place->view.timed && !stamps && !set)
+    return;
   if (set || stamps)
     egi_memory_now(place->memory, &place->now);
-  int64_t now = place->now;
-  if (swap->hold == EGI_TAKE)
-    times->lease = until(EGI_NEVER, now, swap->lease_ms);
-  else if (swap->hold != EGI_KEEP)
-    times->lease = EGI_NEVER;
-  if (swap->not_before_ms != EGI_LEAVE_TIME)
-    times->not_before = swap->not_before_ms > 0
-                            ? point(now, swap->not_before_ms)
-                            : EGI_LONG_AGO;
-  else if (now != EGI_NO_TIME && times->not_before <= now)
-    times->not_before = EGI_LONG_AGO;
-  times->fresh = until(times->fresh, now, swap->fresh_ms);
-  times->life = until(times->life, now, swap->life_ms);
-  if (swap->write != EGI_LEAVE)
-    times->stamp = 0;
-  if (stamps) {
-    const eg_clock *clock = place->memory->env.clock;
-    times->stamp = now + clock->offset_us(clock->ctx, now);
-  }
+  plan_lease(c);
+  plan_not_before(c);
+  c->times.fresh = until(c->times.fresh, place->now, swap->fresh_ms);
+  c->times.life = until(c->times.life, place->now, swap->life_ms);
+  plan_stamp(c, stamps);
+  if (c->times.stamp != 0 || egi_times_set(&c->times))
+    c->after |= EGI_TIMED;
 }
 
 static void plan(change *c) {
   const egi_swap *swap = c->swap;
   const egi_view *view = &c->place->view;
-  c->held =
-      swap->hold == EGI_TAKE || (swap->hold == EGI_KEEP && view->held);
+  bool held = swap->hold == EGI_TAKE || (swap->hold == EGI_KEEP && view->held);
+  c->after = held ? EGI_HELD : 0;
   c->len = swap->write == EGI_LEAVE ? view->bytes.len
            : swap->write == EGI_PUT ? swap->bytes.len
                                     : 0;
-  plan_times(c);
-  c->stays = c->len > 0 || c->held || c->times.not_before != EGI_LONG_AGO;
-  c->needs_extra = c->stays && (c->held || c->times.stamp != 0 ||
-                                egi_times_set(&c->times));
-  c->large = c->place->key.bytes.len + c->len > EGI_DATA_MAX;
+  plan_times(c, held);
+  bool waits = c->times.not_before != EGI_LONG_AGO;
+  bool fades = c->times.life != EGI_NEVER ||
+               (c->len == 0 && (waits || c->times.lease != EGI_NEVER));
+  if (fades)
+    c->after |= EGI_FADES;
+  if (c->place->key.bytes.len + c->len > EGI_DATA_MAX)
+    c->after |= EGI_LARGE;
+  c->stays = c->len > 0 || held || waits;
 }
 
 /* Rules 3 (but for expect) and 4. */
@@ -287,7 +293,7 @@ static bool may_land(egi_place *place, const egi_swap *swap) {
   bool held = view->held;
   if (swap->token == 0 && swap->hold != EGI_TAKE)
     return true;
-  if (held && view->times.lease != EGI_NEVER)
+  if (held && view->timed && view->times.lease != EGI_NEVER)
     held = !over(view->times.lease,
                  egi_memory_now(place->memory, &place->now));
   if (swap->token != 0 && (!held || swap->token != view->token))
@@ -300,10 +306,10 @@ static bool may_land(egi_place *place, const egi_swap *swap) {
 static bool gather_entry(change *c) {
   size_t key_len = c->place->key.bytes.len;
   size_t data = key_len + EGI_PLAIN_RECORD_MAX;
-  if (!c->large && key_len + c->len > data)
+  if (!(c->after & EGI_LARGE) && key_len + c->len > data)
     data = key_len + c->len;
   c->entry_class = c->flags & EGI_CLASS_MASK;
-  if (c->place->entry != 0 &&
+  if (c->entry != NULL &&
       (c->swap->write != EGI_PUT ||
        EGI_ENTRY_HEAD + data <= egi_block_size(c->entry_class)))
     return true;
@@ -315,7 +321,7 @@ static bool gather_entry(change *c) {
 static bool gather_extra(change *c) {
   size_t holder = c->swap->hold == EGI_TAKE ? c->swap->holder.len : 0;
   assert(holder <= EGI_HOLDER_MAX);
-  if (!c->needs_extra)
+  if ((c->after & NEED_EXTRA) == 0)
     return true;
   if (c->extra != 0) {
     const egi_extra *extra = egi_extra_at(c->table, c->extra);
@@ -330,7 +336,7 @@ static bool gather_extra(change *c) {
 
 static bool gather_record(change *c) {
   const eg_env *env = c->table->arena.env;
-  if (!c->large || c->swap->write != EGI_PUT)
+  if (!(c->after & EGI_LARGE) || c->swap->write != EGI_PUT)
     return true;
   c->record = env->alloc(env->alloc_ud, NULL, 0, c->len);
   return c->record != NULL;
@@ -339,9 +345,9 @@ static bool gather_record(change *c) {
 static bool gather(change *c) {
   egi_arena *arena = &c->table->arena;
   c->new_entry = c->new_extra = 0;
+  c->entry_class = c->extra_class = 0;
   c->record = NULL;
-  if (!c->stays ||
-      (gather_record(c) && gather_entry(c) && gather_extra(c)))
+  if (!c->stays || (gather_record(c) && gather_entry(c) && gather_extra(c)))
     return true;
   if (c->record != NULL)
     arena->env->alloc(arena->env->alloc_ud, c->record, c->len, 0);
@@ -359,7 +365,8 @@ static uint64_t at_least_wall(const egi_place *place, uint64_t next) {
   if (now == EGI_NO_TIME)
     now = clock->coarse_us(clock->ctx);
   int64_t wall = now + clock->offset_us(clock->ctx, now);
-  bool use = wall > 0 && (uint64_t)wall > next && wall < (int64_t)EGI_TOKEN_MAX;
+  bool use = wall > 0 && (uint64_t)wall > next &&
+             wall < (int64_t)EGI_TOKEN_MAX;
   return use ? (uint64_t)wall : next;
 }
 
@@ -378,12 +385,13 @@ static void number(change *c) {
 static void write_extra(const change *c, uint32_t at) {
   egi_extra *extra = egi_extra_at(c->table, at);
   const eg_bytes *holder = &c->swap->holder;
-  egi_extra_write(extra, &c->times);
+  if (c->after & EGI_TIMED)
+    egi_extra_write(extra, &c->times);
   if (c->swap->hold == EGI_TAKE) {
     egi_set(&extra->owner, (uint64_t)(uintptr_t)c->place->memory);
     egi_set(&extra->sizes, (uint64_t)c->extra_class << 32 | holder->len);
     egi_set_bytes(extra->holder, 0, holder->data, holder->len);
-  } else if (!c->held) {
+  } else if (!(c->after & EGI_HELD)) {
     egi_set(&extra->owner, 0);
     egi_set(&extra->sizes, (uint64_t)c->extra_class << 32);
   }
@@ -394,7 +402,7 @@ static void write_record(const change *c, egi_entry *entry) {
   egi_set(&entry->len, (uint32_t)c->len);
   if (c->len == 0)
     return;
-  if (!c->large) {
+  if (!(c->after & EGI_LARGE)) {
     egi_set_bytes(entry->data, c->place->key.bytes.len, bytes.data, c->len);
     return;
   }
@@ -402,45 +410,36 @@ static void write_record(const change *c, egi_entry *entry) {
   egi_set(egi_entry_large(entry), (uint64_t)(uintptr_t)c->record);
 }
 
-static unsigned flags_after(const change *c) {
-  const egi_times *times = &c->times;
-  bool fades = times->life != EGI_NEVER ||
-               (c->len == 0 && (times->lease != EGI_NEVER ||
-                                times->not_before != EGI_LONG_AGO));
-  return c->entry_class | (c->held ? EGI_HELD : 0) |
-         (c->large ? EGI_LARGE : 0) | (fades ? EGI_FADES : 0);
-}
-
-static void write_entry(const change *c, unsigned flags, uint32_t extra) {
+static void write_entry(const change *c, uint32_t extra) {
   const egi_key *key = &c->place->key;
-  uint32_t old = c->place->entry;
-  egi_entry *entry =
-      egi_entry_at(c->table, c->new_entry != 0 ? c->new_entry : old);
-  egi_set(&entry->version,
-          c->version << EGI_LOW_BITS | (key->bytes.len - 1));
-  egi_set(&entry->token, c->token << EGI_LOW_BITS | flags);
-  egi_set(&entry->extra, extra);
+  egi_entry *entry = c->entry;
   if (c->new_entry != 0) {
+    entry = egi_entry_at(c->table, c->new_entry);
     egi_set(&entry->hash, key->hash);
     egi_set(&entry->len, 0);
-    egi_set_bytes(entry->data, 0, key->bytes.data, key->bytes.len);
+    egi_set_key(entry->data, key);
   }
+  egi_set(&entry->version, c->version << EGI_LOW_BITS | (key->bytes.len - 1));
+  egi_set(&entry->token, c->token << EGI_LOW_BITS | c->after | c->entry_class);
+  egi_set(&entry->extra, extra);
   if (c->swap->write != EGI_LEAVE)
     write_record(c, entry);
-  if (old == 0) {
-    egi_table_link(c->table, c->new_entry);
-    egi_table_grow(c->table);
+  if (c->entry == NULL) {
+    egi_table_link(c->table, &c->place->spot, c->new_entry);
+    if (egi_table_crowded(c->table))
+      egi_table_grow(c->table);
   } else if (c->new_entry != 0) {
-    egi_table_exchange(c->table, old, c->new_entry);
+    egi_table_exchange(c->table, &c->place->spot, c->new_entry);
   }
 }
 
-/* Counts, for an entry whose flags change so. */
-static void count(const change *c, unsigned after) {
+static void count(const change *c) {
   egi_shard *shard = c->place->shard;
-  unsigned before = c->flags;
-  shard->fading += !!(after & EGI_FADES) - !!(before & EGI_FADES);
-  shard->large += !!(after & EGI_LARGE) - !!(before & EGI_LARGE);
+  unsigned before = c->flags, after = c->stays ? c->after : 0;
+  if ((before ^ after) & EGI_FADES)
+    shard->fading += after & EGI_FADES ? 1 : -1u;
+  if ((before ^ after) & EGI_LARGE)
+    shard->large += after & EGI_LARGE ? 1 : -1u;
   if (before & EGI_HELD && c->swap->hold != EGI_KEEP)
     end_hold(shard, c->extra);
   if (c->swap->hold == EGI_TAKE)
@@ -450,33 +449,29 @@ static void count(const change *c, unsigned after) {
 /* What the swap replaced is given back; `extra` is what there is now. */
 static void tidy(const change *c, uint32_t extra, void *record) {
   egi_arena *arena = &c->table->arena;
-  uint32_t entry = c->place->entry;
-  if (entry != 0 && (c->new_entry != 0 || !c->stays))
-    egi_arena_release(arena, entry, c->flags & EGI_CLASS_MASK);
+  if (c->entry != NULL && (c->new_entry != 0 || !c->stays))
+    egi_arena_release(arena, c->place->spot.block, c->flags & EGI_CLASS_MASK);
   if (c->extra != 0 && c->extra != extra)
     release_extra(c->place->shard, c->extra);
   if (record != NULL)
-    arena->env->alloc(arena->env->alloc_ud, record,
-                      c->place->view.bytes.len, 0);
+    arena->env->alloc(arena->env->alloc_ud, record, c->place->view.bytes.len,
+                      0);
 }
 
 static void land(change *c) {
-  uint32_t extra = !c->needs_extra     ? 0
-                   : c->new_extra != 0 ? c->new_extra
-                                       : c->extra;
-  unsigned flags = c->stays ? flags_after(c) : 0;
+  bool needs = c->stays && (c->after & NEED_EXTRA) != 0;
+  uint32_t extra = !needs ? 0 : c->new_extra != 0 ? c->new_extra : c->extra;
   void *record = NULL; /* the large one that there was */
   if (c->flags & EGI_LARGE && (!c->stays || c->swap->write != EGI_LEAVE))
-    record = (void *)(uintptr_t)egi_own(
-        egi_entry_large(egi_entry_at(c->table, c->place->entry)));
-  count(c, flags);
+    record = (void *)(uintptr_t)egi_own(egi_entry_large(c->entry));
+  count(c);
   egi_table_begin(c->table);
   if (extra != 0)
     write_extra(c, extra);
   if (c->stays)
-    write_entry(c, flags, extra);
-  else if (c->place->entry != 0)
-    egi_table_unlink(c->table, c->place->entry);
+    write_entry(c, extra);
+  else if (c->entry != NULL)
+    egi_table_unlink(c->table, &c->place->spot);
   egi_table_end(c->table);
   tidy(c, extra, record);
 }
@@ -488,11 +483,11 @@ eg_status egi_memory_swap(egi_place *place, const egi_swap *swap,
   c.place = place;
   c.table = &shard->table;
   c.swap = swap;
+  c.entry = place->spot.entry;
   c.extra = c.flags = 0;
-  if (place->entry != 0) {
-    const egi_entry *entry = egi_entry_at(c.table, place->entry);
-    c.extra = egi_own(&entry->extra);
-    c.flags = egi_entry_flags(entry);
+  if (c.entry != NULL) {
+    c.extra = egi_own(&c.entry->extra);
+    c.flags = egi_entry_flags(c.entry);
   }
   if (!may_land(place, swap))
     return EG_CONFLICT;
@@ -503,7 +498,7 @@ eg_status egi_memory_swap(egi_place *place, const egi_swap *swap,
   land(&c);
   *version = c.stays ? c.version : 0;
   *token = c.token;
-  if (c.stays && place->entry == 0 && shard->fading > 0)
+  if (c.entry == NULL && c.stays && shard->fading > 0)
     sweep(place->memory, shard, place->now);
   if (swap->wake && shard->watches != NULL)
     egi_memory_wake(shard, &place->key);
@@ -512,32 +507,33 @@ eg_status egi_memory_swap(egi_place *place, const egi_swap *swap,
 
 void egi_memory_prolong(egi_place *place, int64_t lease_ms) {
   egi_table *table = &place->shard->table;
-  uint32_t extra = egi_own(&egi_entry_at(table, place->entry)->extra);
-  egi_word *lease = &egi_extra_at(table, extra)->times[1];
   int64_t later = until(EGI_NEVER, place->now, lease_ms);
-  if (later <= (int64_t)egi_own(lease))
+  if (!place->view.timed || later <= place->view.times.lease)
     return;
+  uint32_t extra = egi_own(&place->spot.entry->extra);
   egi_table_begin(table);
-  egi_set(lease, (uint64_t)later);
+  egi_set(&egi_extra_at(table, extra)->times[1], (uint64_t)later);
   egi_table_end(table);
 }
 
 /* ----------------------------------------------------- ends of handles -- */
 
-static void drop(egi_memory *memory, egi_shard *shard, uint32_t at) {
-  const egi_entry *entry = egi_entry_at(&shard->table, at);
+static void drop(egi_memory *memory, egi_shard *shard, const egi_spot *spot) {
   unsigned char bytes[EG_KEY_MAX]; /* the entry may be gone when it wakes */
-  egi_swap swap = {.write = EGI_LEAVE, .hold = EGI_DROP, .wake = true,
+  egi_swap swap = {.write = EGI_LEAVE,
+                   .hold = EGI_DROP,
+                   .wake = true,
                    .not_before_ms = EGI_LEAVE_TIME,
-                   .fresh_ms = EGI_LEAVE_TIME, .life_ms = EGI_LEAVE_TIME};
-  egi_place place = {.memory = memory, .shard = shard, .now = EGI_NO_TIME,
-                     .entry = at};
+                   .fresh_ms = EGI_LEAVE_TIME,
+                   .life_ms = EGI_LEAVE_TIME};
+  egi_place place = {
+      .memory = memory, .shard = shard, .now = EGI_NO_TIME, .spot = *spot};
   uint64_t version, token;
-  eg_bytes key = egi_entry_key(entry);
+  eg_bytes key = egi_entry_key(spot->entry);
   memcpy(bytes, key.data, key.len);
   key.data = bytes;
-  egi_key_init(&place.key, key, egi_own(&entry->hash));
-  egi_entry_view(&shard->table, entry, &place.view);
+  egi_key_init(&place.key, key, egi_own(&spot->entry->hash));
+  egi_entry_view(&shard->table, spot->entry, &place.view);
   eg_status status = egi_memory_swap(&place, &swap, &version, &token);
   assert(status == EG_OK);
   (void)status;
@@ -548,15 +544,14 @@ void egi_memory_drop_all(egi_memory *memory, egi_shard *shard) {
   const egi_holds *holds = &memory->holds[shard->number];
   uint32_t buckets = egi_own(&table->buckets);
   for (uint32_t i = 0; i < buckets && holds->n > 0; i++) {
-    uint32_t at = egi_table_chain(table, i);
-    while (at != 0) {
-      const egi_entry *entry = egi_entry_at(table, at);
-      uint32_t after = egi_own(&entry->next);
-      if (egi_entry_flags(entry) & EGI_HELD &&
-          egi_own(&egi_extra_at(table, egi_own(&entry->extra))->owner) ==
-              (uintptr_t)memory)
-        drop(memory, shard, at);
-      at = after;
+    egi_spot spot;
+    egi_table_chain(table, i, &spot);
+    while (spot.entry != NULL) {
+      uint32_t extra = egi_own(&spot.entry->extra);
+      if (egi_entry_flags(spot.entry) & EGI_HELD &&
+          egi_own(&egi_extra_at(table, extra)->owner) == (uintptr_t)memory)
+        drop(memory, shard, &spot);
+      egi_table_next(table, &spot);
     }
   }
   assert(holds->n == 0);
@@ -565,11 +560,13 @@ void egi_memory_drop_all(egi_memory *memory, egi_shard *shard) {
 void egi_memory_free_large(egi_shard *shard) {
   const egi_table *table = &shard->table;
   uint32_t buckets = egi_own(&table->buckets);
-  for (uint32_t i = 0; i < buckets && shard->large > 0; i++)
-    for (uint32_t at = egi_table_chain(table, i); at != 0;) {
-      egi_entry *entry = egi_entry_at(table, at);
-      if (egi_entry_flags(entry) & EGI_LARGE)
-        free_large(shard, entry);
-      at = egi_own(&entry->next);
+  for (uint32_t i = 0; i < buckets && shard->large > 0; i++) {
+    egi_spot spot;
+    egi_table_chain(table, i, &spot);
+    while (spot.entry != NULL) {
+      if (egi_entry_flags(spot.entry) & EGI_LARGE)
+        free_large(shard, spot.entry);
+      egi_table_next(table, &spot);
     }
+  }
 }

@@ -4,8 +4,6 @@
 */
 #include "store/memory_table.h"
 
-#include <string.h>
-
 enum {
   SEGMENT_BITS = 4, /* log2 of EGI_BUCKETS_FIRST */
   STEPS_MAX = 32    /* of a chain that a reader without the lock walks */
@@ -66,12 +64,21 @@ static _Atomic uint32_t *head_of(const egi_table *table, uint32_t bucket) {
   return egi_own(&table->segments[segment]) + at;
 }
 
-uint32_t egi_table_chain(const egi_table *table, uint32_t bucket) {
-  return egi_own(head_of(table, bucket));
+/* What a link points at. */
+static inline void follow(const egi_table *table, _Atomic uint32_t *link,
+                          egi_spot *spot) {
+  spot->link = link;
+  spot->block = egi_own(link);
+  spot->entry = spot->block != 0 ? egi_entry_at(table, spot->block) : NULL;
 }
 
-static _Atomic uint32_t *head_for(const egi_table *table, uint32_t hash) {
-  return head_of(table, bucket_of(hash, egi_own(&table->buckets)));
+void egi_table_chain(const egi_table *table, uint32_t bucket, egi_spot *spot) {
+  follow(table, head_of(table, bucket), spot);
+}
+
+void egi_table_next(const egi_table *table, egi_spot *spot) {
+  bool out = egi_own(spot->link) != spot->block;
+  follow(table, out ? spot->link : &spot->entry->next, spot);
 }
 
 /* ---------------------------------------------------------------- keys -- */
@@ -144,50 +151,28 @@ static inline bool same_key(const egi_word *data, const egi_key *key) {
          ((egi_get(&data[whole]) ^ key->last) & key->mask) == 0;
 }
 
-uint32_t egi_table_find(const egi_table *table, const egi_key *key) {
-  uint32_t at = egi_own(head_for(table, key->hash));
-  while (at != 0) {
-    const egi_entry *entry = egi_entry_at(table, at);
+void egi_table_find(const egi_table *table, const egi_key *key,
+                    egi_spot *spot) {
+  uint32_t buckets = egi_own(&table->buckets);
+  _Atomic uint32_t *head = head_of(table, bucket_of(key->hash, buckets));
+  _Atomic uint32_t *link = head;
+  uint32_t block = egi_own(link);
+  egi_entry *entry = NULL;
+  while (block != 0) {
+    entry = egi_entry_at(table, block);
     if (egi_own(&entry->hash) == key->hash &&
         egi_entry_key_len(entry) == key->bytes.len &&
         same_key(entry->data, key))
-      return at;
-    at = egi_own(&entry->next);
+      break;
+    link = &entry->next;
+    block = egi_own(link);
   }
-  return 0;
+  spot->link = block != 0 ? link : head;
+  spot->block = block;
+  spot->entry = block != 0 ? entry : NULL;
 }
 
 /* -------------------------------------------------------------- chains -- */
-
-void egi_table_link(egi_table *table, uint32_t at) {
-  egi_entry *entry = egi_entry_at(table, at);
-  _Atomic uint32_t *head = head_for(table, egi_own(&entry->hash));
-  egi_set(&entry->next, egi_own(head));
-  egi_set(head, at);
-  table->count++;
-}
-
-/* What points at an entry: a bucket, or the entry before it. */
-static _Atomic uint32_t *link_to(const egi_table *table, uint32_t at) {
-  const egi_entry *entry = egi_entry_at(table, at);
-  _Atomic uint32_t *link = head_for(table, egi_own(&entry->hash));
-  while (egi_own(link) != at) {
-    assert(egi_own(link) != 0);
-    link = &egi_entry_at(table, egi_own(link))->next;
-  }
-  return link;
-}
-
-void egi_table_unlink(egi_table *table, uint32_t at) {
-  egi_set(link_to(table, at), egi_own(&egi_entry_at(table, at)->next));
-  table->count--;
-}
-
-void egi_table_exchange(egi_table *table, uint32_t old, uint32_t at) {
-  egi_set(&egi_entry_at(table, at)->next,
-          egi_own(&egi_entry_at(table, old)->next));
-  egi_set(link_to(table, old), at);
-}
 
 /* Moves the entries of a bucket whose hash has this bit to another one. */
 static void divide(egi_table *table, uint32_t bucket, uint32_t bit) {
@@ -207,15 +192,13 @@ static void divide(egi_table *table, uint32_t bucket, uint32_t bit) {
 
 void egi_table_grow(egi_table *table) {
   uint32_t buckets = egi_own(&table->buckets), at;
-  if (table->count <= buckets + buckets / 2)
-    return;
   unsigned segment = segment_of(buckets, &at);
   if (segment == EGI_SEGMENTS)
     return;
   if (egi_own(&table->segments[segment]) == NULL) {
     const eg_env *env = table->arena.env;
-    _Atomic uint32_t *made =
-        env->alloc(env->alloc_ud, NULL, 0, segment_size(segment));
+    _Atomic uint32_t *made = env->alloc(env->alloc_ud, NULL, 0,
+                                        segment_size(segment));
     if (made == NULL)
       return; /* the chains get longer, and the next insert tries again */
     egi_set(&table->segments[segment], made);
@@ -248,46 +231,6 @@ void egi_set_bytes(egi_word *words, size_t at, const void *bytes, size_t n) {
   }
 }
 
-void egi_extra_read(const egi_extra *extra, egi_times *times) {
-  times->stamp = (int64_t)egi_get(&extra->times[0]);
-  times->lease = (int64_t)egi_get(&extra->times[1]);
-  times->not_before = (int64_t)egi_get(&extra->times[2]);
-  times->fresh = (int64_t)egi_get(&extra->times[3]);
-  times->life = (int64_t)egi_get(&extra->times[4]);
-}
-
-void egi_extra_write(egi_extra *extra, const egi_times *times) {
-  egi_set(&extra->times[0], (uint64_t)times->stamp);
-  egi_set(&extra->times[1], (uint64_t)times->lease);
-  egi_set(&extra->times[2], (uint64_t)times->not_before);
-  egi_set(&extra->times[3], (uint64_t)times->fresh);
-  egi_set(&extra->times[4], (uint64_t)times->life);
-}
-
-void egi_entry_view(const egi_table *table, const egi_entry *entry,
-                    egi_view *view) {
-  uint64_t token = egi_own(&entry->token);
-  uint64_t version = egi_own(&entry->version);
-  size_t key_len = (size_t)(version & EGI_LOW_MASK) + 1;
-  uint32_t at = egi_own(&entry->extra);
-  view->version = version >> EGI_LOW_BITS;
-  view->token = token >> EGI_LOW_BITS;
-  view->held = token & EGI_HELD;
-  view->bytes.len = egi_own(&entry->len);
-  view->bytes.data = (const char *)(const void *)entry->data + key_len;
-  if (token & EGI_LARGE)
-    view->bytes.data =
-        (const void *)(uintptr_t)egi_own(&entry->data[(key_len + 7) / 8]);
-  view->holder = (eg_bytes){NULL, 0};
-  view->has_times = at != 0;
-  if (at == 0)
-    return;
-  const egi_extra *extra = egi_extra_at(table, at);
-  egi_extra_read(extra, &view->times);
-  view->holder.data = (const void *)extra->holder;
-  view->holder.len = (uint32_t)egi_own(&extra->sizes);
-}
-
 /* -------------------------------------------------- without the lock -- */
 
 /* Copies the extra block of a glance.  False: it is none. */
@@ -299,7 +242,8 @@ static bool glance_extra(const egi_arena *arena, uint32_t at,
   if (block == NULL || words < EGI_EXTRA_HEAD / 8)
     return false;
   const egi_extra *extra = (const egi_extra *)(const void *)block;
-  egi_extra_read(extra, &view->times);
+  if (view->timed)
+    egi_extra_read(extra, &view->times);
   size_t len = (uint32_t)egi_get(&extra->sizes);
   if (len > EGI_HOLDER_MAX || words < (EGI_EXTRA_HEAD + len + 7) / 8)
     return false;
@@ -328,17 +272,17 @@ static inline bool glance_entry(const egi_arena *arena, const egi_entry *entry,
   view->held = token & EGI_HELD;
   view->bytes = (eg_bytes){(const char *)glance->data + key_len % 8, len};
   view->holder = (eg_bytes){NULL, 0};
-  uint32_t extra = egi_get(&entry->extra);
-  view->has_times = extra != 0;
-  return extra == 0 || glance_extra(arena, extra, glance);
+  view->timed = token & EGI_TIMED;
+  return (token & (EGI_HELD | EGI_TIMED)) == 0 ||
+         glance_extra(arena, egi_get(&entry->extra), glance);
 }
 
 /* The first entry of the key's bucket.  False: a segment is missing. */
 static inline bool glance_head(const egi_table *table, uint32_t hash,
                                uint32_t *at) {
   uint32_t place;
-  unsigned segment =
-      segment_of(bucket_of(hash, egi_get(&table->buckets)), &place);
+  unsigned segment = segment_of(bucket_of(hash, egi_get(&table->buckets)),
+                                &place);
   const _Atomic uint32_t *heads = egi_get(&table->segments[segment]);
   if (heads == NULL)
     return false;
@@ -362,9 +306,8 @@ static inline egi_glimpse look_up(const egi_table *table, const egi_key *key,
     size_t len = (size_t)(egi_get(&entry->version) & EGI_LOW_MASK) + 1;
     if (egi_get(&entry->hash) == key->hash && len == key->bytes.len &&
         words >= need && same_key(entry->data, key))
-      return glance_entry(&table->arena, entry, words, key, glance)
-                 ? EGI_FOUND
-                 : EGI_TORN;
+      return glance_entry(&table->arena, entry, words, key, glance) ? EGI_FOUND
+                                                                    : EGI_TORN;
     at = egi_get(&entry->next);
   }
   return EGI_MISSING;

@@ -30,6 +30,8 @@
 #ifndef EG_STORE_MEMORY_TABLE_H
 #define EG_STORE_MEMORY_TABLE_H
 
+#include <string.h>
+
 #include "core/codec.h"
 #include "store/arena.h"
 #include "store/store.h"
@@ -51,9 +53,9 @@ typedef struct egi_key {
 typedef struct egi_entry {
   _Atomic uint32_t next;
   _Atomic uint32_t hash;
-  egi_word version; /* 54 bits, 10: length of the key - 1 */
-  egi_word token;   /* 54 bits, 10: flags */
-  _Atomic uint32_t len; /* of the record; 0: none */
+  egi_word version;       /* 54 bits, 10: length of the key - 1 */
+  egi_word token;         /* 54 bits, 10: flags */
+  _Atomic uint32_t len;   /* of the record; 0: none */
   _Atomic uint32_t extra; /* block of an egi_extra, or 0 */
   egi_word data[];
 } egi_entry;
@@ -61,11 +63,12 @@ typedef struct egi_entry {
 enum {
   EGI_LOW_BITS = 10,
   EGI_LOW_MASK = (1 << EGI_LOW_BITS) - 1,
-  EGI_CLASS_MASK = 31,    /* flags: the class of the block */
-  EGI_HELD = 32,          /* the grant has not been ended; see the lease */
-  EGI_LARGE = 64,         /* the record is outside */
-  EGI_FADES = 128,        /* may become absent by time alone */
-  EGI_ENTRY_HEAD = 32,    /* bytes, = offsetof(egi_entry, data) */
+  EGI_CLASS_MASK = 31, /* flags: the class of the block */
+  EGI_HELD = 32,       /* the grant has not been ended; see the lease */
+  EGI_LARGE = 64,      /* the record is outside */
+  EGI_FADES = 128,     /* may become absent by time alone */
+  EGI_TIMED = 256,     /* the extra block has times that are set */
+  EGI_ENTRY_HEAD = 32, /* bytes, = offsetof(egi_entry, data) */
   EGI_DATA_MAX = EGI_BLOCK_MAX - EGI_ENTRY_HEAD,
   EGI_BUCKETS_FIRST = 16,
   EGI_SEGMENTS = 27
@@ -88,9 +91,9 @@ typedef struct egi_times {
 
 /* What only few entries need: those that are held or have a time. */
 typedef struct egi_extra {
-  egi_word times[5]; /* egi_times */
+  egi_word times[5]; /* egi_times, if EGI_TIMED */
   egi_word owner;    /* the handle that holds it, as a number; 0: nobody */
-  egi_word sizes;    /* of the holder line; shifted by 32: class of the block */
+  egi_word sizes;    /* length of the holder line; << 32: class of the block */
   egi_word holder[];
 } egi_extra;
 
@@ -104,8 +107,8 @@ enum {
 typedef struct egi_view {
   uint64_t version, token;
   eg_bytes bytes, holder;
-  bool held;      /* the grant has not been ended */
-  bool has_times; /* there is an extra block */
+  bool held;  /* the grant has not been ended */
+  bool timed; /* there are times; else `times` is not filled */
   egi_times times;
 } egi_view;
 
@@ -146,8 +149,22 @@ static inline void egi_table_end(egi_table *table) {
 /* egi_key_init: of a hash, the low half counts here. */
 void egi_key_init(egi_key *key, eg_bytes bytes, uint32_t hash);
 
-/* egi_table_find: the entry of a key, or 0. */
-uint32_t egi_table_find(const egi_table *table, const egi_key *key);
+/* Where an entry is: what points at it, its block, itself; NULL: nowhere, and
+** its chain begins at link.  Good until the table changes. */
+typedef struct egi_spot {
+  _Atomic uint32_t *link;
+  uint32_t block;
+  egi_entry *entry;
+} egi_spot;
+
+/* egi_table_find: the entry of a key, or where it would be. */
+void egi_table_find(const egi_table *table, const egi_key *key,
+                    egi_spot *spot);
+
+/* egi_table_chain: the first entry of a bucket.  egi_table_next: the one
+** behind it; after that one was taken out, what is now in its place. */
+void egi_table_chain(const egi_table *table, uint32_t bucket, egi_spot *spot);
+void egi_table_next(const egi_table *table, egi_spot *spot);
 
 typedef enum egi_glimpse { EGI_TORN, EGI_FOUND, EGI_MISSING } egi_glimpse;
 
@@ -156,30 +173,51 @@ typedef enum egi_glimpse { EGI_TORN, EGI_FOUND, EGI_MISSING } egi_glimpse;
 egi_glimpse egi_table_glance(const egi_table *table, const egi_key *key,
                              egi_glance *glance);
 
-/* egi_table_link, _unlink, _exchange: puts an entry in, takes one out, puts
-** one in the place of another with the same key.  Between begin and end. */
-void egi_table_link(egi_table *table, uint32_t entry);
-void egi_table_unlink(egi_table *table, uint32_t entry);
-void egi_table_exchange(egi_table *table, uint32_t old, uint32_t entry);
+/* egi_table_link, _unlink, _exchange: puts an entry where it would be, takes
+** one out, puts one in the place of another with the same key.  Between begin
+** and end. */
+static inline void egi_table_link(egi_table *table, const egi_spot *spot,
+                                  uint32_t block);
+static inline void egi_table_unlink(egi_table *table, const egi_spot *spot);
+static inline void egi_table_exchange(egi_table *table, const egi_spot *spot,
+                                      uint32_t block);
 
-/* egi_table_grow: adds a bucket, if there are too few and there is memory.
-** Between begin and end. */
+/* egi_table_grow: adds a bucket, if there is memory.  Between begin and end.
+** egi_table_crowded: is it time to? */
 void egi_table_grow(egi_table *table);
 
-/* egi_table_chain: the first entry of a bucket, or 0. */
-uint32_t egi_table_chain(const egi_table *table, uint32_t bucket);
-
-static inline egi_entry *egi_entry_at(const egi_table *table, uint32_t entry) {
-  return (egi_entry *)(void *)egi_arena_at(&table->arena, entry);
+static inline bool egi_table_crowded(const egi_table *table) {
+  uint32_t buckets = egi_own(&table->buckets);
+  return table->count > buckets + buckets / 2;
 }
 
-static inline egi_extra *egi_extra_at(const egi_table *table, uint32_t extra) {
-  return (egi_extra *)(void *)egi_arena_at(&table->arena, extra);
+static inline egi_entry *egi_entry_at(const egi_table *table, uint32_t block) {
+  return (egi_entry *)(void *)egi_arena_at(&table->arena, block);
 }
 
-/* egi_entry_view: under the mutex. */
-void egi_entry_view(const egi_table *table, const egi_entry *entry,
-                    egi_view *view);
+static inline egi_extra *egi_extra_at(const egi_table *table, uint32_t block) {
+  return (egi_extra *)(void *)egi_arena_at(&table->arena, block);
+}
+
+static inline void egi_table_link(egi_table *table, const egi_spot *spot,
+                                  uint32_t block) {
+  egi_set(&egi_entry_at(table, block)->next, egi_own(spot->link));
+  egi_set(spot->link, block);
+  table->count++;
+}
+
+static inline void egi_table_unlink(egi_table *table, const egi_spot *spot) {
+  assert(egi_own(spot->link) == spot->block);
+  egi_set(spot->link, egi_own(&spot->entry->next));
+  table->count--;
+}
+
+static inline void egi_table_exchange(egi_table *table, const egi_spot *spot,
+                                      uint32_t block) {
+  assert(egi_own(spot->link) == spot->block);
+  egi_set(&egi_entry_at(table, block)->next, egi_own(&spot->entry->next));
+  egi_set(spot->link, block);
+}
 
 static inline unsigned egi_entry_flags(const egi_entry *entry) {
   return (unsigned)(egi_own(&entry->token) & EGI_LOW_MASK);
@@ -199,8 +237,59 @@ static inline egi_word *egi_entry_large(egi_entry *entry) {
 }
 
 /* egi_extra_read, egi_extra_write: its times. */
-void egi_extra_read(const egi_extra *extra, egi_times *times);
-void egi_extra_write(egi_extra *extra, const egi_times *times);
+static inline void egi_extra_read(const egi_extra *extra, egi_times *times) {
+  times->stamp = (int64_t)egi_get(&extra->times[0]);
+  times->lease = (int64_t)egi_get(&extra->times[1]);
+  times->not_before = (int64_t)egi_get(&extra->times[2]);
+  times->fresh = (int64_t)egi_get(&extra->times[3]);
+  times->life = (int64_t)egi_get(&extra->times[4]);
+}
+
+static inline void egi_extra_write(egi_extra *extra, const egi_times *times) {
+  egi_set(&extra->times[0], (uint64_t)times->stamp);
+  egi_set(&extra->times[1], (uint64_t)times->lease);
+  egi_set(&extra->times[2], (uint64_t)times->not_before);
+  egi_set(&extra->times[3], (uint64_t)times->fresh);
+  egi_set(&extra->times[4], (uint64_t)times->life);
+}
+
+/* egi_entry_view: what an entry says; under the mutex. */
+static inline void egi_entry_view(const egi_table *table,
+                                  const egi_entry *entry, egi_view *view) {
+  uint64_t token = egi_own(&entry->token);
+  uint64_t version = egi_own(&entry->version);
+  size_t key_len = (size_t)(version & EGI_LOW_MASK) + 1;
+  view->version = version >> EGI_LOW_BITS;
+  view->token = token >> EGI_LOW_BITS;
+  view->held = token & EGI_HELD;
+  view->timed = token & EGI_TIMED;
+  view->bytes.len = egi_own(&entry->len);
+  view->bytes.data = (const char *)(const void *)entry->data + key_len;
+  if (token & EGI_LARGE)
+    view->bytes.data = (const void *)(uintptr_t)egi_own(
+        &entry->data[(key_len + 7) / 8]);
+  view->holder = (eg_bytes){NULL, 0};
+  if ((token & (EGI_HELD | EGI_TIMED)) == 0)
+    return;
+  const egi_extra *extra = egi_extra_at(table, egi_own(&entry->extra));
+  if (view->timed)
+    egi_extra_read(extra, &view->times);
+  view->holder.data = (const void *)extra->holder;
+  view->holder.len = (uint32_t)egi_own(&extra->sizes);
+}
+
+/* egi_set_key: writes a key at the start of data. */
+static inline void egi_set_key(egi_word *data, const egi_key *key) {
+  const unsigned char *from = key->bytes.data;
+  size_t whole = key->bytes.len / 8;
+  for (size_t i = 0; i < whole; i++) {
+    uint64_t word;
+    memcpy(&word, from + 8 * i, 8);
+    egi_set(&data[i], word);
+  }
+  if (key->mask != 0)
+    egi_set(&data[whole], key->last);
+}
 
 /* egi_set_bytes: writes n bytes, `at` bytes behind the start of words. */
 void egi_set_bytes(egi_word *words, size_t at, const void *bytes, size_t n);

@@ -26,8 +26,7 @@ static int init_cond(pthread_cond_t *cond) {
 
 static egi_watch *new_watch(egi_memory *memory, eg_bytes bytes) {
   size_t size = sizeof(egi_watch) + bytes.len;
-  egi_watch *watch =
-      memory->env.alloc(memory->env.alloc_ud, NULL, 0, size);
+  egi_watch *watch = memory->env.alloc(memory->env.alloc_ud, NULL, 0, size);
   if (watch == NULL)
     return NULL;
   watch->changed = false;

@@ -30,7 +30,8 @@
 **  9. renew changes no version; it prolongs a lease that still runs, counted
 **     from now.  LOST for a token that does not hold.
 ** 10. A swap with `wake` that lands wakes every watch of its key.  A watch
-**     that was made from `seen` returns at once if the version has moved since.
+**     that was made from `seen` returns at once if the version has moved
+**     since.
 ** 11. scan visits every key that has bytes, each at most once, with no lock
 **     held; keys that come or go meanwhile may or may not be visited.
 ** 12. close drops every hold of this handle, and wakes their watchers.
@@ -94,7 +95,7 @@ typedef struct egi_hold_ref {
   uint64_t token;
 } egi_hold_ref;
 
-/* A parsed store URL: scheme, what follows it up to `?`, and the parameters. */
+/* A parsed store URL: scheme, what follows it up to `?`, the parameters. */
 typedef struct egi_url {
   char scheme[16];
   const char *rest;

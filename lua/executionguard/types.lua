@@ -1,0 +1,418 @@
+---@meta executionguard
+
+-- SPDX-License-Identifier: MIT
+-- The types of ExecutionGuard, for the Lua language server and for people.
+--
+-- Nothing here runs: the server reads this file in place of the library's C
+-- code.  Numbers are seconds unless something else is said.  "Raises" is for
+-- mistakes of the program; whatever can happen at run time is returned.
+
+-- Functions without bodies use no arguments, and classes no methods.
+-- luacheck: ignore 212 241
+
+if (...) then -- the name of a module: somebody loads this with require
+  error("executionguard.types is for the language server; " ..
+        "write require \"executionguard\"", 2)
+end
+
+--- What is known of the work behind a key.
+--- - `Idle`: not started, or reset. It can run.
+--- - `Running`: runs now, here or elsewhere.
+--- - `Completed`: ended well; its result may be kept.
+--- - `TimedOut`: took longer than its timeout. It can run again.
+--- - `Failed`: raised an error, or its owner died. It can run again.
+---@alias ExecutionGuard.Status
+---| "Idle"
+---| "Running"
+---| "Completed"
+---| "TimedOut"
+---| "Failed"
+
+--- Why RunOnce did not run the function, or refused its outcome.
+--- - `cached`: ran before; its result is returned.
+--- - `completed`: ran before; no result is kept.
+--- - `running`: runs now (also after waiting for it by `join`).
+--- - `locked`: locked, still after waiting `timeout`.
+--- - `deadlock`: held by this very Lua state, so that waiting cannot help.
+--- - `cooldown`: ended a short while ago. The seconds that are left come next.
+--- - `crashed`: its last owner died, and `afterCrash` is "block".
+--- - `failed`: raised an error, now or, with `errorTtl`, before.
+--- - `timeout`: took longer than `timeout`; its outcome was refused.
+--- - `lost`: was reset, or its lease ran out, meanwhile; outcome refused.
+--- - `uncommitted`: ran, but its outcome could not be stored.
+--- - `unavailable`: the store is away. The function did not run.
+--- - `indeterminate`: the store may or may not have granted it. Did not run.
+--- - `canceled`: the wait was given up.
+---@alias ExecutionGuard.Reason
+---| "cached"
+---| "completed"
+---| "running"
+---| "locked"
+---| "deadlock"
+---| "cooldown"
+---| "crashed"
+---| "failed"
+---| "timeout"
+---| "lost"
+---| "uncommitted"
+---| "unavailable"
+---| "indeterminate"
+---| "canceled"
+
+--- Why a lock was not given: see `ExecutionGuard.Reason`.
+---@alias ExecutionGuard.LockReason
+---| "locked"
+---| "deadlock"
+---| "cooldown"
+---| "canceled"
+---| "unavailable"
+---| "indeterminate"
+
+--- How a function that raised an error is tried again. All attempts are one
+--- execution, and only the outcome of the last is stored.
+---@class ExecutionGuard.Retry
+--- How often it is called at most, 1 or more. Default 3.
+---@field attempts? integer
+--- Seconds before the second attempt. Default 0.1.
+---@field delay? number
+--- By how much the delay grows from one attempt to the next, 1 or more.
+--- Default 2.
+---@field factor? number
+--- Seconds that a delay never exceeds. Default 30.
+---@field maxDelay? number
+--- Which part of a delay is left to chance: 0 or false none, 1 or true all of
+--- it. Default true.
+---@field jitter? boolean|number
+--- Is this error worth another attempt? Without it every error is. An error
+--- that it raises itself means no.
+---@field on? fun(err: any, attempt: integer): boolean
+
+--- Options of ExecutionGuard.new (for all calls of the guard) and of RunOnce
+--- (for that call).
+---@class ExecutionGuard.SharedOptions
+--- Seconds: how long the function may take, and how long RunOnce waits for a
+--- lock on the key. 0: no limit for the function, no waiting. math.huge: both
+--- without limit. Default 30.
+---@field timeout? number
+--- Keep the result, and return one that is kept. Default true.
+---@field cacheResult? boolean
+--- Run also when it is Completed. Default false.
+---@field allowRerun? boolean
+--- Called with the key when the time is over. What it raises is logged.
+---@field onTimeout? fun(key: string)
+--- Called with the key when the outcome was refused because the grant was
+--- lost. What it raises is logged.
+---@field onLost? fun(key: string)
+--- Wait for a run that is going on and return what came of it: so many
+--- seconds at most, true: as long as `timeout`. Default false.
+---@field join? boolean|number
+--- Seconds that Completed counts; then it may run again. Default: for ever.
+---@field resultTtl? number
+--- Seconds that Failed is answered with the error, without running. Default
+--- 0: a failure is tried again at once.
+---@field errorTtl? number
+--- Seconds after the end of a run in which nothing new starts. Default 0.
+---@field cooldown? number
+--- Seconds after a start in which nothing new starts. Default 0.
+---@field lockAtLeast? number
+--- Seconds after its end that a record is forgotten. Default: never.
+---@field recordTtl? number
+--- Try again when the function raises an error. Default: do not.
+---@field retry? ExecutionGuard.Retry
+--- Seconds that a grant lasts without renewal; remote stores. Default 15.
+---@field lease? number
+--- Seconds that a grant is renewed at most; remote stores. Default: no end.
+---@field maxHold? number
+--- Of work whose owner died: "rerun" runs it again, "block" waits for a Reset
+--- (reason `crashed`). Default "rerun".
+---@field afterCrash? "rerun"|"block"
+--- When the store is away: "fail" (reason `unavailable`), "run" all the same,
+--- or "stale": the last result known. Default "fail".
+---@field whenUnavailable? "fail"|"run"|"stale"
+--- Interrupt the function at a deadline that was given. Default true.
+---@field interrupt? boolean
+--- Seconds that `<close>` variables of an interrupted function get. Default
+--- 0.005.
+---@field closeGrace? number
+--- Text for people: who is running this. At most 120 bytes. Default: the name
+--- of the process.
+---@field owner? string
+--- Bytes that a stored result may have; guards with a name or a store.
+--- Default 1 MiB.
+---@field maxResult? integer
+
+--- Options of one call of RunOnce.
+---@class ExecutionGuard.RunOptions: ExecutionGuard.SharedOptions
+
+--- Options of a new guard.
+---@class ExecutionGuard.Options: ExecutionGuard.SharedOptions
+--- Say what happens, by `print`. Default false: only warnings, by `warn`.
+---@field debug? boolean
+--- URL of the store. Default "memory".
+---@field store? string
+--- Name of the namespace, at most 200 bytes: guards with the same name, in
+--- any Lua state of the process, share their records. Default: a private one.
+--- A guard with a name stores results as data: nil, booleans, numbers,
+--- strings, and tables of them. A private one gives the same value back, of
+--- any type.
+---@field name? string
+--- Gets the guard's log in place of `print` and `warn`: level "info" or
+--- "warn", the message, the key. What it raises is dropped.
+---@field logger? fun(level: "info"|"warn", message: string, key: string)
+--- How many ended runs to remember. Default 0.
+---@field history? integer
+
+--- Who holds a key.
+---@class ExecutionGuard.Owner
+---@field host string name of the machine
+---@field pid integer number of the process
+---@field text string the option `owner`
+---@field mine boolean is it this very guard?
+---@field since? number seconds since the epoch
+
+--- What is known of a key: a snapshot. Times are seconds since the epoch, and
+--- absent where there is none.
+---@class ExecutionGuard.Record
+---@field key string
+---@field status ExecutionGuard.Status
+---@field executionCount integer how often it was started
+---@field token integer number of the latest grant; rises with each
+---@field locked boolean held now, by a run or a lock
+---@field startTime? number when the latest run began
+---@field endTime? number when it ended
+---@field lastExecutionTime? number end of the last run; outlives a Reset
+---@field duration? number seconds that the latest run took
+---@field result? any what is kept of it
+---@field error? string text of the error, then its traceback
+---@field owner? ExecutionGuard.Owner where it is locked
+---@field expires? number when result or error stop counting
+
+--- What all guards of this process have done since it started.
+---@class ExecutionGuard.GlobalStats
+---@field totalExecutions integer functions that were started
+---@field blockedExecutions integer calls that ran nothing and got no result
+---@field cachedResults integer calls that got a kept result
+---@field timedOutExecutions integer
+---@field failedExecutions integer
+
+---@class ExecutionGuard.Analytics
+---@field totalRecords integer
+---@field byStatus table<ExecutionGuard.Status, integer> all five, also zeroes
+---@field global ExecutionGuard.GlobalStats
+
+--- A lock that was given by guard:Lock. Ends when it is released, as a
+--- `<close>` variable at the end of its block, else when it is collected.
+---@class ExecutionGuard.Lock
+---@field token integer fencing token: rises with every grant on the key
+---@field key string
+local Lock = {}
+
+--- Is the lock still in force? False once it was released, reset, or its guard
+--- closed.
+---@return boolean
+function Lock:Held() end
+
+--- Ends the lock.
+---@return boolean released false when it was not in force any more
+function Lock:Release() end
+
+--- A handle on the records of a namespace. All methods raise for a wrong
+--- argument (naming method, argument and value), on a guard that was closed,
+--- and, where nothing else is said, when the store cannot be reached.
+--- Keys are strings of 1 to 512 bytes, of any bytes.
+---@class ExecutionGuard.Guard
+local Guard = {}
+
+--- Runs fn unless it ran before, runs now, or must not run yet. While it runs
+--- the key is locked. fn gets no arguments; its first result counts.
+---
+---     local ok, data = guard:RunOnce("load:" .. id, load, {timeout = 10})
+---
+--- Returns
+--- - `true, result`: fn ran and returned
+--- - `true, result, "cached"`: it ran before
+--- - `false, err, "failed"`: fn raised err (the error object itself). With
+---   errorTtl, of an earlier run: the text, and as a fourth value the seconds
+---   that it still counts
+--- - `false, nil, "cooldown", seconds`: how long it still must not run
+--- - `false, message, "unavailable"` or `"indeterminate"`: the store
+--- - `false, result, "uncommitted"`: fn ran, its outcome is not stored
+--- - `false, nil, reason` otherwise
+---@param key string
+---@param fn fun(): any a function, or what can be called like one
+---@param options? ExecutionGuard.RunOptions
+---@return boolean success
+---@return any result
+---@return ExecutionGuard.Reason? reason nil when fn ran and returned
+---@return number? secondsLeft with "cooldown", and "failed" from memory
+function Guard:RunOnce(key, fn, options) end
+
+--- Takes a lock on a key. It belongs to this guard, is not re-entrant, and
+--- does not change what is known of the work.
+---@param key string
+---@param timeout? number seconds to wait for it; 0: do not. Default 30
+---@return boolean acquired
+---@return integer|ExecutionGuard.LockReason tokenOrReason
+---@return number|string? detail seconds left with "cooldown"; else a message
+function Guard:AcquireLock(key, timeout) end
+
+--- Ends a lock of this guard; never a run, never another guard's lock.
+---@param key string
+---@param token? integer only the grant with this token
+---@return boolean released
+function Guard:ReleaseLock(key, token) end
+
+--- Is the key held now, by a run or a lock, of whoever?
+---@param key string
+---@return boolean
+function Guard:IsLocked(key) end
+
+--- Takes a lock on a key, as an object.
+---
+---     local lock <close> = guard:Lock("match", 5)
+---     if not lock then return end
+---@param key string
+---@param timeout? number seconds to wait for it; 0: do not. Default 30
+---@return ExecutionGuard.Lock? lock
+---@return ExecutionGuard.LockReason? reason
+---@return number|string? detail seconds left with "cooldown"; else a message
+function Guard:Lock(key, timeout) end
+
+--- The result that is kept, else nil.
+---@param key string
+---@return any
+function Guard:GetResult(key) end
+
+--- Is a result kept? nil is none; false is one.
+---@param key string
+---@return boolean
+function Guard:HasResult(key) end
+
+--- Forgets the result; the status stays.
+---@param key string
+---@return boolean cleared false when there is no record
+function Guard:ClearResult(key) end
+
+--- The status; "Idle" where there is no record.
+---@param key string
+---@return ExecutionGuard.Status
+function Guard:GetStatus(key) end
+
+--- The record, as a table of its own; nil where there is none.
+---@param key string
+---@return ExecutionGuard.Record?
+function Guard:GetRecord(key) end
+
+--- All records by key, as a table of its own. Goes with `pairs`, and as it is:
+--- `for key, record in guard:GetAllRecords() do`.
+---@return table<string, ExecutionGuard.Record>
+function Guard:GetAllRecords() end
+
+--- How many records there are, by status, and what the process has done.
+---@return ExecutionGuard.Analytics
+function Guard:GetAnalytics() end
+
+--- Back to Idle from anything: ends a run or a lock there, forgets result and
+--- error. The counts stay.
+---@param key string
+function Guard:Reset(key) end
+
+--- Resets every record. Of a guard with a name only with {force = true}, else
+--- it raises: others use those records too.
+---@param options? {force: boolean}
+function Guard:ResetAll(options) end
+
+--- Gives back what the guard holds and closes it; closing twice does nothing.
+--- A guard can be a `<close>` variable.
+function Guard:Close() end
+
+--- Settings of the process; see ExecutionGuard.configure.
+---@class ExecutionGuard.Configuration
+--- A clock of executionguard.testing: put in force for all guards. false: the
+--- system's clock again.
+---@field clock? ExecutionGuard.TestClock|false
+--- Number of the signal that interrupts, 1 to 64. Default SIGURG. Kept for
+--- the interruption of runs, which is not part of this version.
+---@field signal? integer
+--- Number of the signal that ends a wait. Default SIGRTMIN+5. Kept, as above.
+---@field waitSignal? integer
+--- How runs are interrupted. Default "signal". Kept, as above.
+---@field engine? "signal"|"count"|"none"
+--- The event loop that runs suspended coroutines; false: none. Kept, as above.
+---@field loop? table|false
+
+---@class ExecutionGuard
+--- Name and version.
+---@field _VERSION string
+local ExecutionGuard = {}
+
+--- A new guard. Raises for options that do not exist (naming the nearest that
+--- does) or are of the wrong type, and when the store cannot be opened.
+---@param options? boolean|ExecutionGuard.Options boolean: the option `debug`
+---@return ExecutionGuard.Guard
+function ExecutionGuard.new(options) end
+
+--- The time by the clock of the guards, seconds since the epoch.
+---@return number
+function ExecutionGuard.now() end
+
+--- Inside a guarded function: has its run passed its deadline or lost its
+--- grant, so that its outcome will be refused? False outside of one.
+---@return boolean
+function ExecutionGuard.expired() end
+
+--- Calls fn with the arguments and returns what it returns. An interruption
+--- waits until it has. Errors of fn pass through.
+---@param fn function
+---@param ... any
+---@return any ...
+function ExecutionGuard.shield(fn, ...) end
+
+--- Sends the log of all guards without a logger of their own to fn; nil:
+--- again to `print` and `warn`. What fn raises is dropped.
+---@param fn? fun(level: "info"|"warn", message: string, key: string)
+function ExecutionGuard.setLogger(fn) end
+
+--- What all guards of this process have done since it started.
+---@return ExecutionGuard.GlobalStats
+function ExecutionGuard.getGlobalStats() end
+
+--- Prints a guard's records by status and the counts of the process, by the
+--- global `print`. Raises for anything but an open guard.
+---@param guard ExecutionGuard.Guard
+--- ascii: plain ASCII (true) or UTF-8 (false). Default: what the environment
+--- says (LC_ALL, LC_CTYPE, LANG).
+---@param options? {ascii: boolean}
+function ExecutionGuard.printSummary(guard, options) end
+
+--- Settings of the process; what is not named stays. All options are taken, or
+--- none. Raises for options that do not exist or are of the wrong type.
+---@param options ExecutionGuard.Configuration
+function ExecutionGuard.configure(options) end
+
+--- A clock that is moved by hand, of `require "executionguard.testing"`:
+--- `local clock <close> = testing.clock()`. Its methods raise when it is not
+--- in force.
+---@class ExecutionGuard.TestClock
+local TestClock = {}
+
+--- Moves the clock forward; waits that end by then return.
+---@param seconds number 0 to 1e10
+function TestClock:advance(seconds) end
+
+--- Sets the time of day alone; no timeout comes nearer by it.
+---@param epochSeconds number 0 to 1e10
+function TestClock:setWall(epochSeconds) end
+
+--- Seconds since the epoch, as ExecutionGuard.now.
+---@return number
+function TestClock:now() end
+
+--- Seconds since some start; what deadlines are counted by.
+---@return number
+function TestClock:steady() end
+
+--- Puts the system's clock back. Does nothing when the clock is not in force.
+function TestClock:restore() end
+
+return ExecutionGuard

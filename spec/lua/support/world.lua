@@ -1,0 +1,99 @@
+-- SPDX-License-Identifier: MIT
+-- What the specs share: guards of both ways of doing a step, the clock that
+-- is moved by hand, differences of the counters.
+
+local core = require "executionguard.core"
+local ExecutionGuard = require "executionguard"
+
+local world = {
+  core = core,
+  EG = ExecutionGuard,
+  epoch = 1767225600, -- where the test clock starts
+  us = 1e-6,          -- the smallest step of the clock
+}
+
+-- The memory store does a step under its own lock; told apply=no it is
+-- driven by the loop of load and swap, as the stores of other processes are.
+world.ways = {
+  { name = "in one step" },
+  { name = "by load and swap", store = "memory:?apply=no" },
+}
+
+local scale = tonumber(os.getenv "EXECUTIONGUARD_SPEC_SCALE" or "") or 1
+
+--- A loop count, divided by EXECUTIONGUARD_SPEC_SCALE.
+function world.scaled(n)
+  return math.max(1, math.floor(n / scale))
+end
+
+--- A new guard that works the given way.
+function world.new(way, options)
+  local all = { store = way and way.store }
+  for name, value in pairs(options or {}) do
+    all[name] = value
+  end
+  return ExecutionGuard.new(all)
+end
+
+local names = 0
+
+--- A name that no other guard has.
+function world.name()
+  names = names + 1
+  return ("spec %d of %s"):format(names, tostring(world))
+end
+
+--- The test clock at its start; auto: waiting moves it.
+function world.start(auto)
+  core.clock.reset(auto or false)
+  core.clock.use(true)
+end
+
+function world.stop()
+  core.clock.use(false)
+  core.clock.reset(false)
+end
+
+world.advance = core.clock.advance
+world.steady = core.clock.steady
+
+--- Calls fn and tells how the counters differ; those that do not are absent.
+function world.counted(fn, ...)
+  local before = ExecutionGuard.getGlobalStats()
+  fn(...)
+  local difference = {}
+  for name, value in pairs(ExecutionGuard.getGlobalStats()) do
+    if value ~= before[name] then
+      difference[name] = value - before[name]
+    end
+  end
+  return difference
+end
+
+--- The message that fn raises, as a string.
+function world.message(fn, ...)
+  local ok, message = pcall(fn, ...)
+  if ok then
+    error("no error was raised", 2)
+  end
+  return tostring(message)
+end
+
+--- Collects until nothing more comes of it.
+function world.collect()
+  for _ = 1, 4 do
+    collectgarbage()
+  end
+end
+
+--- The names of all globals, to be compared.
+function world.globals()
+  local all = {}
+  for name in pairs(_G) do
+    all[#all + 1] = tostring(name)
+  end
+  table.sort(all)
+  return table.concat(all, " ")
+end
+
+return world
