@@ -219,6 +219,15 @@ typedef struct eg_env {
   void *log_ud;
 } eg_env;
 
+/* Memory that an answer owns, and who takes it back: it may outlive its
+** guard.  The library's own. */
+typedef struct eg_memory {
+  void *heap;
+  size_t size;
+  void *(*alloc)(void *ud, void *ptr, size_t osize, size_t nsize);
+  void *alloc_ud;
+} eg_memory;
+
 /* ----------------------------------------------------- guards, policy -- */
 
 typedef struct eg_guard eg_guard;
@@ -307,9 +316,7 @@ typedef struct eg_reply {
   eg_bytes error;  /* FAILED: the error's text, without its traceback */
   eg_error failure; /* filled only where the status is a failure */
   /* the library's own */
-  eg_guard *guard;
-  void *heap;
-  size_t heap_size;
+  eg_memory memory;
   unsigned char small[64];
 } eg_reply;
 
@@ -405,9 +412,7 @@ typedef struct eg_record {
   eg_bytes value, error, trace;
   eg_owner owner; /* filled only where locked */
   /* the library's own */
-  eg_guard *guard;
-  void *heap;
-  size_t heap_size;
+  eg_memory memory;
 } eg_record;
 
 /* eg_fetch: reads a record.  Returns OK; NOTFOUND (no record; locked, token

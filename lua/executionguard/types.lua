@@ -159,8 +159,6 @@ end
 --- Gets the guard's log in place of `print` and `warn`: level "info" or
 --- "warn", the message, the key. What it raises is dropped.
 ---@field logger? fun(level: "info"|"warn", message: string, key: string)
---- How many ended runs to remember. Default 0.
----@field history? integer
 
 --- Who holds a key.
 ---@class ExecutionGuard.Owner

@@ -269,13 +269,18 @@ static void every_truncation_is_refused(void **state) {
 static void value_that_is_cut_is_refused(void **state) {
   (void)state;
   static const eg_bytes values[] = {
-      {"\x07", 1}, {"\xcb\x40\x09\x21\xfb\x54\x44\x2d\x18", 9},
-      {"\xcd\x01\x00", 3}, {"\x92\xa2hi\xc0", 5}, {"\xa3" "abc", 4}};
+      {"\x07", 1},
+      {"\xcb\x40\x09\x21\xfb\x54\x44\x2d\x18", 9},
+      {"\xcd\x01\x00", 3},
+      {"\x92\xa2hi\xc0", 5},
+      {"\xa3"
+       "abc",
+       4}};
   unsigned char out[ROOM];
   for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
-    egi_record record = {.head = {.status = EG_RUN_COMPLETED,
-                                  .kind = EG_KIND_VALUE},
-                         .value = values[i]};
+    egi_record record = {
+        .head = {.status = EG_RUN_COMPLETED, .kind = EG_KIND_VALUE},
+        .value = values[i]};
     encode(&record, out);
     for (size_t len = 0; len < 3 + values[i].len; len++) {
       unsigned char *bytes = exactly(out, len);
@@ -379,8 +384,8 @@ static void wrong_number_of_elements_is_refused(void **state) {
   assert_true(egi_decode(BYTES("\x95\x01\x02\x01\x01\x01"), &back));
   assert_false(egi_decode(BYTES("\x94\x01\x02\x01\x01"), &back));
   assert_false(egi_decode(BYTES("\x96\x01\x02\x01\x01\x01"), &back));
-  assert_false(egi_decode(BYTES("\x99\x01\x02\x01\x01\x01\xa0\xa0\x01\x01"),
-                          &back));
+  assert_false(
+      egi_decode(BYTES("\x99\x01\x02\x01\x01\x01\xa0\xa0\x01\x01"), &back));
   assert_false(egi_decode(BYTES("\x85\x01\x02\x01\x01\x01"), &back));
   assert_false(egi_decode(BYTES("\xdc\x01\x02\x01\x01\x01"), &back));
 }
@@ -409,12 +414,12 @@ static void length_that_overruns_is_refused(void **state) {
   assert_false(egi_decode(BYTES("\x96\x01\x04\x01\x01\x01\xbf"
                                 "abc"),
                           &back));
-  assert_false(
-      egi_decode(BYTES("\x96\x01\x0a\xc6\xff\xff\xff\xff\x01\x01\x01"), &back));
-  assert_false(
-      egi_decode(BYTES("\x96\x01\x0a\xdd\xff\xff\xff\xff\x01\x01\x01"), &back));
-  assert_false(
-      egi_decode(BYTES("\x96\x01\x0a\xdf\xff\xff\xff\xff\x01\x01\x01"), &back));
+  assert_false(egi_decode(
+      BYTES("\x96\x01\x0a\xc6\xff\xff\xff\xff\x01\x01\x01"), &back));
+  assert_false(egi_decode(
+      BYTES("\x96\x01\x0a\xdd\xff\xff\xff\xff\x01\x01\x01"), &back));
+  assert_false(egi_decode(
+      BYTES("\x96\x01\x0a\xdf\xff\xff\xff\xff\x01\x01\x01"), &back));
 }
 
 /* -------------------------------------------------------------- vectors -- */

@@ -24,9 +24,9 @@ static void acquire_when_cached_is_a_cached_result(void **state) {
 static void acquire_when_refused_is_blocked(void **state) {
   (void)state;
   static const eg_status refused[] = {
-      EG_COMPLETED, EG_RUNNING, EG_LOCKED,   EG_DEADLOCK,    EG_COOLDOWN,
-      EG_CRASHED,   EG_FAILED,  EG_TIMEOUT,  EG_UNAVAILABLE, EG_INDETERMINATE,
-      EG_CANCELED};
+      EG_COMPLETED,   EG_RUNNING,       EG_LOCKED,  EG_DEADLOCK,
+      EG_COOLDOWN,    EG_CRASHED,       EG_FAILED,  EG_TIMEOUT,
+      EG_UNAVAILABLE, EG_INDETERMINATE, EG_CANCELED};
   for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
     assert_int_equal(egi_counter_of_acquire(refused[i]), EGI_BLOCKED);
 }

@@ -292,8 +292,8 @@ static void reading_of_a_dead_run_is_owner_died(void **state) {
 }
 
 /* A run whose owner is gone is a failing rerun. */
-static void reading_of_a_dead_rerun_keeps_a_result_without_limit(
-    void **state) {
+static void
+reading_of_a_dead_rerun_keeps_a_result_without_limit(void **state) {
   (void)state;
   eg_policy limited = again;
   for (int64_t ttl_ms = 0; ttl_ms <= 60000; ttl_ms += 60000) {
@@ -372,9 +372,9 @@ static void every_change_that_a_watch_is_promised_wakes(void **state) {
     egi_effect effect;
     eg_status outcome;
     int64_t left;
-    assert_int_equal(egi_decide(&head, &sight, &event, &plain, &effect,
-                                &outcome, &left),
-                     EGI_SWAP);
+    assert_int_equal(
+        egi_decide(&head, &sight, &event, &plain, &effect, &outcome, &left),
+        EGI_SWAP);
     if (!effect.wake)
       fail_msg("event %d changes the key and wakes no watch", (int)types[i]);
   }

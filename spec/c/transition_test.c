@@ -263,7 +263,7 @@ static void each_time(combination *c, tally *t) {
 }
 
 static void each_token(combination *c, tally *t) {
-  unsigned last = c->event == RELEASE                          ? ANY_MINE
+  unsigned last = c->event == RELEASE                           ? ANY_MINE
                   : (c->event & (unsigned)(JOIN | COMMIT)) != 0 ? OLDER
                                                                 : SAME;
   for (unsigned token = SAME; token <= last; token *= 2)
@@ -308,10 +308,9 @@ static void each_event(combination *c, tally *t) {
 }
 
 static void each_record(tally *t) {
-  static const eg_run runs[] = {EG_RUN_IDLE,      EG_RUN_IDLE,
-                                EG_RUN_RUNNING,   EG_RUN_COMPLETED,
-                                EG_RUN_TIMEDOUT,  EG_RUN_FAILED,
-                                EG_RUN_FAILED};
+  static const eg_run runs[] = {
+      EG_RUN_IDLE,     EG_RUN_IDLE,   EG_RUN_RUNNING, EG_RUN_COMPLETED,
+      EG_RUN_TIMEDOUT, EG_RUN_FAILED, EG_RUN_FAILED};
   for (unsigned i = 0; i < 7; i++)
     for (unsigned kind = 0; kind < (i == 0 ? 1u : 3u); kind++)
       for (int held = 0; held <= 1; held++) {

@@ -19,7 +19,8 @@ typedef struct sample {
   size_t len;
 } sample;
 
-#define SAMPLE(what, literal) {what, literal, sizeof(literal) - 1}
+#define SAMPLE(what, literal)                                                 \
+  { what, literal, sizeof(literal) - 1 }
 #define COUNT(samples) (sizeof(samples) / sizeof *(samples))
 
 static const char *check(const void *bytes, size_t len) {
@@ -150,10 +151,10 @@ static void value_in_a_record_is_judged_alike(void **state) {
   for (size_t i = 0; i < COUNT(good) + COUNT(bad); i++) {
     bool taken = i < COUNT(good);
     const sample *s = taken ? &good[i] : &bad[i - COUNT(good)];
-    egi_record record = {.head = {.status = EG_RUN_COMPLETED,
-                                  .kind = EG_KIND_VALUE},
-                         .count = 300,
-                         .value = {s->bytes, s->len}};
+    egi_record record = {
+        .head = {.status = EG_RUN_COMPLETED, .kind = EG_KIND_VALUE},
+        .count = 300,
+        .value = {s->bytes, s->len}};
     size_t n = egi_encode(&record, out, sizeof out);
     assert_true(n <= sizeof out);
     if (egi_decode((eg_bytes){out, n}, &back) != taken)

@@ -54,7 +54,8 @@ const char *rule_13_swap_without_memory_changes_nothing(world *w) {
   char key[24];
   memset(large, 'x', sizeof large - 1);
   for (int i = 0; i < 30; i++) {
-    egi_swap take = swap_take(1000), put = swap_put(i % 3 ? "a record" : large);
+    egi_swap take = swap_take(1000),
+             put = swap_put(i % 3 ? "a record" : large);
     snprintf(key, sizeof key, "key %d", i);
     take.write = i % 2 ? EGI_PUT : EGI_LEAVE;
     take.bytes = eg_str("x");
@@ -118,8 +119,8 @@ const char *rule_13_watch_and_scan_without_memory_change_nothing(world *w) {
       watched = w->ops->watch(w->store, eg_str("k"), before, &watch, &fd,
                               &w->error);
     bool failed = alloc_has_failed();
-    eg_status scanned =
-        w->ops->scan(w->store, eg_str(""), count, &n, &w->error);
+    eg_status scanned = w->ops->scan(w->store, eg_str(""), count, &n,
+                                     &w->error);
     ended = !alloc_has_failed();
     alloc_fail(FAIL_NEVER);
     if (watched == EG_OK && w->ops->watch != NULL)

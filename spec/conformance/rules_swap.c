@@ -21,8 +21,8 @@ const char *rule_01_untouched_key_is_absent(world *w) {
 
 const char *rule_01_every_swap_changes_the_version(world *w) {
   egi_seen *s = &w->seen[0], *again = &w->seen[1];
-  egi_swap steps[] = {swap_put("one"), swap_take(0), swap_put("two"),
-                      swap_nothing(),  swap_break(), swap_take(5000),
+  egi_swap steps[] = {swap_put("one"), swap_take(0),   swap_put("two"),
+                      swap_nothing(),  swap_break(),   swap_take(5000),
                       swap_drop(0),    swap_put("two")};
   uint64_t before = 0;
   for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
@@ -295,8 +295,7 @@ const char *rule_03_holder_that_names_its_token_lands(world *w) {
 }
 
 /* With the right version: the token alone decides. */
-static const char *token_conflicts(world *w, const char *key,
-                                   uint64_t token) {
+static const char *token_conflicts(world *w, const char *key, uint64_t token) {
   for (int hold = EGI_KEEP; hold <= EGI_BREAK; hold++) {
     egi_swap swap = swap_put("late");
     MUST(world_load(w, key, &w->seen[4]) == EG_OK);

@@ -293,8 +293,8 @@ static eg_status renew(world *w, const char *key, uint64_t token,
                        int64_t lease_ms) {
   egi_hold_ref hold = {eg_str(key), token};
   eg_status each = EG_INTERNAL;
-  eg_status status =
-      w->ops->renew(w->store, &hold, 1, lease_ms, &each, &w->error);
+  eg_status status = w->ops->renew(w->store, &hold, 1, lease_ms, &each,
+                                   &w->error);
   return status == EG_OK ? each : status;
 }
 
@@ -340,7 +340,8 @@ const char *rule_09_renew_of_what_does_not_hold_is_lost(world *w) {
 
 const char *rule_09_renew_of_many_judges_each(world *w) {
   egi_seen *s = &w->seen[0];
-  egi_hold_ref holds[3] = {{eg_str("a"), 0}, {eg_str("b"), 0}, {eg_str("c"), 0}};
+  egi_hold_ref holds[3] = {
+      {eg_str("a"), 0}, {eg_str("b"), 0}, {eg_str("c"), 0}};
   eg_status each[3] = {EG_INTERNAL, EG_INTERNAL, EG_INTERNAL};
   if (w->ops->renew == NULL)
     return NULL;

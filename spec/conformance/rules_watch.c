@@ -52,8 +52,8 @@ static bool all_woken(world *w, watcher *watchers, int n) {
       clock_advance_ms(2 * (int64_t)DAY_MS);
       pthread_join(watchers[i].thread, NULL);
     }
-    all = all && (watchers[i].status == EG_CHANGED ||
-                  watchers[i].status == EG_OK);
+    all = all &&
+          (watchers[i].status == EG_CHANGED || watchers[i].status == EG_OK);
     w->ops->unwatch(watchers[i].watch);
   }
   return all;

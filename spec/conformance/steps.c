@@ -12,8 +12,7 @@ static eg_status by_loop(world *w, eg_bytes key, egi_decide_fn decide,
                          void *ctx, uint64_t *token) {
   egi_seen seen;
   egi_seen_init(&seen);
-  eg_status status =
-      w->ops->load(w->store, key, EG_FOREVER, &seen, &w->error);
+  eg_status status = w->ops->load(w->store, key, EG_FOREVER, &seen, &w->error);
   bool again = status == EG_OK;
   while (again) {
     egi_swap swap = swap_nothing();
@@ -29,8 +28,8 @@ static eg_status by_loop(world *w, eg_bytes key, egi_decide_fn decide,
       break;
     case EGI_SWAP:
       swap.expect = seen.version;
-      status =
-          w->ops->swap(w->store, key, &swap, EG_FOREVER, &seen, &w->error);
+      status = w->ops->swap(w->store, key, &swap, EG_FOREVER, &seen,
+                            &w->error);
       again = status == EG_CONFLICT;
     }
   }
@@ -111,8 +110,7 @@ static egi_verdict decide(void *ctx, const egi_seen *seen, egi_swap *swap) {
 
 eg_status job_run(world *w, way by, const char *key, job *j) {
   j->corrupt = false;
-  eg_status status =
-      step_run(w, by, key, decide, j, EGI_NO_TIME, &j->token);
+  eg_status status = step_run(w, by, key, decide, j, EGI_NO_TIME, &j->token);
   return status != EG_OK || j->corrupt ? EG_INTERNAL : j->outcome;
 }
 

@@ -154,8 +154,8 @@ static egi_swap any_swap(play *p, const model *m, char *bytes) {
   return swap;
 }
 
-static const char *after_swap(model *m, const egi_swap *swap,
-                              uint64_t version, uint64_t token, int64_t now) {
+static const char *after_swap(model *m, const egi_swap *swap, uint64_t version,
+                              uint64_t token, int64_t now) {
   do_swap(m, swap, now);
   if (swap->hold == EGI_TAKE || swap->hold == EGI_BREAK) {
     MUST(token > m->highest && token <= EGI_TOKEN_MAX);
@@ -268,8 +268,8 @@ static void play_game(way by, bool named) {
   play p = {.w = &w, .by = w.ops->apply != NULL ? by : BY_LOOP};
   p.seed = 20260101u + (unsigned)by + (named ? 100u : 0u);
   for (int k = 0; k < KEYS; k++)
-    p.keys[k].lease = p.keys[k].not_before = p.keys[k].fresh =
-        p.keys[k].life = NEVER;
+    p.keys[k].lease = p.keys[k].not_before = p.keys[k].fresh = p.keys[k].life =
+        NEVER;
   const char *why = NULL;
   int steps = world_scaled(60000);
   for (; why == NULL && p.step < steps; p.step++)
@@ -310,6 +310,6 @@ int main(void) {
       cmocka_unit_test(store_agrees_with_the_model_by_glance),
       cmocka_unit_test(model_leaves_no_memory_behind),
   };
-  alarm(120);
+  alarm(600);
   return cmocka_run_group_tests_name("store model", tests, NULL, NULL);
 }

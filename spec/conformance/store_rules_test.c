@@ -53,8 +53,10 @@ SHARED_RULES(XX)
 #undef XX
 
 #define ENTRY(prefix, rule)                                                   \
-  {#prefix " " #rule, store_follows_the_rule, open_world, close_world,        \
-   &prefix##_##rule}
+  {                                                                           \
+#prefix " " #rule, store_follows_the_rule, open_world, close_world,       \
+        &prefix##_##rule                                                      \
+  }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -62,10 +64,10 @@ int main(void) {
       RULES(XX)
 #undef XX
 #define XX(name) ENTRY(named, name),
-      RULES(XX) SHARED_RULES(XX)
+          RULES(XX) SHARED_RULES(XX)
 #undef XX
-      cmocka_unit_test(store_gives_all_its_memory_back),
+              cmocka_unit_test(store_gives_all_its_memory_back),
   };
-  alarm(120); /* a lost wake-up ends the program, not the day */
+  alarm(600); /* a lost wake-up ends the program, not the day */
   return cmocka_run_group_tests_name("store rules", tests, NULL, NULL);
 }

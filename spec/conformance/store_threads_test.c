@@ -109,7 +109,8 @@ static egi_verdict add_one(void *ctx, const egi_seen *seen, egi_swap *what) {
   adder *a = ctx;
   char text[24] = "";
   if (seen->bytes.len > 0)
-    memcpy(text, seen->bytes.data, seen->bytes.len < 23 ? seen->bytes.len : 23);
+    memcpy(text, seen->bytes.data,
+           seen->bytes.len < 23 ? seen->bytes.len : 23);
   snprintf(a->bytes, sizeof a->bytes, "%ld", strtol(text, NULL, 10) + 1);
   *what = swap_put(a->bytes);
   return EGI_SWAP;
@@ -225,8 +226,8 @@ static void hand_overs_lose_no_wake_up(void **state) {
   if (t->w.ops->watch == NULL)
     skip();
   t->rounds = world_scaled(5000); /* of each: 10,000 in all */
-  assert_int_equal(
-      world_change(&t->w, "turn", swap_put("0"), &t->w.seen[0]), EG_OK);
+  assert_int_equal(world_change(&t->w, "turn", swap_put("0"), &t->w.seen[0]),
+                   EG_OK);
   all_do(t, hand_over, 2);
 }
 
@@ -267,8 +268,8 @@ static void kept_watch_loses_no_wake_up(void **state) {
   if (t->w.ops->watch == NULL)
     skip();
   t->rounds = world_scaled(5000);
-  assert_int_equal(
-      world_change(&t->w, "turn", swap_put("0"), &t->w.seen[0]), EG_OK);
+  assert_int_equal(world_change(&t->w, "turn", swap_put("0"), &t->w.seen[0]),
+                   EG_OK);
   all_do(t, pass_on, 2);
 }
 
@@ -354,8 +355,7 @@ static bool visit(void *ctx, eg_bytes key, const egi_seen *seen) {
 static void scan_once(team *t) {
   world w = t->w;
   census *c = calloc(1, sizeof *c);
-  if (c == NULL ||
-      w.ops->scan(w.store, eg_str(""), visit, c, NULL) != EG_OK) {
+  if (c == NULL || w.ops->scan(w.store, eg_str(""), visit, c, NULL) != EG_OK) {
     wrong(t);
     free(c);
     return;
@@ -427,7 +427,8 @@ static team by_loop = {.by = BY_LOOP}, by_apply = {.by = BY_APPLY},
             by_glance = {.by = BY_GLANCE},
             named = {.by = BY_GLANCE, .named = true};
 
-#define ENTRY(team, test) {#team " " #test, test, open_team, close_team, &team}
+#define ENTRY(team, test)                                                     \
+  { #team " " #test, test, open_team, close_team, &team }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -449,6 +450,6 @@ int main(void) {
       ENTRY(by_loop, scan_during_splits_misses_none_and_repeats_none),
       ENTRY(named, scan_during_splits_misses_none_and_repeats_none),
   };
-  alarm(120);
+  alarm(600);
   return cmocka_run_group_tests_name("store threads", tests, NULL, NULL);
 }

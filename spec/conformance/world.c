@@ -164,8 +164,8 @@ static bool sight_alike(const egi_sight *a, const egi_sight *b) {
 
 bool seen_alike(const egi_seen *a, const egi_seen *b) {
   return sight_alike(&a->at, &b->at) && a->version == b->version &&
-         a->life_left_us == b->life_left_us && same_bytes(a->bytes, b->bytes) &&
-         same_bytes(a->holder, b->holder);
+         a->life_left_us == b->life_left_us &&
+         same_bytes(a->bytes, b->bytes) && same_bytes(a->holder, b->holder);
 }
 
 bool world_unchanged(world *w, const char *key, const egi_seen *before,

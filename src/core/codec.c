@@ -55,9 +55,12 @@ static void put_uint(writer *w, uint64_t value) {
     put_head(w, 0xcf, value, 8);
 }
 
-/* Times before 1970 and negative durations are not times: written as 0. */
+/* Times before 1970 and negative durations are not times: written as 0.  Two
+** of them can be added up. */
+#define TIME_MAX (INT64_MAX / 2)
+
 static void put_time(writer *w, int64_t us) {
-  put_uint(w, us > 0 ? (uint64_t)us : 0);
+  put_uint(w, us <= 0 ? 0 : (uint64_t)(us < TIME_MAX ? us : TIME_MAX));
 }
 
 static void put_text(writer *w, eg_bytes text) {
@@ -163,7 +166,7 @@ static bool read_uint(reader *r, uint64_t max, uint64_t *value) {
 
 static bool read_time(reader *r, int64_t *us) {
   uint64_t value = 0;
-  bool ok = read_uint(r, INT64_MAX / 2, &value); /* they are added up */
+  bool ok = read_uint(r, TIME_MAX, &value);
   *us = (int64_t)value;
   return ok;
 }
@@ -181,8 +184,8 @@ typedef struct level {
 } level;
 
 static bool is_key(mpack_token_type_t type) {
-  return type == MPACK_TOKEN_STR || type == MPACK_TOKEN_BIN ||
-         type == MPACK_TOKEN_UINT || type == MPACK_TOKEN_SINT;
+  return type == MPACK_TOKEN_STR || type == MPACK_TOKEN_UINT ||
+         type == MPACK_TOKEN_SINT;
 }
 
 static const char *skip_token(reader *r, mpack_token_t *token) {
@@ -275,7 +278,8 @@ bool egi_decode_head(eg_bytes bytes, egi_head *head) {
   head->status = (eg_run)status;
   head->kind = (eg_kind)kind;
   head->crashed = (b[2] & CRASHED_BIT) != 0;
-  return status <= EG_RUN_FAILED && kind <= EG_KIND_OPAQUE && b[2] < 64;
+  return status <= EG_RUN_FAILED && kind <= EG_KIND_OPAQUE && b[2] < 64 &&
+         (!head->crashed || status == EG_RUN_FAILED);
 }
 
 /* The value, and how many elements of the array are behind it. */

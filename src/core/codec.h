@@ -27,8 +27,8 @@
 
 #define EGI_RECORD_VERSION 1
 
-/* Bytes that the record of any run without result and error fits: every field
-** at its largest. */
+/* Bytes that the record of any run that ended without result and error fits:
+** every field at its largest. */
 #define EGI_PLAIN_RECORD_MAX 26
 
 /* egi_decode_head: reads status, kind and mark from the first three bytes.
@@ -40,8 +40,8 @@ bool egi_decode_head(eg_bytes bytes, egi_head *head);
 ** truncated, or followed by more, or a field is not what it should be. */
 bool egi_decode(eg_bytes bytes, egi_record *record);
 
-/* egi_decode_value: only the value of a record of kind VALUE; of a scalar, at
-** the cost of a look at one byte.  False: as above. */
+/* egi_decode_value: only the value, of a record whose head says VALUE; of a
+** scalar, at the cost of a look at one byte.  False: as above. */
 bool egi_decode_value(eg_bytes bytes, eg_bytes *value);
 
 /* egi_encode: writes a record to at most cap bytes at out.  Returns the number

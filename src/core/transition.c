@@ -32,20 +32,25 @@ static bool died(const egi_head *head, const egi_sight *sight) {
   return head->status == EG_RUN_RUNNING && !sight->held;
 }
 
-/* fresh belongs to the status: it is the life of a result while that is
-** Completed, or Running again; of a Failed record it is the error's. */
+/* Is fresh the life of the result?  It belongs to the status: it is that while
+** the record is Completed, or Running again; of a Failed one it is the error's.
+*/
 static bool fresh_is_of_result(const egi_head *head) {
   return head->status == EG_RUN_COMPLETED || head->status == EG_RUN_RUNNING;
 }
 
+/* The result's time is over; or it has one, and the rerun is dead: a failing
+** rerun keeps only a result without a limit. */
 static bool result_over(const egi_head *head, const egi_sight *sight) {
-  return fresh_is_of_result(head) && sight->fresh_left_us == 0;
+  return fresh_is_of_result(head) &&
+         (sight->fresh_left_us == 0 ||
+          (sight->fresh_left_us > 0 && died(head, sight)));
 }
 
 /* There is a result with a time to live, and that lasts. */
 static bool result_ages(const egi_head *head, const egi_sight *sight) {
   return fresh_is_of_result(head) && head->kind != EG_KIND_NONE &&
-         sight->fresh_left_us > 0;
+         sight->fresh_left_us > 0 && !died(head, sight);
 }
 
 static egi_verdict answer(eg_status status, eg_status *outcome) {
@@ -190,8 +195,8 @@ static egi_verdict commit(const egi_head *head, const egi_sight *sight,
   effect->names_token = true;
   effect->wake = true;
   effect->life_ms = policy->record_ttl_ms;
-  effect->not_before_ms =
-      longer(policy->cooldown_ms, ms_from(sight->not_before_left_us));
+  effect->not_before_ms = longer(policy->cooldown_ms,
+                                 ms_from(sight->not_before_left_us));
   switch (event->outcome.status) {
   case EG_OK:
     put(effect, EG_RUN_COMPLETED);
@@ -252,8 +257,8 @@ static egi_verdict reset(const egi_head *head, const egi_sight *sight,
 
 /* ------------------------------------------------------------- reading -- */
 
-static egi_verdict clear(const egi_head *head, egi_effect *effect,
-                         eg_status *outcome) {
+static egi_verdict clear(const egi_head *head, const egi_sight *sight,
+                         egi_effect *effect, eg_status *outcome) {
   if (head->absent)
     return answer(EG_NOTFOUND, outcome);
   bool crashed = head->crashed;
@@ -261,7 +266,9 @@ static egi_verdict clear(const egi_head *head, egi_effect *effect,
   put(effect, head->status);
   effect->head.crashed = crashed;
   effect->head.kind = EG_KIND_NONE;
-  effect->fresh_ms = 0;
+  /* What is over stays over: a Completed that may run again still may. */
+  if (!result_over(head, sight))
+    effect->fresh_ms = 0;
   effect->wake = true;
   *outcome = EG_OK;
   return EGI_SWAP;
@@ -290,10 +297,10 @@ static eg_status joined(const egi_head *head, const egi_sight *sight,
   }
 }
 
-/* Which events look at a time that is set?  All but those that write none. */
+/* Every event looks at the times that are set, but for a reset, which ends
+** them all. */
 static bool wants_clock(const egi_sight *sight, const egi_event *event) {
-  return sight->timed && !sight->clocked && event->type != EGI_CLEAR &&
-         event->type != EGI_RESET;
+  return sight->timed && !sight->clocked && event->type != EGI_RESET;
 }
 
 egi_verdict egi_decide(const egi_head *head, const egi_sight *sight,
@@ -317,7 +324,7 @@ egi_verdict egi_decide(const egi_head *head, const egi_sight *sight,
   case EGI_RESET:
     return reset(head, sight, effect, outcome);
   case EGI_CLEAR:
-    return clear(head, effect, outcome);
+    return clear(head, sight, effect, outcome);
   case EGI_FETCH:
     break;
   }
@@ -342,7 +349,8 @@ static void start(const egi_record *record, egi_record *after) {
 
 static void end(const egi_event *event, egi_record *after) {
   after->duration_us = event->duration_us;
-  after->last_us = 0; /* the end of this run says it */
+  if (after->start_us > 0)
+    after->last_us = 0; /* start and duration say it */
   after->error = event->outcome.error;
   after->trace = event->outcome.trace;
 }
@@ -394,13 +402,10 @@ void egi_rewrite(const egi_record *record, const egi_sight *sight,
     after->value = nothing;
 }
 
-/* A run whose owner is gone is a failing rerun: an earlier result is kept only
-** if it had no limit. */
 bool egi_reading(egi_record *record, const egi_sight *sight) {
   bool gone = died(&record->head, sight);
-  bool limited = gone && sight->fresh_left_us >= 0;
   bool over = record->head.kind != EG_KIND_NONE &&
-              (limited || result_over(&record->head, sight));
+              result_over(&record->head, sight);
   if (record->head.status == EG_RUN_RUNNING && record->start_us == 0)
     record->start_us = sight->stamp_us;
   if (gone)

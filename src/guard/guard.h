@@ -95,8 +95,7 @@ typedef struct egi_buffer {
   unsigned char *data;
   size_t cap, len;
   size_t need; /* set with GROW */
-  void *heap;
-  size_t heap_size;
+  eg_memory memory;
 } egi_buffer;
 
 typedef struct egi_step {
@@ -123,7 +122,7 @@ eg_status egi_step_run(egi_step *step, eg_error *error);
 
 void egi_buffer_init(egi_buffer *buffer, void *small, size_t size);
 bool egi_buffer_grow(egi_buffer *buffer, const eg_env *env);
-void egi_buffer_free(egi_buffer *buffer, const eg_env *env);
+void egi_memory_free(eg_memory *memory);
 
 /* ---- wait.c ---- */
 

@@ -12,7 +12,6 @@ eg_status egi_read(eg_guard *guard, eg_bytes key, const egi_seen *seen,
                    eg_record *record, eg_error *error) {
   egi_record r;
   memset(record, 0, sizeof *record);
-  record->guard = guard;
   record->key = key;
   record->token = seen->at.token;
   record->version = seen->version;
@@ -45,7 +44,6 @@ eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
   unsigned char small[256];
   egi_buffer buffer;
   memset(record, 0, sizeof *record);
-  record->guard = guard;
   eg_status status = egi_check_key(key, error);
   if (status != EG_OK)
     return status;
@@ -58,10 +56,10 @@ eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
                    .buffer = &buffer};
   status = egi_step_run(&step, error);
   if (EG_IS_FAILURE(status) && status != EG_CORRUPT) {
-    egi_buffer_free(&buffer, &guard->env);
+    egi_memory_free(&buffer.memory);
     return status;
   }
-  if (buffer.heap == NULL && buffer.len > 0) { /* what outlives this call */
+  if (buffer.memory.heap == NULL && buffer.len > 0) { /* what outlives this call */
     buffer.need = buffer.len;
     if (!egi_buffer_grow(&buffer, &guard->env))
       return egi_fail(error, EG_NOMEM, "not enough memory for a record");
@@ -72,17 +70,11 @@ eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
                    .bytes = {buffer.data, buffer.len},
                    .holder = {step.line, step.line_len}};
   status = egi_read(guard, key, &seen, record, error);
-  record->heap = buffer.heap;
-  record->heap_size = buffer.heap_size;
+  record->memory = buffer.memory;
   return status;
 }
 
-void eg_record_free(eg_record *record) {
-  if (record->heap != NULL)
-    egi_free(&record->guard->env, record->heap, record->heap_size);
-  record->heap = NULL;
-  record->heap_size = 0;
-}
+void eg_record_free(eg_record *record) { egi_memory_free(&record->memory); }
 
 bool eg_holds(eg_guard *guard, eg_bytes key, uint64_t token) {
   eg_record record;

@@ -19,25 +19,26 @@ void egi_buffer_init(egi_buffer *buffer, void *small, size_t size) {
   buffer->cap = size;
   buffer->len = 0;
   buffer->need = 0;
-  buffer->heap = NULL;
-  buffer->heap_size = 0;
+  buffer->memory.heap = NULL;
 }
 
 bool egi_buffer_grow(egi_buffer *buffer, const eg_env *env) {
+  eg_memory *memory = &buffer->memory;
   size_t size = (buffer->need + 63) & ~(size_t)63;
-  void *heap =
-      env->alloc(env->alloc_ud, buffer->heap, buffer->heap_size, size);
+  size_t old = memory->heap != NULL ? memory->size : 0;
+  void *heap = env->alloc(env->alloc_ud, memory->heap, old, size);
   if (heap == NULL)
     return false;
-  buffer->heap = buffer->data = heap;
-  buffer->heap_size = buffer->cap = size;
+  *memory = (eg_memory){heap, size, env->alloc, env->alloc_ud};
+  buffer->data = heap;
+  buffer->cap = size;
   return true;
 }
 
-void egi_buffer_free(egi_buffer *buffer, const eg_env *env) {
-  egi_free(env, buffer->heap, buffer->heap_size);
-  buffer->heap = NULL;
-  buffer->heap_size = 0;
+void egi_memory_free(eg_memory *memory) {
+  if (memory->heap != NULL)
+    memory->alloc(memory->alloc_ud, memory->heap, memory->size, 0);
+  memory->heap = NULL;
 }
 
 static egi_verdict copy_out(egi_buffer *buffer, eg_bytes bytes) {
@@ -202,8 +203,10 @@ static eg_status turn(egi_step *step, egi_seen *seen, bool *known,
     *known = *known || status == EG_CONFLICT;
     return status;
   }
-  if (*known)
+  if (*known && verdict == EGI_NONE)
     return EG_OK;
+  if (*known)
+    return egi_fail(error, EG_INTERNAL, "the store did not tell the time");
   *known = true;
   eg_status status = ops->load(store, step->key, EG_FOREVER, seen, error);
   return status == EG_OK ? EG_CONFLICT : status;

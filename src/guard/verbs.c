@@ -24,28 +24,23 @@ static void begin(egi_step *step, eg_guard *guard, eg_bytes key,
 
 /* ------------------------------------------------------------- replies -- */
 
-void eg_reply_init(eg_reply *reply) {
-  reply->guard = NULL;
-  reply->heap = NULL;
-  reply->heap_size = 0;
-}
+void eg_reply_init(eg_reply *reply) { reply->memory.heap = NULL; }
 
-void eg_reply_free(eg_reply *reply) {
-  if (reply->heap != NULL)
-    egi_free(&reply->guard->env, reply->heap, reply->heap_size);
-  eg_reply_init(reply);
-}
+void eg_reply_free(eg_reply *reply) { egi_memory_free(&reply->memory); }
 
 /* A reply's memory, as the buffer of a step. */
-static void lend(eg_reply *reply, eg_guard *guard, egi_buffer *buffer) {
+static void lend(eg_reply *reply, const eg_env *env, egi_buffer *buffer) {
   egi_buffer_init(buffer, reply->small, sizeof reply->small);
-  if (reply->heap != NULL && reply->guard == guard) {
-    buffer->heap = buffer->data = reply->heap;
-    buffer->heap_size = buffer->cap = reply->heap_size;
+  if (reply->memory.heap == NULL)
+    return;
+  if (reply->memory.alloc == env->alloc &&
+      reply->memory.alloc_ud == env->alloc_ud) {
+    buffer->memory = reply->memory;
+    buffer->data = reply->memory.heap;
+    buffer->cap = reply->memory.size;
   } else {
     eg_reply_free(reply);
   }
-  reply->guard = guard;
 }
 
 static const eg_bytes nothing = {"", 0};
@@ -53,8 +48,8 @@ static const eg_bytes nothing = {"", 0};
 static void answer(eg_reply *reply, const egi_step *step, eg_status status) {
   const egi_buffer *buffer = step->buffer;
   eg_bytes bytes = {buffer->data, buffer->len};
-  reply->heap = buffer->heap;
-  reply->heap_size = buffer->heap_size;
+  if (buffer->memory.heap != NULL)
+    reply->memory = buffer->memory;
   reply->token = step->token;
   reply->left_us = step->left_us;
   reply->value = reply->error = nothing;
@@ -116,7 +111,7 @@ eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
   if (status != EG_OK)
     return status;
   bool run = want == EG_WANT_RUN;
-  lend(reply, guard, &buffer);
+  lend(reply, &guard->env, &buffer);
   begin(&step, guard, key, policy, run ? EGI_ACQUIRE_RUN : EGI_ACQUIRE_LOCK,
         &buffer);
   status = egi_step_run(&step, &reply->failure);
@@ -208,7 +203,7 @@ eg_status eg_commit(eg_guard *guard, eg_bytes key, eg_grant *grant,
   status = check_outcome(&step.event.outcome, policy, error);
   if (status == EG_OK)
     status = egi_step_run(&step, error);
-  egi_buffer_free(&buffer, &guard->env);
+  egi_memory_free(&buffer.memory);
   if (status == EG_OK) {
     tally(guard, key, grant, &step.event);
     if (step.event.outcome.status == EG_TIMEOUT)
@@ -230,7 +225,7 @@ static eg_status simple(eg_guard *guard, eg_bytes key, egi_event_type type,
   begin(&step, guard, key, NULL, type, &buffer);
   step.event.token = token;
   status = egi_step_run(&step, error);
-  egi_buffer_free(&buffer, &guard->env);
+  egi_memory_free(&buffer.memory);
   return status;
 }
 

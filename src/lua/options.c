@@ -166,8 +166,8 @@ static int unknown(const reader *r, int key) {
 static int64_t rounded_up(double x) {
   if (!(x < 9e18))
     return EG_FOREVER;
-  int64_t whole = (int64_t)(x + 0.999999);
-  return whole == 0 && x > 0 ? 1 : whole;
+  int64_t whole = (int64_t)x;
+  return whole + (x - (double)whole > x * 4e-16);
 }
 
 int64_t eb_us(double seconds) { return rounded_up(seconds * 1e6); }

@@ -9,8 +9,8 @@ static const char snapshot_metatable[] = "ExecutionGuard snapshot";
 
 /* ----------------------------------------------------------- fetching -- */
 
-/* A record whose memory is freed when the Lua stack unwinds, however that
-** happens: pushed as a userdata. */
+/* A record whose memory is freed at the latest when it is collected: pushed as
+** a userdata, for what follows may raise an error. */
 static eg_record *push_record(lua_State *L) {
   eg_record *record = lua_newuserdatauv(L, sizeof *record, 0);
   memset(record, 0, sizeof *record);
@@ -23,8 +23,8 @@ static int record_gc(lua_State *L) {
   return 0;
 }
 
-/* Fetches the record of the key at index 2; NULL where there is none.  What
-** was read is pushed either way, and freed with that userdata. */
+/* Fetches the record of the key at index 2; NULL where there is none.  To be
+** freed when it has served. */
 static eg_record *fetch(lua_State *L, const char *method, eb_guard **guard) {
   eg_error error;
   *guard = eb_check_guard(L, method);
@@ -55,22 +55,26 @@ static void push_result_of(lua_State *L, const eb_guard *guard, int key_index,
 
 static int get_result(lua_State *L) {
   eb_guard *guard;
-  const eg_record *record = fetch(L, "GetResult", &guard);
-  if (record == NULL)
+  eg_record *record = fetch(L, "GetResult", &guard);
+  if (record == NULL) {
     lua_pushnil(L);
-  else
-    push_result_of(L, guard, 2, record);
+    return 1;
+  }
+  push_result_of(L, guard, 2, record);
+  eg_record_free(record);
   return 1;
 }
 
 static int has_result(lua_State *L) {
   eb_guard *guard;
-  const eg_record *record = fetch(L, "HasResult", &guard);
+  eg_record *record = fetch(L, "HasResult", &guard);
   bool has = record != NULL && record->kind != EG_KIND_NONE;
   if (has && record->kind == EG_KIND_OPAQUE) {
     eb_opaque_get(L, guard, 2);
     has = !lua_isnil(L, -1);
   }
+  if (record != NULL)
+    eg_record_free(record);
   lua_pushboolean(L, has);
   return 1;
 }
@@ -91,8 +95,10 @@ static int clear_result(lua_State *L) {
 
 static int get_status(lua_State *L) {
   eb_guard *guard;
-  const eg_record *record = fetch(L, "GetStatus", &guard);
+  eg_record *record = fetch(L, "GetStatus", &guard);
   eg_run status = record != NULL ? record->status : EG_RUN_IDLE;
+  if (record != NULL)
+    eg_record_free(record);
   lua_pushstring(L, eg_run_word(status));
   return 1;
 }
@@ -105,7 +111,8 @@ static void set_time(lua_State *L, const char *field, int64_t us) {
 }
 
 static void set_error(lua_State *L, const eg_record *record) {
-  if (record->error.len == 0)
+  bool failed = record->status == EG_RUN_FAILED;
+  if (!failed && record->error.len == 0)
     return;
   lua_pushlstring(L, record->error.data, record->error.len);
   if (record->trace.len > 0) {
@@ -169,11 +176,13 @@ static void push_table_of(lua_State *L, const eb_guard *guard, int key_index,
 
 static int get_record(lua_State *L) {
   eb_guard *guard;
-  const eg_record *record = fetch(L, "GetRecord", &guard);
-  if (record == NULL)
+  eg_record *record = fetch(L, "GetRecord", &guard);
+  if (record == NULL) {
     lua_pushnil(L);
-  else
-    push_table_of(L, guard, 2, record);
+    return 1;
+  }
+  push_table_of(L, guard, 2, record);
+  eg_record_free(record);
   return 1;
 }
 

@@ -317,7 +317,9 @@ static void set_deadline(eb_run *run, int64_t now_us) {
 static bool try_again(lua_State *L, eb_run *run) {
   const eb_settings *settings = run->settings;
   if (run->attempt >= settings->retry.attempts || run->guard->core == NULL ||
-      eg_now_us() >= run->grant.deadline_us || !wanted(L, run))
+      eg_now_us() >= run->grant.deadline_us ||
+      !eg_holds(run->guard->core, run->key, run->grant.token) ||
+      !wanted(L, run))
     return false;
   double delay = delay_of(L, run);
   if (run->guard->log)
@@ -459,7 +461,7 @@ static int decode_value(lua_State *L) {
 /* A value that is on C's heap is pushed under protection: what C owns is freed
 ** before an error goes on. */
 static void push_value(lua_State *L, eg_reply *reply) {
-  if (reply->heap == NULL) {
+  if (reply->memory.heap == NULL) {
     eb_decode(L, reply->value);
     return;
   }

@@ -19,8 +19,11 @@ static int clock_advance(lua_State *L) {
   return 0;
 }
 
+/* A point in time, to the nearest microsecond: eb_us is for durations. */
 static int clock_set_wall(lua_State *L) {
-  eg_test_clock_set_wall(eb_us(eb_check_seconds(L, 1, "setWall", "the time")));
+  double seconds = eb_check_seconds(L, 1, "setWall", "the time");
+  eg_test_clock_set_wall(seconds < 1e12 ? (int64_t)(seconds * 1e6 + 0.5)
+                                        : eb_us(1e12));
   return 0;
 }
 

@@ -65,8 +65,8 @@ static inline void egi_arena_release(egi_arena *arena, uint32_t block,
 /* egi_arena_cut: alloc, from what is untouched. */
 uint32_t egi_arena_cut(egi_arena *arena, unsigned block_class);
 
-/* Which chunk an index is in, and which unit of it; the chunk's units.  Not for
-** an index below 256. */
+/* Which chunk an index is in, which unit of it, and the chunk's units.  Not
+** for an index below 256. */
 static inline unsigned egi_chunk_of(uint32_t block, uint32_t *unit,
                                     uint32_t *units) {
   unsigned top = 31u - (unsigned)__builtin_clz(block);

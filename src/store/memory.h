@@ -125,7 +125,12 @@ static inline void egi_shard_unlock(egi_shard *shard) {
   pthread_mutex_unlock(&shard->mutex);
 }
 
-/* ----------------------------------------------------- memory_swap.c -- */
+/* ----------------------------------------------------- memory_look.c -- */
+
+/* egi_is_over: has that time come, as far as is known? */
+static inline bool egi_is_over(int64_t until, int64_t now) {
+  return until != EGI_NEVER && now != EGI_NO_TIME && until <= now;
+}
 
 /* egi_memory_absent: what is seen of an absent key. */
 static inline void egi_memory_absent(int64_t now, egi_seen *seen) {
@@ -166,6 +171,30 @@ static inline bool egi_memory_see(const egi_view *view, int64_t now,
 ** time is over is forgotten.  Reads the clock if it has to. */
 void egi_memory_look(egi_place *place, egi_seen *seen);
 
+/* egi_memory_sweep: forgets what is over in the next few buckets. */
+void egi_memory_sweep(egi_memory *memory, egi_shard *shard, int64_t now);
+
+/* egi_memory_free_large: frees the large records of a shard. */
+void egi_memory_free_large(egi_shard *shard);
+
+size_t egi_memory_next_forgotten(egi_store *store, void *key);
+
+/* egi_shard_end_hold: the handle whose hold an extra block is has one less. */
+static inline void egi_shard_end_hold(egi_shard *shard, uint32_t extra) {
+  egi_word *word = &egi_extra_at(&shard->table, extra)->owner;
+  egi_memory *owner = (egi_memory *)(uintptr_t)egi_own(word);
+  assert(owner->holds[shard->number].n > 0);
+  owner->holds[shard->number].n--;
+}
+
+/* egi_shard_release: gives an extra block back. */
+static inline void egi_shard_release(egi_shard *shard, uint32_t extra) {
+  uint64_t sizes = egi_own(&egi_extra_at(&shard->table, extra)->sizes);
+  egi_arena_release(&shard->table.arena, extra, (unsigned)(sizes >> 32));
+}
+
+/* ----------------------------------------------------- memory_swap.c -- */
+
 /* egi_memory_swap: performs a swap on a key that was just looked at; `expect`
 ** is the caller's business.  OK; CONFLICT; NOMEM.  version (0: absent now) and
 ** token are those after it. */
@@ -186,11 +215,6 @@ static inline bool egi_view_fades(const egi_view *view) {
 
 /* egi_memory_drop_all: ends the holds that a handle has in a shard. */
 void egi_memory_drop_all(egi_memory *memory, egi_shard *shard);
-
-/* egi_memory_free_large: frees the large records of a shard. */
-void egi_memory_free_large(egi_shard *shard);
-
-size_t egi_memory_next_forgotten(egi_store *store, void *key);
 
 /* ---------------------------------------------------- memory_watch.c -- */
 

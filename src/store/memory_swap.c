@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
-** The memory store's swap: what it sees of an entry, and how an entry is
-** changed.  Everything here is called with the mutex of the shard held;
-** memory.h has the rules.
+** The memory store's swap: how an entry is changed.  Called with the mutex of
+** the shard held; memory.h has the rules.
 **
 ** A swap is planned (what will there be?), then it gathers the memory for
 ** that, and only then it lands; so nothing has changed when there is no
@@ -11,179 +10,7 @@
 
 #include "store/memory.h"
 
-enum {
-  SWEEP_BUCKETS = 4, /* at each insert */
-  NEED_EXTRA = EGI_HELD | EGI_TIMED
-};
-
-/* -------------------------------------------------------------- seeing -- */
-
-static int64_t left_of(int64_t until, int64_t now) {
-  return until > now ? until - now : 0;
-}
-
-static bool over(int64_t until, int64_t now) {
-  return until != EGI_NEVER && now != EGI_NO_TIME && until <= now;
-}
-
-bool egi_memory_see_times(const egi_view *view, int64_t now, egi_seen *seen) {
-  const egi_times *times = &view->times;
-  egi_sight *at = &seen->at;
-  at->timed = egi_times_set(times);
-  at->stamp_us = times->stamp;
-  if (now == EGI_NO_TIME)
-    return true;
-  bool waits = times->not_before > now;
-  bool ended = over(times->life, now) || (view->bytes.len == 0 && !waits);
-  if (over(times->lease, now)) {
-    at->held = false;
-    seen->holder = (eg_bytes){NULL, 0};
-  }
-  if (ended && !at->held)
-    return false;
-  if (at->held && times->lease != EGI_NEVER)
-    at->left_us = times->lease - now;
-  if (waits)
-    at->not_before_left_us = times->not_before - now;
-  if (times->fresh != EGI_NEVER)
-    at->fresh_left_us = left_of(times->fresh, now);
-  if (times->life != EGI_NEVER)
-    seen->life_left_us = left_of(times->life, now);
-  return true;
-}
-
-/* ---------------------------------------------------------- forgetting -- */
-
-static void free_large(egi_shard *shard, egi_entry *entry) {
-  const eg_env *env = shard->table.arena.env;
-  void *record = (void *)(uintptr_t)egi_own(egi_entry_large(entry));
-  env->alloc(env->alloc_ud, record, egi_own(&entry->len), 0);
-  shard->large--;
-}
-
-static void release_extra(egi_shard *shard, uint32_t extra) {
-  uint64_t sizes = egi_own(&egi_extra_at(&shard->table, extra)->sizes);
-  egi_arena_release(&shard->table.arena, extra, (unsigned)(sizes >> 32));
-}
-
-/* The handle whose hold an extra block is has one less in this shard. */
-static void end_hold(egi_shard *shard, uint32_t extra) {
-  egi_word *word = &egi_extra_at(&shard->table, extra)->owner;
-  egi_memory *owner = (egi_memory *)(uintptr_t)egi_own(word);
-  egi_holds *holds = &owner->holds[shard->number];
-  assert(holds->n > 0);
-  holds->n--;
-}
-
-static bool is_opaque(const egi_view *view) {
-  egi_head head;
-  return egi_decode_head(view->bytes, &head) && !head.absent &&
-         head.kind == EG_KIND_OPAQUE;
-}
-
-/* Takes out an entry whose time is over. */
-static void forget(egi_memory *memory, egi_shard *shard,
-                   const egi_spot *spot) {
-  egi_table *table = &shard->table;
-  egi_entry *entry = spot->entry;
-  unsigned flags = egi_entry_flags(entry);
-  uint32_t extra = egi_own(&entry->extra);
-  egi_view view;
-  egi_entry_view(table, entry, &view);
-  bool tell = memory->space->name == NULL && is_opaque(&view);
-  egi_table_begin(table);
-  egi_table_unlink(table, spot);
-  egi_table_end(table);
-  if (flags & EGI_FADES)
-    shard->fading--;
-  if (flags & EGI_HELD)
-    end_hold(shard, extra);
-  if (extra != 0)
-    release_extra(shard, extra);
-  if (flags & EGI_LARGE)
-    free_large(shard, entry);
-  if (tell) { /* its block is the node of the list */
-    egi_set(&entry->next, egi_own(&shard->forgotten));
-    egi_set(&shard->forgotten, spot->block);
-  } else {
-    egi_arena_release(&table->arena, spot->block, flags & EGI_CLASS_MASK);
-  }
-}
-
-/* Takes the first of the forgotten.  Returns the length of its key; 0: the key
-** is opaque again, so its keeper has a newer value by now. */
-static size_t take_forgotten(egi_shard *shard, void *key) {
-  egi_table *table = &shard->table;
-  uint32_t block = egi_own(&shard->forgotten);
-  egi_entry *entry = egi_entry_at(table, block);
-  eg_bytes bytes = egi_entry_key(entry);
-  egi_view view = {.bytes = {NULL, 0}};
-  egi_key again;
-  egi_key_init(&again, bytes, egi_own(&entry->hash));
-  egi_spot spot;
-  egi_table_find(table, &again, &spot);
-  if (spot.entry != NULL)
-    egi_entry_view(table, spot.entry, &view);
-  if (is_opaque(&view))
-    bytes.len = 0;
-  memcpy(key, bytes.data, bytes.len);
-  egi_set(&shard->forgotten, egi_own(&entry->next));
-  egi_arena_release(&table->arena, block,
-                    egi_entry_flags(entry) & EGI_CLASS_MASK);
-  return bytes.len;
-}
-
-size_t egi_memory_next_forgotten(egi_store *store, void *key) {
-  egi_shard *shard = ((egi_memory *)store)->space->shards;
-  size_t len = 0;
-  if (egi_get(&shard->forgotten) == 0)
-    return 0;
-  egi_shard_lock(shard);
-  while (len == 0 && egi_own(&shard->forgotten) != 0)
-    len = take_forgotten(shard, key);
-  egi_shard_unlock(shard);
-  return len;
-}
-
-/* Forgets what is over in the next few buckets. */
-static void sweep(egi_memory *memory, egi_shard *shard, int64_t now) {
-  const egi_table *table = &shard->table;
-  if (now == EGI_NO_TIME)
-    now = memory->env.clock->coarse_us(memory->env.clock->ctx);
-  for (unsigned i = 0; i < SWEEP_BUCKETS; i++) {
-    if (shard->hand >= egi_own(&table->buckets))
-      shard->hand = 0;
-    egi_spot spot;
-    egi_table_chain(table, shard->hand++, &spot);
-    while (spot.entry != NULL) {
-      egi_view view;
-      egi_seen seen;
-      egi_entry_view(table, spot.entry, &view);
-      if (view.timed && !egi_memory_see(&view, now, &seen))
-        forget(memory, shard, &spot);
-      egi_table_next(table, &spot);
-    }
-  }
-}
-
-void egi_memory_look(egi_place *place, egi_seen *seen) {
-  const egi_table *table = &place->shard->table;
-  egi_table_find(table, &place->key, &place->spot);
-  if (place->spot.entry != NULL) {
-    egi_entry_view(table, place->spot.entry, &place->view);
-    if (egi_entry_flags(place->spot.entry) & EGI_FADES)
-      egi_memory_now(place->memory, &place->now);
-    if (egi_memory_see(&place->view, place->now, seen))
-      return;
-    forget(place->memory, place->shard, &place->spot);
-    egi_table_find(table, &place->key, &place->spot); /* where it would be */
-  }
-  place->view.token = 0;
-  place->view.held = false;
-  place->view.timed = false;
-  place->view.bytes.len = 0;
-  egi_memory_absent(place->now, seen);
-}
+enum { NEED_EXTRA = EGI_HELD | EGI_TIMED };
 
 /* ------------------------------------------------------------ planning -- */
 
@@ -294,8 +121,8 @@ static bool may_land(egi_place *place, const egi_swap *swap) {
   if (swap->token == 0 && swap->hold != EGI_TAKE)
     return true;
   if (held && view->timed && view->times.lease != EGI_NEVER)
-    held = !over(view->times.lease,
-                 egi_memory_now(place->memory, &place->now));
+    held = !egi_is_over(view->times.lease,
+                        egi_memory_now(place->memory, &place->now));
   if (swap->token != 0 && (!held || swap->token != view->token))
     return false;
   return swap->hold != EGI_TAKE || !held;
@@ -370,27 +197,28 @@ static uint64_t at_least_wall(const egi_place *place, uint64_t next) {
   return use ? (uint64_t)wall : next;
 }
 
+/* The version after the swap, and the token. */
 static void number(change *c) {
   const egi_place *place = c->place;
   uint64_t next = place->shard->counter + 1;
-  bool token = c->swap->hold == EGI_TAKE || c->swap->hold == EGI_BREAK;
-  if (token && place->memory->space->name != NULL)
+  bool makes = c->swap->hold == EGI_TAKE || c->swap->hold == EGI_BREAK;
+  if (makes && place->memory->space->name != NULL)
     next = at_least_wall(place, next);
   assert(next <= EGI_TOKEN_MAX);
   place->shard->counter = next;
   c->version = next;
-  c->token = token ? next : place->view.token;
+  c->token = makes ? next : place->view.token;
 }
 
 static void write_extra(const change *c, uint32_t at) {
   egi_extra *extra = egi_extra_at(c->table, at);
-  const eg_bytes *holder = &c->swap->holder;
+  eg_bytes holder = c->swap->holder;
   if (c->after & EGI_TIMED)
     egi_extra_write(extra, &c->times);
   if (c->swap->hold == EGI_TAKE) {
     egi_set(&extra->owner, (uint64_t)(uintptr_t)c->place->memory);
-    egi_set(&extra->sizes, (uint64_t)c->extra_class << 32 | holder->len);
-    egi_set_bytes(extra->holder, 0, holder->data, holder->len);
+    egi_set(&extra->sizes, (uint64_t)c->extra_class << 32 | holder.len);
+    egi_set_bytes(extra->holder, 0, holder.data, holder.len);
   } else if (!(c->after & EGI_HELD)) {
     egi_set(&extra->owner, 0);
     egi_set(&extra->sizes, (uint64_t)c->extra_class << 32);
@@ -433,6 +261,7 @@ static void write_entry(const change *c, uint32_t extra) {
   }
 }
 
+/* Counts what the shard and the handles count. */
 static void count(const change *c) {
   egi_shard *shard = c->place->shard;
   unsigned before = c->flags, after = c->stays ? c->after : 0;
@@ -441,7 +270,7 @@ static void count(const change *c) {
   if ((before ^ after) & EGI_LARGE)
     shard->large += after & EGI_LARGE ? 1 : -1u;
   if (before & EGI_HELD && c->swap->hold != EGI_KEEP)
-    end_hold(shard, c->extra);
+    egi_shard_end_hold(shard, c->extra);
   if (c->swap->hold == EGI_TAKE)
     c->place->memory->holds[shard->number].n++;
 }
@@ -452,7 +281,7 @@ static void tidy(const change *c, uint32_t extra, void *record) {
   if (c->entry != NULL && (c->new_entry != 0 || !c->stays))
     egi_arena_release(arena, c->place->spot.block, c->flags & EGI_CLASS_MASK);
   if (c->extra != 0 && c->extra != extra)
-    release_extra(c->place->shard, c->extra);
+    egi_shard_release(c->place->shard, c->extra);
   if (record != NULL)
     arena->env->alloc(arena->env->alloc_ud, record, c->place->view.bytes.len,
                       0);
@@ -478,8 +307,8 @@ static void land(change *c) {
 
 eg_status egi_memory_swap(egi_place *place, const egi_swap *swap,
                           uint64_t *version, uint64_t *token) {
-  change c;
   egi_shard *shard = place->shard;
+  change c;
   c.place = place;
   c.table = &shard->table;
   c.swap = swap;
@@ -499,7 +328,7 @@ eg_status egi_memory_swap(egi_place *place, const egi_swap *swap,
   *version = c.stays ? c.version : 0;
   *token = c.token;
   if (c.entry == NULL && c.stays && shard->fading > 0)
-    sweep(place->memory, shard, place->now);
+    egi_memory_sweep(place->memory, shard, place->now);
   if (swap->wake && shard->watches != NULL)
     egi_memory_wake(shard, &place->key);
   return EG_OK;
@@ -555,18 +384,4 @@ void egi_memory_drop_all(egi_memory *memory, egi_shard *shard) {
     }
   }
   assert(holds->n == 0);
-}
-
-void egi_memory_free_large(egi_shard *shard) {
-  const egi_table *table = &shard->table;
-  uint32_t buckets = egi_own(&table->buckets);
-  for (uint32_t i = 0; i < buckets && shard->large > 0; i++) {
-    egi_spot spot;
-    egi_table_chain(table, i, &spot);
-    while (spot.entry != NULL) {
-      if (egi_entry_flags(spot.entry) & EGI_LARGE)
-        free_large(shard, spot.entry);
-      egi_table_next(table, &spot);
-    }
-  }
 }

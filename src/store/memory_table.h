@@ -11,8 +11,8 @@
 **
 **   1. A table is changed only by the holder of its shard's mutex, between
 **      egi_table_begin and egi_table_end, which make `seq` odd and even
-**      again.  A block that no entry or bucket points at may be written outside
-**      of them: whoever may still read it has seen an older seq.
+**      again.  A block that nothing points at may be written outside of them:
+**      whoever may still be reading it has seen an older seq.
 **   2. The holder of the mutex reads without further ado.
 **   3. egi_table_glance reads without the mutex: seq, what it wants, and seq
 **      again.  If seq was even and is the same, all that it read was there at

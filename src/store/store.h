@@ -28,7 +28,8 @@
 **  7. When its life is over, a record that nobody holds is absent.
 **  8. FORGET leaves no bytes.  The token still does not fall.
 **  9. renew changes no version; it prolongs a lease that still runs, counted
-**     from now.  LOST for a token that does not hold.
+**     from now, and never shortens it; a hold without a lease stays without.
+**     LOST for a token that does not hold.
 ** 10. A swap with `wake` that lands wakes every watch of its key.  A watch
 **     that was made from `seen` returns at once if the version has moved
 **     since.
@@ -50,7 +51,8 @@
 typedef struct egi_store egi_store;
 typedef struct egi_watch egi_watch;
 
-/* What a store knows about a key.  bytes and holder are lent by apply and
+/* What a store knows about a key.  What load, a conflict and scan show is
+** always `clocked`; apply reads the clock only on demand.  bytes and holder are lent by apply and
 ** scan until the callback returns; load and swap put them into buf, which
 ** egi_seen_free frees. */
 typedef struct egi_seen {
