@@ -395,7 +395,8 @@ typedef struct eg_owner {
 /*
 ** A record as a reader sees it: a run whose owner is gone reads as Failed with
 ** the error "owner died"; a result whose time is over reads as absent.  Times
-** are 0 where there is none.  Points into memory of its own.
+** are 0 where there is none.  key is the caller's, or eg_scan's; the rest
+** points into memory of its own.
 */
 typedef struct eg_record {
   eg_bytes key;

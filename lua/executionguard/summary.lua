@@ -48,8 +48,9 @@ local function rows_of(analytics)
   end
   rows[#rows + 1] = {}
   rows[#rows + 1] = { "Global Statistics (this process)" }
+  local counts = analytics["global"] -- a reserved word in Lua 5.5
   for _, counter in ipairs(COUNTERS) do
-    rows[#rows + 1] = { "  " .. counter[1], analytics.global[counter[2]] }
+    rows[#rows + 1] = { "  " .. counter[1], counts[counter[2]] }
   end
   return rows
 end

@@ -94,7 +94,8 @@ static void round_trip_of_every_head(void **state) {
                                   .crashed = i >= EG_RUN_COUNT * 3}};
     if (record.head.kind == EG_KIND_VALUE)
       record.value = BYTES("\xc3");
-    assert_round_trip(&record);
+    if (!record.head.crashed || record.head.status == EG_RUN_FAILED)
+      assert_round_trip(&record);
   }
 }
 
@@ -360,7 +361,7 @@ static void unknown_state_is_refused(void **state) {
     unsigned char bytes[] = {0x95, 1, (unsigned char)byte};
     egi_head head;
     bool known = (byte & 7) <= EG_RUN_FAILED && (byte >> 3 & 3) < 3 &&
-                 byte < 64;
+                 byte < 64 && (byte < 32 || (byte & 7) == EG_RUN_FAILED);
     assert_int_equal(egi_decode_head((eg_bytes){bytes, 3}, &head), known);
   }
 }

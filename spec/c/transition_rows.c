@@ -33,10 +33,16 @@
   .write = W_PUT, .hold = H_KEEP, .not_before = LEAVE, .fresh_for = ZERO,     \
   .life = LEAVE, .result = GONE, .wake = YES
 
+/* ... but for a time that is over: so a Completed still may run again. */
+#define STAY_OVER                                                             \
+  .verdict = V_SWAP, .outcome = EG_OK, .names = NO, .new_result = NO,         \
+  .write = W_PUT, .hold = H_KEEP, .not_before = LEAVE, .fresh_for = LEAVE,    \
+  .life = LEAVE, .result = GONE, .wake = YES
+
 const row transition_rows[] = {
-    /* "NOW: it met a time and now was unread."  Reset and ClearResult look at
-    ** no time: they do the same whatever is left of it. */
-    {"a time that is set is read", .event = ~(unsigned)(RESET | CLEAR),
+    /* "NOW: it met a time and now was unread."  Reset looks at no time: it does
+    ** the same whatever is left of it. */
+    {"a time that is set is read", .event = ~(unsigned)RESET,
      .timed = YES, .clocked = NO, .verdict = V_NOW},
 
     /* ---- RunOnce, in the order of the table in section 5 ---- */
@@ -175,6 +181,10 @@ const row transition_rows[] = {
     /* ---- ClearResult and reading ---- */
     {"clear: no record", .event = CLEAR, .status = ABSENT,
      ANSWER(EG_NOTFOUND)},
+    {"clear: what is over stays over", .event = CLEAR,
+     .status = COMPLETED | RUNNING, .fresh = OVER, STAY_OVER},
+    {"clear: a limited result went with its dead run", .event = CLEAR,
+     .status = RUNNING, .held = NO, .fresh = LEFT, STAY_OVER, .to = RUNNING},
     {"clear: Idle stays", .event = CLEAR, .status = IDLE, FORGET_RESULT,
      .to = IDLE},
     {"clear: Running stays", .event = CLEAR, .status = RUNNING, FORGET_RESULT,

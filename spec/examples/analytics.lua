@@ -25,8 +25,8 @@ assert(analytics.totalRecords == 3)
 assert(analytics.byStatus.Completed == 2 and analytics.byStatus.Failed == 1)
 
 -- The counts are of all guards of the process.
-local global = ExecutionGuard.getGlobalStats()
-assert(global.totalExecutions == 3 and global.cachedResults == 2)
-assert(global.failedExecutions == 1)
+local counts = ExecutionGuard.getGlobalStats()
+assert(counts.totalExecutions == 3 and counts.cachedResults == 2)
+assert(counts.failedExecutions == 1)
 
 ExecutionGuard.printSummary(guard)

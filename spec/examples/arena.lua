@@ -474,7 +474,7 @@ local function settle()
   for _, n in pairs(ran) do
     total = total + n
   end
-  local global = ExecutionGuard.getGlobalStats()
+  local counts = ExecutionGuard.getGlobalStats()
   local checks = {
     compare("initialisation, for 4 services", "init:arena", 1, 1),
     compare("the map, tries in all", "init:map", 1, Match.tries),
@@ -489,10 +489,10 @@ local function settle()
     "one round for each bot, one at a time"))
   table.insert(checks, demand(server.left == BOTS, "every bot has to leave"))
   table.insert(checks, demand(Match.tries > 1 and
-    global.timedOutExecutions == Match.tries - 1,
+    counts.timedOutExecutions == Match.tries - 1,
     "the map has to time out, and each time be counted"))
-  table.insert(checks, demand(global.totalExecutions == total and
-    global.failedExecutions == 0, "the counts of the process disagree"))
+  table.insert(checks, demand(counts.totalExecutions == total and
+    counts.failedExecutions == 0, "the counts of the process disagree"))
   local good = true
   for _, well in ipairs(checks) do
     good = good and well

@@ -97,14 +97,14 @@ describe("printSummary", function()
   it("gives the counts of the process", function()
     guard:RunOnce("a", function() return 1 end)
     guard:RunOnce("a", function() return 1 end)
-    local lines, global = summary_of(guard), ExecutionGuard.getGlobalStats()
-    assert.equal(global.totalExecutions,
+    local lines, counts = summary_of(guard), ExecutionGuard.getGlobalStats()
+    assert.equal(counts.totalExecutions,
                  number_after(lines, "Total Executions"))
-    assert.equal(global.blockedExecutions, number_after(lines, "Blocked"))
-    assert.equal(global.cachedResults, number_after(lines, "Cached"))
+    assert.equal(counts.blockedExecutions, number_after(lines, "Blocked"))
+    assert.equal(counts.cachedResults, number_after(lines, "Cached"))
     local timed_out, at = number_after(lines, "Timed Out")
-    assert.equal(global.timedOutExecutions, timed_out)
-    assert.equal(global.failedExecutions, number_after(lines, "Failed", at))
+    assert.equal(counts.timedOutExecutions, timed_out)
+    assert.equal(counts.failedExecutions, number_after(lines, "Failed", at))
   end)
 
   it("takes the global print of the moment", function()
@@ -134,9 +134,9 @@ describe("printSummary", function()
       totalRecords = most,
       byStatus = { Idle = most, Running = most, Completed = most,
                    TimedOut = most, Failed = most },
-      global = { totalExecutions = most, blockedExecutions = most,
-                 cachedResults = most, timedOutExecutions = most,
-                 failedExecutions = most },
+      ["global"] = { totalExecutions = most, blockedExecutions = most,
+                     cachedResults = most, timedOutExecutions = most,
+                     failedExecutions = most },
     }
     local lines = summary.lines(analytics, true)
     for _, line in ipairs(lines) do

@@ -64,6 +64,15 @@ describe("a test clock", function()
       assert.equal(steady + 90.25, clock:steady())
     end)
 
+    it("is exact over long times", function()
+      local steady = clock:steady()
+      for _, seconds in ipairs { 21600, 86400, 31536000, 1e9 } do
+        clock:advance(seconds)
+        steady = steady + seconds
+        assert.equal(steady, clock:steady())
+      end
+    end)
+
     it("lets timeouts pass", function()
       local guard <close> = ExecutionGuard.new()
       local late

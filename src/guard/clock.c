@@ -139,18 +139,20 @@ int64_t eg_wall_us(void) {
   return now + process_offset(NULL, now);
 }
 
-void eg_sleep_us(int64_t us) {
+void egi_sleep(const eg_clock *clock, int64_t us) {
   pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
   pthread_cond_t cond;
   if (us <= 0 || eg_cond_init(&cond) != 0)
     return;
-  int64_t now = process_now(NULL);
+  int64_t now = clock->now_us(clock->ctx);
   int64_t deadline = us < EG_FOREVER - now ? now + us : EG_FOREVER;
   pthread_mutex_lock(&mutex);
-  while (process_now(NULL) < deadline)
-    if (process_wait(NULL, &cond, &mutex, deadline) == ETIMEDOUT)
+  while (clock->now_us(clock->ctx) < deadline)
+    if (clock->wait(clock->ctx, &cond, &mutex, deadline) == ETIMEDOUT)
       break;
   pthread_mutex_unlock(&mutex);
   pthread_cond_destroy(&cond);
   pthread_mutex_destroy(&mutex);
 }
+
+void eg_sleep_us(int64_t us) { egi_sleep(&process_clock, us); }

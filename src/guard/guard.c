@@ -21,8 +21,8 @@ static eg_status open_store(eg_guard *guard, const eg_options *options,
   /* `apply=no` is ours: it sends a store in memory the long way, as others go.
   ** The tests use it. */
   bool long_way = egi_url_has(&url, "apply", "no");
-  if (long_way)
-    url.query = NULL;
+  if (long_way && strcmp(url.query, "apply=no") == 0)
+    url.query = NULL; /* the rest is the store's, to take or to refuse */
   guard->by_apply = guard->ops->apply != NULL && !long_way;
   return guard->ops->open(&url, &guard->env, &guard->store, error);
 }

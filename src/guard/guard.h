@@ -46,6 +46,9 @@ int64_t egi_deadline(int64_t now_us, int64_t wait_ms);
 /* The clock in force, whichever eg_set_clock set last. */
 const eg_clock *egi_process_clock(void);
 
+/* Blocks the thread that long by a clock. */
+void egi_sleep(const eg_clock *clock, int64_t us);
+
 static inline int64_t egi_now(const eg_env *env) {
   return env->clock->now_us(env->clock->ctx);
 }

@@ -55,7 +55,7 @@ eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
                    .now_us = EGI_NO_TIME,
                    .buffer = &buffer};
   status = egi_step_run(&step, error);
-  if (EG_IS_FAILURE(status) && status != EG_CORRUPT) {
+  if (EG_IS_FAILURE(status)) {
     egi_memory_free(&buffer.memory);
     return status;
   }

@@ -101,8 +101,11 @@ static egi_verdict encode(egi_step *step, const egi_seen *seen,
                           const egi_effect *effect, egi_swap *swap) {
   egi_record before, after;
   egi_buffer *buffer = step->buffer;
-  if (!egi_decode(seen->bytes, &before))
-    return corrupt(step);
+  if (!egi_decode(seen->bytes, &before)) {
+    if (step->event.type != EGI_RESET)
+      return corrupt(step);
+    memset(&before, 0, sizeof before); /* a reset mends it */
+  }
   egi_rewrite(&before, &seen->at, &step->event, effect, &after);
   buffer->need = buffer->len = egi_encode(&after, buffer->data, buffer->cap);
   if (buffer->need > buffer->cap)
@@ -137,8 +140,11 @@ static egi_verdict fill_swap(egi_step *step, const egi_seen *seen,
 static egi_verdict decide(void *ctx, const egi_seen *seen, egi_swap *swap) {
   egi_step *step = ctx;
   egi_effect effect;
-  if (!egi_decode_head(seen->bytes, &step->head))
-    return corrupt(step);
+  if (!egi_decode_head(seen->bytes, &step->head)) {
+    if (step->event.type != EGI_RESET)
+      return corrupt(step);
+    step->head = (egi_head){.status = EG_RUN_IDLE};
+  }
   if (step->event.type == EGI_RELEASE)
     step->event.mine = egi_owner_is_guard(step->guard, seen->holder);
   egi_verdict verdict =
@@ -198,8 +204,8 @@ static eg_status turn(egi_step *step, egi_seen *seen, bool *known,
   if (verdict == EGI_SWAP) {
     eg_status status =
         ops->swap(store, step->key, &swap, EG_FOREVER, seen, error);
-    if (status == EG_OK)
-      step->now_us = seen->at.now_us;
+    if (status == EG_OK) /* steady, and here: the store's clock is its own */
+      step->now_us = egi_now(&step->guard->env);
     *known = *known || status == EG_CONFLICT;
     return status;
   }

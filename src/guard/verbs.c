@@ -45,15 +45,21 @@ static void lend(eg_reply *reply, const eg_env *env, egi_buffer *buffer) {
 
 static const eg_bytes nothing = {"", 0};
 
+static void no_answer(eg_reply *reply) {
+  reply->token = 0;
+  reply->left_us = -1;
+  reply->kind = EG_KIND_NONE;
+  reply->value = reply->error = nothing;
+}
+
 static void answer(eg_reply *reply, const egi_step *step, eg_status status) {
   const egi_buffer *buffer = step->buffer;
   eg_bytes bytes = {buffer->data, buffer->len};
   if (buffer->memory.heap != NULL)
     reply->memory = buffer->memory;
+  no_answer(reply);
   reply->token = step->token;
   reply->left_us = step->left_us;
-  reply->value = reply->error = nothing;
-  reply->kind = EG_KIND_NONE;
   if (status == EG_CACHED) {
     reply->kind = step->head.kind;
     if (step->head.kind == EG_KIND_VALUE)
@@ -108,8 +114,10 @@ eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
   egi_step step;
   egi_buffer buffer;
   eg_status status = egi_check_key(key, &reply->failure);
-  if (status != EG_OK)
+  if (status != EG_OK) {
+    no_answer(reply);
     return status;
+  }
   bool run = want == EG_WANT_RUN;
   lend(reply, &guard->env, &buffer);
   begin(&step, guard, key, policy, run ? EGI_ACQUIRE_RUN : EGI_ACQUIRE_LOCK,

@@ -50,7 +50,7 @@ static eg_status sleep_on(waiting *w, int64_t left_us, eg_error *error) {
   if (left_us >= 0 && left_us < EG_FOREVER - now)
     until = sooner(until, now + left_us);
   if (w->watch == NULL) {
-    eg_sleep_us(sooner(until - now, POLL_US));
+    egi_sleep(env->clock, sooner(until - now, POLL_US));
     return EG_CHANGED;
   }
   eg_status status = w->step->guard->ops->wait(w->watch, until, error);

@@ -3,11 +3,13 @@
 */
 #include "guard/guard.h"
 
-#include <errno.h>
+#include <string.h>
 
 struct eg_watch {
   eg_guard *guard;
   egi_watch *watch;
+  eg_bytes key; /* in bytes */
+  unsigned char bytes[EG_KEY_MAX];
 };
 
 eg_status eg_watch_open(eg_guard *guard, eg_bytes key, eg_watch **watch_out,
@@ -24,6 +26,8 @@ eg_status eg_watch_open(eg_guard *guard, eg_bytes key, eg_watch **watch_out,
   if (watch == NULL)
     return egi_fail(error, EG_NOMEM, "not enough memory for a watch");
   watch->guard = guard;
+  watch->key = (eg_bytes){watch->bytes, key.len};
+  memcpy(watch->bytes, key.data, key.len);
   egi_seen_init(&seen);
   status = guard->ops->load(guard->store, key, EG_FOREVER, &seen, error);
   if (status == EG_OK)
@@ -38,10 +42,30 @@ eg_status eg_watch_open(eg_guard *guard, eg_bytes key, eg_watch **watch_out,
   return EG_OK;
 }
 
+/* When the lease of a grant on the key ends, if that is before the deadline:
+** nobody else tells. */
+static eg_status lease_end(eg_watch *watch, int64_t now_us,
+                           int64_t *deadline_us, eg_error *error) {
+  eg_guard *guard = watch->guard;
+  egi_seen seen;
+  egi_seen_init(&seen);
+  eg_status status = guard->ops->load(guard->store, watch->key, EG_FOREVER,
+                                      &seen, error);
+  if (status == EG_OK && seen.at.held && seen.at.left_us >= 0 &&
+      seen.at.left_us < *deadline_us - now_us)
+    *deadline_us = now_us + seen.at.left_us;
+  egi_seen_free(&seen, &guard->env);
+  return status;
+}
+
 eg_status eg_watch_wait(eg_watch *watch, int64_t wait_ms, eg_error *error) {
   eg_guard *guard = watch->guard;
-  int64_t deadline = egi_deadline(egi_now(&guard->env), wait_ms);
-  return guard->ops->wait(watch->watch, deadline, error);
+  int64_t now = egi_now(&guard->env);
+  int64_t deadline = egi_deadline(now, wait_ms), until = deadline;
+  eg_status status = lease_end(watch, now, &until, error);
+  if (status == EG_OK)
+    status = guard->ops->wait(watch->watch, until, error);
+  return status == EG_TIMEOUT && until < deadline ? EG_CHANGED : status;
 }
 
 void eg_unwatch(eg_watch *watch) {

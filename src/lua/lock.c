@@ -87,7 +87,7 @@ static int is_locked(lua_State *L) {
       eg_fetch(guard->core, eb_check_key(L, "IsLocked"), &record, &error);
   bool locked = record.locked;
   eg_record_free(&record);
-  if (EG_IS_FAILURE(status) && status != EG_CORRUPT)
+  if (EG_IS_FAILURE(status))
     return eb_raise(L, "IsLocked", &error);
   lua_pushboolean(L, locked);
   return 1;

@@ -14,16 +14,21 @@ static int clock_reset(lua_State *L) {
   return 0;
 }
 
+/* To the nearest microsecond: the clock stands where it was put, while eb_us
+** rounds what is waited for up. */
+static int64_t nearest_us(double seconds) {
+  return seconds < 1e12 ? (int64_t)(seconds * 1e6 + 0.5) : eb_us(1e12);
+}
+
 static int clock_advance(lua_State *L) {
-  eg_test_clock_advance(eb_us(eb_check_seconds(L, 1, "advance", "seconds")));
+  double seconds = eb_check_seconds(L, 1, "advance", "seconds");
+  eg_test_clock_advance(nearest_us(seconds));
   return 0;
 }
 
-/* A point in time, to the nearest microsecond: eb_us is for durations. */
 static int clock_set_wall(lua_State *L) {
   double seconds = eb_check_seconds(L, 1, "setWall", "the time");
-  eg_test_clock_set_wall(seconds < 1e12 ? (int64_t)(seconds * 1e6 + 0.5)
-                                        : eb_us(1e12));
+  eg_test_clock_set_wall(nearest_us(seconds));
   return 0;
 }
 

@@ -94,7 +94,8 @@ typedef struct egi_place {
 struct egi_watch {
   egi_watch *next, *prev;
   egi_place place; /* the key's bytes are in the watch */
-  uint64_t version;
+  uint64_t version; /* when it was armed */
+  bool held;        /* then */
   bool changed;
   pthread_mutex_t mutex;
   pthread_cond_t cond;

@@ -2,8 +2,9 @@
 ** Watches of the memory store: who waits for a key sleeps until a swap wakes
 ** the watches of that key; memory.h has the rules of the two mutexes.
 **
-** A watch is woken by two things: `changed`, which the swap sets, and the
-** version, which says what happened before there was anybody to wake.
+** A watch is woken by `changed`, which the swap sets, and by the end of the
+** holder's lease, which it awaits by itself.  The version says what happened
+** before there was anybody to wake.
 */
 #include <errno.h>
 #include <string.h>
@@ -57,6 +58,7 @@ eg_status egi_memory_watch(egi_store *store, eg_bytes key,
   }
   egi_shard *shard = made->place.shard;
   made->version = seen->version;
+  made->held = seen->at.held;
   egi_shard_lock(shard);
   made->prev = NULL;
   made->next = shard->watches;
@@ -100,39 +102,52 @@ void egi_memory_wake(egi_shard *shard, const egi_key *key) {
   }
 }
 
-/* Has the key changed since the watch was armed, or woke?  If so, the watch
-** is armed again. */
-static bool rearm(egi_watch *watch) {
+/* Has the key changed since the watch was armed, woke, or did a lease end?  If
+** so, the watch is armed again.  *lease_us: when the lease of its holder will
+** be over, unless it is prolonged. */
+static bool rearm(egi_watch *watch, int64_t *lease_us) {
+  egi_place *place = &watch->place;
   egi_seen seen;
-  egi_shard *shard = watch->place.shard;
-  egi_shard_lock(shard);
-  watch->place.now = EGI_NO_TIME;
-  egi_memory_look(&watch->place, &seen);
+  egi_shard_lock(place->shard);
+  place->now = EGI_NO_TIME;
+  egi_memory_now(place->memory, &place->now);
+  egi_memory_look(place, &seen);
   pthread_mutex_lock(&watch->mutex);
-  bool changed = watch->changed || watch->version != seen.version;
+  bool changed = watch->changed || watch->version != seen.version ||
+                 (watch->held && !seen.at.held);
   watch->changed = false;
   watch->version = seen.version;
+  watch->held = seen.at.held;
   pthread_mutex_unlock(&watch->mutex);
-  egi_shard_unlock(shard);
+  egi_shard_unlock(place->shard);
+  bool leased = seen.at.held && seen.at.left_us >= 0;
+  *lease_us = leased ? place->now + seen.at.left_us : EG_FOREVER;
   return changed;
+}
+
+/* Sleeps until the watch is woken (0), or that time has come (ETIMEDOUT). */
+static int sleep_until(egi_watch *watch, int64_t until_us) {
+  const eg_clock *clock = watch->place.memory->env.clock;
+  int err = 0;
+  pthread_mutex_lock(&watch->mutex);
+  while (!watch->changed && err == 0)
+    err = clock->wait(clock->ctx, &watch->cond, &watch->mutex, until_us);
+  if (watch->changed)
+    err = 0;
+  pthread_mutex_unlock(&watch->mutex);
+  return err;
 }
 
 eg_status egi_memory_wait(egi_watch *watch, int64_t deadline_us,
                           eg_error *error) {
-  const eg_clock *clock = watch->place.memory->env.clock;
+  int64_t lease_us;
   int err = 0;
-  if (rearm(watch))
-    return EG_CHANGED;
-  pthread_mutex_lock(&watch->mutex);
-  while (!watch->changed && err == 0)
-    err = clock->wait(clock->ctx, &watch->cond, &watch->mutex, deadline_us);
-  bool changed = watch->changed;
-  pthread_mutex_unlock(&watch->mutex);
-  if (changed) {
-    rearm(watch);
-    return EG_CHANGED;
+  while (!rearm(watch, &lease_us)) {
+    if (err == ETIMEDOUT && watch->place.now >= deadline_us)
+      return EG_TIMEOUT;
+    err = sleep_until(watch, lease_us < deadline_us ? lease_us : deadline_us);
+    if (err != 0 && err != ETIMEDOUT)
+      return egi_memory_fail(error, EG_INTERNAL, err, "the clock cannot wait");
   }
-  if (err == ETIMEDOUT)
-    return EG_TIMEOUT;
-  return egi_memory_fail(error, EG_INTERNAL, err, "the clock cannot wait");
+  return EG_CHANGED;
 }

@@ -32,7 +32,7 @@
 **     LOST for a token that does not hold.
 ** 10. A swap with `wake` that lands wakes every watch of its key.  A watch
 **     that was made from `seen` returns at once if the version has moved
-**     since.
+**     since.  The end of the holder's lease wakes too.
 ** 11. scan visits every key that has bytes, each at most once, with no lock
 **     held; keys that come or go meanwhile may or may not be visited.
 ** 12. close drops every hold of this handle, and wakes their watchers.
