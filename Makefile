@@ -47,6 +47,7 @@ LUA_CFLAGS ?= $(if $(LUA_INCDIR),-I$(LUA_INCDIR),$(call pc,--cflags lua5.4))
 MPACK_CFLAGS ?= $(call pc,--cflags mpack)
 MPACK_LIBS   ?= $(or $(call pc,--libs mpack),-lmpack)
 CMOCKA_LIBS  ?= $(or $(call pc,--libs cmocka),-lcmocka)
+LUA_LIBS     ?= $(or $(call pc,--libs lua5.4),-llua5.4)
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wwrite-strings -Wpointer-arith -Wvla -Wundef \
@@ -106,7 +107,8 @@ TEST_PROGRAMS := $(TEST_SRC:spec/%.c=$(BUILD)/test/%)
 all: lib lua-module $(EGUARD) ## build the libraries, the Lua module and eguard
 lib: $(STATIC_LIB) $(SHARED_LIB) $(HEADER) $(PC_FILE)
 lua-module: $(LUA_CORE) $(LUA_COPIES)
-test-programs: $(TEST_PROGRAMS)
+# One of the programs opens Lua states, which find the module here.
+test-programs: $(TEST_PROGRAMS) lua-module
 all lib lua-module test-programs: ; @:
 
 # A stamp that changes when a flag does, so that objects follow.
@@ -126,7 +128,8 @@ $(CHECKED): $(FLAGS)
 	@touch $@
 
 $(BUILD)/obj/src/lua/%.o: OWN_CPPFLAGS += $(LUA_CFLAGS)
-$(BUILD)/obj/spec/%.o: OWN_CPPFLAGS += -Ispec/c -Ispec/conformance
+$(BUILD)/obj/spec/%.o: OWN_CPPFLAGS += -Ispec/c -Ispec/conformance \
+                                        $(LUA_CFLAGS)
 
 $(BUILD)/obj/%.o: %.c $(FLAGS) $(CHECKED)
 	$(call say,CC,$<)
@@ -211,7 +214,7 @@ $(BUILD)/test/$(1)/%_test: $(BUILD)/obj/spec/$(1)/%_test.o \
 	$$(call say,LD,$$@)
 	@mkdir -p $$(@D)
 	$$(Q)$$(LINK) -o $$@ $$(filter %.o,$$^) $$(STATIC_LIB) $$(CMOCKA_LIBS) \
-	  $$(OWN_LIBS) $$(LIBS)
+	  $$(LUA_LIBS) $$(OWN_LIBS) $$(LIBS)
 endef
 $(eval $(call test_program,c))
 $(eval $(call test_program,conformance))
@@ -301,6 +304,7 @@ test-examples: ## run the examples; each must end well
 
 suite-c:
 	@for program in $(PICKED); do \
+	  EXECUTIONGUARD_BUILD=$(abspath $(BUILD)) \
 	  $(SUITE) cmocka $${program#$(BUILD)/test/} $$program || :; \
 	done; \
 	$(SUITE) close $(or $(SUITE_NAME),"C tests")

@@ -11,7 +11,7 @@ local quick = os.getenv "BENCH" == "quick"
 -- Runs a command that prints names and figures: name -> list.
 local function figures(command)
   local found = {}
-  local pipe <close> = assert(io.popen(command))
+  local pipe = assert(io.popen(command))
   for line in pipe:lines() do
     local name, figure = line:match "^(%S+)%s+(%S+)$"
     if name then
@@ -19,6 +19,7 @@ local function figures(command)
       table.insert(found[name], tonumber(figure))
     end
   end
+  assert(pipe:close(), command .. " failed")
   return found
 end
 
@@ -124,11 +125,6 @@ end
 local cores = io.popen "nproc"
 local report = Report.new(lua, cores:read "n")
 cores:close()
-print(report.machine)
-if report.load > 0.5 then
-  report:note(("The machine was busy with something else when this began " ..
-    "(load %.1f)."):format(report.load))
-end
 require "calls"(report, quick)
 a_million_keys(report)
 two_threads(report)

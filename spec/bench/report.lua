@@ -41,8 +41,20 @@ function Report.new(lua, cores)
   self.machine = ("%s, %d core%s, Linux %s, %s, %s"):format(
     cpu_model(), cores, cores == 1 and "" or "s",
     first_line "uname -r", version, first_line "${CC:-cc} --version")
-  self.load = load_now()
+  print(self.machine)
+  self:note_load "began"
   return self
+end
+
+-- Threads that have to wait for a core make every figure worse, the worst
+-- insert and those of two threads most of all.
+function Report:note_load(what)
+  local load = load_now()
+  local ours = what == "ended" and 1 or 0
+  if load > ours + 0.7 then
+    self:note(("The machine was busy with something else when this %s " ..
+      "(load %.1f): better measure again."):format(what, load))
+  end
 end
 
 local function three_digits(n)
@@ -124,6 +136,7 @@ function Report:note(text)
 end
 
 function Report:write(path)
+  self:note_load "ended"
   local out <close> = assert(io.open(path, "w"))
   out:write("Measured on: ", self.machine, "\n\n")
   out:write("| what | ours | against | ratio (min..max) | goal | met |\n")

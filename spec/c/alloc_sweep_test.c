@@ -60,7 +60,7 @@ static bool refused(life *l, eg_status status);
       STOP(l, "line %d: %s: %s", __LINE__, #call, eg_status_word(status_));   \
   } while (0)
 
-/* ------------------------------------------------------------ what is so -- */
+/* ---------------------------------------------------------- what is so -- */
 
 static item *item_of(life *l, const char *key) {
   for (int i = 0; i < l->n; i++)
@@ -158,8 +158,7 @@ static bool waits(life *l) {
   MUST(l, ask(l, "lock", EG_WANT_LOCK, 50), EG_LOCKED);
   MUST(l, ask(l, "lock", EG_WANT_RUN, 50), EG_LOCKED);
   if (!eg_holds(l->guard, eg_str("lock"), token) &&
-      (l->memory.failures == 0 ||
-       !eg_holds(l->guard, eg_str("lock"), token)))
+      (l->memory.failures == 0 || !eg_holds(l->guard, eg_str("lock"), token)))
     STOP(l, "the lock is gone");
   MUST(l, eg_release(l->guard, eg_str("lock"), token, &l->error), EG_OK);
   note(l, "lock", EG_RUN_IDLE, EG_KIND_NONE, 0);
@@ -193,8 +192,8 @@ static void work(void *ctx, const eg_grant *grant, eg_outcome *outcome) {
 /* A commit without memory fails the run: the key is free, and runs again. */
 static bool run_once(life *l) {
   eg_bytes key = eg_str("once");
-  eg_status status =
-      eg_run_once(l->guard, key, work, l, &l->policy, 0, 0, &l->reply);
+  eg_status status = eg_run_once(l->guard, key, work, l, &l->policy, 0, 0,
+                                 &l->reply);
   if (status == EG_NOMEM) {
     eg_record r;
     ALSO(refused(l, status));
@@ -290,7 +289,7 @@ static bool changes(life *l) {
   return verify(l);
 }
 
-/* ------------------------------------------------------------- the lives -- */
+/* ----------------------------------------------------------- the lives -- */
 
 static bool live(life *l) {
   eg_options options = {.env.alloc = spec_alloc,

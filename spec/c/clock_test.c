@@ -9,8 +9,6 @@
 #include <errno.h>
 #include <time.h>
 
-
-
 static int64_t machine_us(clockid_t id) {
   struct timespec ts;
   clock_gettime(id, &ts);
@@ -140,9 +138,9 @@ static void guard_without_a_clock_uses_the_one_in_force(void **state) {
   eg_set_clock(eg_test_clock());
   eg_reply_init(&reply);
   assert_int_equal(eg_open(NULL, &guard, NULL), EG_OK);
-  assert_int_equal(eg_acquire(guard, eg_str("k"), EG_WANT_RUN, NULL, 0, &grant,
-                              &reply),
-                   EG_OK);
+  assert_int_equal(
+      eg_acquire(guard, eg_str("k"), EG_WANT_RUN, NULL, 0, &grant, &reply),
+      EG_OK);
   assert_true(grant.start_us == eg_test_clock()->now_us(NULL));
   eg_reply_free(&reply);
   eg_close(guard);
@@ -158,9 +156,9 @@ static void guard_with_a_clock_keeps_it(void **state) {
   eg_test_clock_reset(false);
   eg_reply_init(&reply);
   assert_int_equal(eg_open(&options, &guard, NULL), EG_OK);
-  assert_int_equal(eg_acquire(guard, eg_str("k"), EG_WANT_RUN, NULL, 0, &grant,
-                              &reply),
-                   EG_OK);
+  assert_int_equal(
+      eg_acquire(guard, eg_str("k"), EG_WANT_RUN, NULL, 0, &grant, &reply),
+      EG_OK);
   assert_true(grant.start_us == eg_test_clock()->now_us(NULL));
   eg_reply_free(&reply);
   eg_close(guard);

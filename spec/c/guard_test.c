@@ -111,9 +111,8 @@ static void open_that_fails_leaves_nothing(void **state) {
 static void open_without_memory_leaves_nothing(void **state) {
   (void)state;
   spec_memory memory = {0};
-  eg_options options = {.env.alloc = spec_alloc,
-                        .env.alloc_ud = &memory,
-                        .history = 10};
+  eg_options options = {
+      .env.alloc = spec_alloc, .env.alloc_ud = &memory, .history = 10};
   eg_guard *guard = NULL;
   eg_error e;
   int failures = 0;
@@ -148,9 +147,9 @@ static void close_ignores_null_and_frees_all(void **state) {
   eg_outcome outcome = spec_done_with(spec_large(5000));
   for (char key = 'a'; key <= 'z'; key++) {
     eg_bytes k = {&key, 1};
-    assert_int_equal(eg_acquire(guard, k, EG_WANT_RUN, NULL, 0, &w->grant,
-                                &w->reply),
-                     EG_OK);
+    assert_int_equal(
+        eg_acquire(guard, k, EG_WANT_RUN, NULL, 0, &w->grant, &w->reply),
+        EG_OK);
     if (key < 'm')
       assert_int_equal(eg_commit(guard, k, &w->grant, &outcome, NULL, NULL),
                        EG_OK);

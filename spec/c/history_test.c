@@ -57,9 +57,8 @@ static void history_when_none_is_kept_is_unsupported(void **state) {
   spec_world *w = *state;
   seen s = {.n = 0};
   spec_run(w, "k", spec_done());
-  assert_int_equal(
-      eg_history(w->guard, eg_str(""), 9, note, &s, &w->error),
-      EG_UNSUPPORTED);
+  assert_int_equal(eg_history(w->guard, eg_str(""), 9, note, &s, &w->error),
+                   EG_UNSUPPORTED);
   assert_int_equal(w->error.status, EG_UNSUPPORTED);
   assert_non_null(strstr(w->error.message, "history"));
   assert_int_equal(eg_history(w->guard, eg_str(""), 9, note, &s, NULL),
@@ -269,7 +268,8 @@ static void threads_see_whole_entries_only(void **state) {
   assert_int_equal(wrong, 0);
 }
 
-#define TEST(name) {#name, name, begin, spec_end, spec_apply}
+#define TEST(name)                                                            \
+  { #name, name, begin, spec_end, spec_apply }
 
 int main(void) {
   const struct CMUnitTest tests[] = {

@@ -73,12 +73,12 @@ static void every_verb_refuses_what_is_no_key(void **state) {
   for (int i = 0; i < 2; i++) {
     eg_bytes key = keys[i];
     eg_error *e = &w->error;
-    assert_int_equal(eg_acquire(w->guard, key, EG_WANT_RUN, NULL, 0,
-                                &w->grant, &w->reply),
-                     EG_INVALID);
-    assert_int_equal(w->reply.failure.status, EG_INVALID);
     assert_int_equal(
-        eg_commit(w->guard, key, &w->grant, &outcome, NULL, e), EG_INVALID);
+        eg_acquire(w->guard, key, EG_WANT_RUN, NULL, 0, &w->grant, &w->reply),
+        EG_INVALID);
+    assert_int_equal(w->reply.failure.status, EG_INVALID);
+    assert_int_equal(eg_commit(w->guard, key, &w->grant, &outcome, NULL, e),
+                     EG_INVALID);
     assert_int_equal(eg_release(w->guard, key, 0, e), EG_INVALID);
     assert_int_equal(eg_reset(w->guard, key, e), EG_INVALID);
     assert_int_equal(eg_clear_result(w->guard, key, e), EG_INVALID);

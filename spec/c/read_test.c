@@ -161,8 +161,7 @@ static void fetch_of_any_size_outlives_what_comes_after(void **state) {
     spec_run(w, "k", spec_failed("something else"));
     assert_int_equal(w->record.value.len, sizes[i]);
     eg_bytes expected = spec_large(sizes[i]);
-    assert_int_equal(memcmp(w->record.value.data, expected.data, sizes[i]),
-                     0);
+    assert_int_equal(memcmp(w->record.value.data, expected.data, sizes[i]), 0);
   }
 }
 
@@ -222,7 +221,8 @@ static bool note(void *ctx, const eg_record *r) {
   tally *t = ctx;
   int n = -1;
   char key[32];
-  snprintf(key, sizeof key, "%.*s", (int)r->key.len, (const char *)r->key.data);
+  snprintf(key, sizeof key, "%.*s", (int)r->key.len,
+           (const char *)r->key.data);
   if (sscanf(key, "k%d", &n) == 1 && n >= 0 && n < 100)
     t->seen[n]++;
   else
@@ -244,8 +244,8 @@ static void fill(spec_world *w, int n) {
 
 static tally scan_of(spec_world *w, const char *prefix, tally t) {
   t.w = w;
-  assert_int_equal(
-      eg_scan(w->guard, eg_str(prefix), note, &t, &w->error), EG_OK);
+  assert_int_equal(eg_scan(w->guard, eg_str(prefix), note, &t, &w->error),
+                   EG_OK);
   return t;
 }
 
@@ -336,8 +336,7 @@ static void scan_shows_a_record_that_is_corrupt(void **state) {
   spec_world *w = *state;
   first f = {.n = 0};
   spec_spoil(w, "bad", "\xc1\xc1\xc1\xc1", 4);
-  assert_int_equal(eg_scan(w->guard, eg_str(""), note_first, &f, NULL),
-                   EG_OK);
+  assert_int_equal(eg_scan(w->guard, eg_str(""), note_first, &f, NULL), EG_OK);
   assert_int_equal(f.n, 1);
   assert_string_equal(f.key, "bad");
 }

@@ -184,10 +184,10 @@ static void run_once_without_a_policy_uses_the_default(void **state) {
   spec_world *w = *state;
   job j = job_of(w, spec_done());
   eg_bytes key = eg_str("k");
-  assert_int_equal(
-      eg_run_once(w->guard, key, work, &j, NULL, 0, 0, &w->reply), EG_OK);
-  assert_int_equal(
-      eg_run_once(w->guard, key, work, &j, NULL, 0, 0, &w->reply), EG_CACHED);
+  assert_int_equal(eg_run_once(w->guard, key, work, &j, NULL, 0, 0, &w->reply),
+                   EG_OK);
+  assert_int_equal(eg_run_once(w->guard, key, work, &j, NULL, 0, 0, &w->reply),
+                   EG_CACHED);
 }
 
 static void nest(void *ctx, const eg_grant *grant, eg_outcome *outcome) {

@@ -74,8 +74,8 @@ static void words_are_single_words(void **state) {
 
 static void unknown_number_is_called_unknown(void **state) {
   (void)state;
-  static const int numbers[] = {CODES, CODES + 1, 255, -1, INT32_MIN,
-                                INT32_MAX};
+  static const int numbers[] = {CODES, CODES + 1, 255,
+                                -1,    INT32_MIN, INT32_MAX};
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
     eg_status status = (eg_status)numbers[i];
     assert_string_equal(eg_status_word(status), "unknown");

@@ -227,7 +227,8 @@ static void wrong_guess_takes_two_trips(void **state) {
   assert_trips(s, 0, 2);
   assert_int_equal(s->store.last.expect, 5);
   egi_record r;
-  assert_true(egi_decode((eg_bytes){s->store.put, s->store.last.bytes.len}, &r));
+  assert_true(
+      egi_decode((eg_bytes){s->store.put, s->store.last.bytes.len}, &r));
   assert_int_equal(r.head.status, EG_RUN_RUNNING);
   assert_int_equal(r.count, 2);
 }
@@ -241,12 +242,16 @@ static void conflict_brings_what_answers(void **state) {
   } rows[] = {
       {{'S', EG_CONFLICT, 5, 3, false,
         record_of(s, EG_RUN_COMPLETED, eg_str("*"), "")},
-       EG_WANT_RUN, EG_CACHED},
+       EG_WANT_RUN,
+       EG_CACHED},
       {{'S', EG_CONFLICT, 5, 3, false, plain(s, EG_RUN_COMPLETED)},
-       EG_WANT_RUN, EG_COMPLETED},
+       EG_WANT_RUN,
+       EG_COMPLETED},
       {{'S', EG_CONFLICT, 5, 3, true, plain(s, EG_RUN_RUNNING)},
-       EG_WANT_RUN, EG_RUNNING},
-      {{'S', EG_CONFLICT, 5, 3, true, plain(s, EG_RUN_IDLE)}, EG_WANT_RUN,
+       EG_WANT_RUN,
+       EG_RUNNING},
+      {{'S', EG_CONFLICT, 5, 3, true, plain(s, EG_RUN_IDLE)},
+       EG_WANT_RUN,
        EG_LOCKED},
       {{'S', EG_CONFLICT, 5, 3, true, {NULL, 0}}, EG_WANT_LOCK, EG_LOCKED},
   };

@@ -102,8 +102,7 @@ eg_status spec_reset(spec_world *w, const char *key) {
 }
 
 eg_outcome spec_done_with(eg_bytes value) {
-  return (eg_outcome){
-      .status = EG_OK, .kind = EG_KIND_VALUE, .value = value};
+  return (eg_outcome){.status = EG_OK, .kind = EG_KIND_VALUE, .value = value};
 }
 
 eg_outcome spec_done(void) { return spec_done_with(eg_str("*")); }
@@ -134,9 +133,9 @@ void spec_spoil(spec_world *w, const char *key, const char *bytes, size_t n) {
   const egi_store_ops *ops = w->guard->ops;
   egi_seen seen;
   egi_seen_init(&seen);
-  assert_int_equal(ops->load(w->guard->store, eg_str(key), EG_FOREVER, &seen,
-                             &w->error),
-                   EG_OK);
+  assert_int_equal(
+      ops->load(w->guard->store, eg_str(key), EG_FOREVER, &seen, &w->error),
+      EG_OK);
   egi_swap swap = {.expect = seen.version,
                    .write = EGI_PUT,
                    .hold = EGI_KEEP,
@@ -165,7 +164,7 @@ static int64_t clock_offset(void *ctx, int64_t now_us) {
 }
 
 /* Whoever is counted has the mutex until it sleeps: a wake-up, which needs the
-** mutex, cannot fall between; and a clock that was moved in between is seen. */
+** mutex, cannot fall between; and a clock that was moved since is seen. */
 static int clock_wait(void *ctx, pthread_cond_t *cond, pthread_mutex_t *mutex,
                       int64_t deadline_us) {
   (void)ctx;
@@ -262,8 +261,8 @@ eg_status spec_called(spec_caller *c) {
 }
 
 void spec_give_back(spec_caller *c) {
-  eg_status status =
-      eg_release(c->guard, eg_str(c->key), c->grant.token, NULL);
+  eg_status status = eg_release(c->guard, eg_str(c->key), c->grant.token,
+                                NULL);
   if (status != EG_OK)
     c->status = status;
 }

@@ -40,10 +40,11 @@ int spec_end(void **state);
 extern char spec_apply[], spec_loop[];
 
 #define ONE_WAY(test)                                                         \
-  {#test, test, spec_begin, spec_end, spec_apply}
+  { #test, test, spec_begin, spec_end, spec_apply }
 #define BOTH_WAYS(test)                                                       \
-  {#test " by apply", test, spec_begin, spec_end, spec_apply},                \
-      {#test " by loop", test, spec_begin, spec_end, spec_loop}
+  {#test " by apply", test, spec_begin, spec_end, spec_apply}, {              \
+#test " by loop", test, spec_begin, spec_end, spec_loop                   \
+  }
 
 /* One more guard on the world's namespace; the caller closes it. */
 eg_guard *spec_another(spec_world *w, uint32_t state);
@@ -69,7 +70,7 @@ eg_status spec_release(spec_world *w, const char *key);
 eg_status spec_reset(spec_world *w, const char *key);
 
 /* Outcomes. */
-eg_outcome spec_done(void);             /* with the value 42 */
+eg_outcome spec_done(void); /* with the value 42 */
 eg_outcome spec_done_with(eg_bytes value);
 eg_outcome spec_failed(const char *text);
 eg_outcome spec_late(void);

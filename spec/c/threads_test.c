@@ -53,8 +53,8 @@ static void run_work(void *ctx, const eg_grant *grant, eg_outcome *outcome) {
   runner *r = ctx;
   atomic_fetch_add(&r->ran[r->at], 1);
   (void)grant;
-  size_t len =
-      write_result(r->result, (uint64_t)r->at * THREADS + r->number + 1);
+  size_t len = write_result(r->result,
+                            (uint64_t)r->at * THREADS + r->number + 1);
   *outcome = spec_done_with((eg_bytes){r->result, len});
 }
 
@@ -151,8 +151,7 @@ static void lock_all(void *arg) {
     l->wrong += grant.token <= l->cells[at].last_token;
     l->cells[at].last_token = grant.token;
     l->cells[at].counter++;
-    l->wrong +=
-        eg_release(l->guard, eg_str(key), grant.token, NULL) != EG_OK;
+    l->wrong += eg_release(l->guard, eg_str(key), grant.token, NULL) != EG_OK;
   }
   eg_reply_free(&reply);
 }
@@ -285,7 +284,7 @@ static void readers_see_consistent_records_only(void **state) {
   assert_true(seen > 0);
 }
 
-/* -------------------------------------------------------- comings, goings -- */
+/* ------------------------------------------------------ comings, goings -- */
 
 static void open_and_close(void *arg) {
   locker *l = arg;

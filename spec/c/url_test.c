@@ -58,8 +58,16 @@ static void has_finds_whole_parameters_only(void **state) {
 static void unknown_scheme_is_invalid_and_lists_the_known(void **state) {
   (void)state;
   static const char *const texts[] = {
-      "",       ":",      "?",         "Memory",  "memoryx", "memor",
-      " memory", "mem ory", "memory\n", "carrier-pigeon:coop",
+      "",
+      ":",
+      "?",
+      "Memory",
+      "memoryx",
+      "memor",
+      " memory",
+      "mem ory",
+      "memory\n",
+      "carrier-pigeon:coop",
       "a-scheme-that-is-much-longer-than-any-scheme-has-ever-been:x"};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
     egi_url url;
@@ -82,11 +90,14 @@ static void message_names_the_scheme_it_did_not_know(void **state) {
 
 static void password_is_never_in_the_message(void **state) {
   (void)state;
-  static const char *const texts[] = {
-      "rediss://user:s3cret@host/0", "nosuch://:s3cret@host",
-      "nosuch:?password=s3cret",     "no such://u:s3cret@host",
-      "NOSUCH://u:s3cret@host",      "nosuch?s3cret",
-      "://u:s3cret@host",            "user@host:s3cret"};
+  static const char *const texts[] = {"rediss://user:s3cret@host/0",
+                                      "nosuch://:s3cret@host",
+                                      "nosuch:?password=s3cret",
+                                      "no such://u:s3cret@host",
+                                      "NOSUCH://u:s3cret@host",
+                                      "nosuch?s3cret",
+                                      "://u:s3cret@host",
+                                      "user@host:s3cret"};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
     egi_url url;
     eg_error e = {0};

@@ -31,8 +31,8 @@ static void acquire_run_when_completed_returns_the_result(void **state) {
 
 static void acquire_run_returns_results_of_any_size(void **state) {
   spec_world *w = *state;
-  static const size_t sizes[] = {5,    63,   64,    65,    120,
-                                 4096, 70000, 5, EG_RESULT_MAX};
+  static const size_t sizes[] = {5,    63,    64, 65,           120,
+                                 4096, 70000, 5,  EG_RESULT_MAX};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     spec_reset(w, "k");
     spec_run(w, "k", spec_done_with(spec_large(sizes[i])));

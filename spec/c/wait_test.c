@@ -16,7 +16,7 @@ static void lock(spec_world *w, const char *key) {
   assert_int_equal(spec_ask(w, key, EG_WANT_LOCK), EG_OK);
 }
 
-/* ------------------------------------------------------------- for locks -- */
+/* ----------------------------------------------------------- for locks -- */
 
 static void waiter_gets_the_lock_that_is_released(void **state) {
   spec_world *w = *state;
@@ -125,7 +125,7 @@ static void wait_without_time_does_not_wait(void **state) {
   assert_int_equal(spec_wait(w, "k", EG_WANT_LOCK, -5), EG_LOCKED);
 }
 
-/* ---------------------------------------------------------- for cooldowns -- */
+/* -------------------------------------------------------- for cooldowns -- */
 
 static void lock_waits_for_a_cooldown(void **state) {
   spec_world *w = *state;
@@ -166,7 +166,7 @@ static void lock_waits_for_a_lock_and_then_its_cooldown(void **state) {
   assert_int_equal(ended(&c), EG_OK);
 }
 
-/* ------------------------------------------------------------------ joins -- */
+/* ---------------------------------------------------------------- joins -- */
 
 static void join_in_thread(spec_world *w, spec_caller *c, int64_t join_ms) {
   *c = spec_caller_of(w->guard, "k", EG_WANT_RUN, 0);
@@ -321,8 +321,7 @@ static void wait_by_the_state_that_holds_ends_at_once(void **state) {
 }
 
 /* Another state waits; then the waiter's own state gets the key. */
-static void wait_becomes_a_deadlock_when_the_state_gets_the_key(
-    void **state) {
+static void wait_becomes_a_deadlock_when_the_state_gets_the_key(void **state) {
   spec_world *w = *state;
   uint32_t me = eg_next_state();
   eg_guard *a = spec_another(w, me), *b = spec_another(w, me);
@@ -340,7 +339,7 @@ static void wait_becomes_a_deadlock_when_the_state_gets_the_key(
   eg_close(b);
 }
 
-/* ------------------------------------------------------------------- many -- */
+/* ----------------------------------------------------------------- many -- */
 
 static atomic_int inside, most;
 

@@ -17,8 +17,8 @@ static void await_change(void *arg) {
 
 static eg_watch *watch_of(spec_world *w, const char *key) {
   eg_watch *watch = NULL;
-  assert_int_equal(
-      eg_watch_open(w->guard, eg_str(key), &watch, &w->error), EG_OK);
+  assert_int_equal(eg_watch_open(w->guard, eg_str(key), &watch, &w->error),
+                   EG_OK);
   assert_non_null(watch);
   return watch;
 }
@@ -177,8 +177,7 @@ static void unwatch_ignores_null_and_frees_all(void **state) {
   assert_int_equal(memory.blocks, before);
   for (long n = 1; n <= 2; n++) { /* the watch, and the store's */
     memory.fail_at = memory.calls + n;
-    eg_status status =
-        eg_watch_open(guard, eg_str("k"), &watch, &w->error);
+    eg_status status = eg_watch_open(guard, eg_str("k"), &watch, &w->error);
     assert_int_equal(status, EG_NOMEM);
     assert_int_equal(w->error.status, EG_NOMEM);
     assert_null(watch);

@@ -37,9 +37,11 @@ for _, way in ipairs(world.ways) do
       else
         assert.equal("cached", reason)
       end
-      assert.same(cached, other:GetResult "k")
-      assert.same(cached, other:GetRecord("k").result)
-      assert.same(cached, other:GetAllRecords().k.result)
+      if value == value then
+        assert.same(cached, other:GetResult "k")
+        assert.same(cached, other:GetRecord("k").result)
+        assert.same(cached, other:GetAllRecords().k.result)
+      end
       return cached
     end
 
@@ -133,7 +135,7 @@ for _, way in ipairs(world.ways) do
       same { [2] = 2 }
       local t = {}
       for i = 1, 70000 do t["key" .. i] = i end
-      local found = trip(t)
+      local found = trip(t, { maxResult = 1 << 24 })
       assert.equal(70000, found.key70000)
     end)
 

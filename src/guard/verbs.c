@@ -49,7 +49,8 @@ static void no_answer(eg_reply *reply) {
   reply->token = 0;
   reply->left_us = -1;
   reply->kind = EG_KIND_NONE;
-  reply->value = reply->error = nothing;
+  reply->value = nothing;
+  reply->error = nothing;
 }
 
 static void answer(eg_reply *reply, const egi_step *step, eg_status status) {

@@ -217,7 +217,7 @@ function model:commit(grant, raised, value)
   if lost(grant) then
     return "lost"
   end
-  local rec, reason = slot.rec, nil
+  local rec, reason = slot.rec
   if over(self, grant.deadline) then
     reason = time_out(self, grant)
   elseif raised then
@@ -288,7 +288,9 @@ function model:clear(key)
     return false
   end
   slot.rec.has, slot.rec.value = false, nil
-  slot.fresh = nil
+  if not result_over(self, slot) then -- what may run again still may
+    slot.fresh = nil
+  end
   return true
 end
 
