@@ -214,10 +214,11 @@ $(BUILD)/test/$(1)/%_test: $(BUILD)/obj/spec/$(1)/%_test.o \
 	$$(call say,LD,$$@)
 	@mkdir -p $$(@D)
 	$$(Q)$$(LINK) -o $$@ $$(filter %.o,$$^) $$(STATIC_LIB) $$(CMOCKA_LIBS) \
-	  $$(LUA_LIBS) $$(OWN_LIBS) $$(LIBS)
+	  $$(OWN_LIBS) $$(LIBS)
 endef
 $(eval $(call test_program,c))
 $(eval $(call test_program,conformance))
+$(BUILD)/test/c/states_test: private OWN_LIBS += $(LUA_LIBS)
 .SECONDARY: $(ALL_OBJ)
 
 # ------------------------------------------------------- what is needed --

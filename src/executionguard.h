@@ -135,12 +135,12 @@ typedef struct eg_bytes {
   size_t len;
 } eg_bytes;
 
-#define EG_KEY_MAX 512                     /* bytes in a key, at least one */
-#define EG_NAME_MAX 200                    /* bytes in a guard's name */
-#define EG_OWNER_MAX 120                   /* bytes in an owner's text */
+#define EG_KEY_MAX 512                      /* bytes in a key, at least one */
+#define EG_NAME_MAX 200                     /* bytes in a guard's name */
+#define EG_OWNER_MAX 120                    /* bytes in an owner's text */
 #define EG_RESULT_MAX ((size_t)1024 * 1024) /* default bound of a result */
-#define EG_FOREVER INT64_MAX               /* wait without limit */
-#define EG_DEPTH_MAX 100                   /* levels of a stored value */
+#define EG_FOREVER INT64_MAX                /* wait without limit */
+#define EG_DEPTH_MAX 100                    /* levels of a stored value */
 
 /* The string literal or C string s as bytes. */
 EG_API eg_bytes eg_str(const char *s);
@@ -270,12 +270,12 @@ EG_API const char *const *eg_schemes(void);
 ** are milliseconds, 0 for none.
 */
 typedef struct eg_policy {
-  bool allow_rerun;       /* run also when it is Completed */
-  bool cache_result;      /* keep the result, return one that is kept */
-  bool block_after_crash; /* a dead owner's work waits for a reset */
-  int64_t result_ttl_ms;  /* how long Completed counts */
-  int64_t error_ttl_ms;   /* how long Failed is answered from memory */
-  int64_t cooldown_ms;    /* no new grant that long after the end of a run */
+  bool allow_rerun;         /* run also when it is Completed */
+  bool cache_result;        /* keep the result, return one that is kept */
+  bool block_after_crash;   /* a dead owner's work waits for a reset */
+  int64_t result_ttl_ms;    /* how long Completed counts */
+  int64_t error_ttl_ms;     /* how long Failed is answered from memory */
+  int64_t cooldown_ms;      /* no new grant that long after the end of a run */
   int64_t lock_at_least_ms; /* no new grant that long after a grant */
   int64_t record_ttl_ms;    /* an ended record is forgotten that long after */
   int64_t join_ms;          /* wait that long for a run that is going on */
@@ -285,9 +285,7 @@ typedef struct eg_policy {
 } eg_policy;
 
 #define EG_POLICY_DEFAULT                                                     \
-  {                                                                           \
-    false, true, false, 0, 0, 0, 0, 0, 0, 0, EG_RESULT_MAX, NULL              \
-  }
+  { false, true, false, 0, 0, 0, 0, 0, 0, 0, EG_RESULT_MAX, NULL }
 
 /* -------------------------------------------------------------- verbs -- */
 
@@ -309,11 +307,11 @@ typedef struct eg_grant {
 ** Start with eg_reply_init; a reply may be used again and again.
 */
 typedef struct eg_reply {
-  uint64_t token;  /* of the grant that was met or made; 0: none */
-  int64_t left_us; /* COOLDOWN, FAILED: how long still; -1: not known */
-  eg_kind kind;    /* CACHED: what is kept */
-  eg_bytes value;  /* CACHED and kind VALUE: one MessagePack value */
-  eg_bytes error;  /* FAILED: the error's text, without its traceback */
+  uint64_t token;   /* of the grant that was met or made; 0: none */
+  int64_t left_us;  /* COOLDOWN, FAILED: how long still; -1: not known */
+  eg_kind kind;     /* CACHED: what is kept */
+  eg_bytes value;   /* CACHED and kind VALUE: one MessagePack value */
+  eg_bytes error;   /* FAILED: the error's text, without its traceback */
   eg_error failure; /* filled only where the status is a failure */
   /* the library's own */
   eg_memory memory;
@@ -387,7 +385,7 @@ typedef struct eg_owner {
   char host[64];
   int64_t pid;
   char text[EG_OWNER_MAX + 1];
-  int64_t since_us; /* epoch */
+  int64_t since_us;      /* epoch */
   uint32_t state, guard; /* numbers within that process */
   bool mine;             /* this very guard */
 } eg_owner;

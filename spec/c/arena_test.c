@@ -130,7 +130,7 @@ static void rest_of_a_chunk_is_not_lost(void **state) {
 
 static void peek_of_an_index_outside_is_nothing(void **state) {
   (void)state;
-  size_t words;
+  size_t words = 0;
   uint32_t block = filled(0, 0);
   for (uint32_t i = 0; i < 256; i++)
     assert_null(egi_arena_peek(&arena, i, &words));

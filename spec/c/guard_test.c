@@ -145,7 +145,8 @@ static void close_ignores_null_and_frees_all(void **state) {
   eg_close(NULL);
   assert_int_equal(spec_open(w, &options, &guard, NULL), EG_OK);
   eg_outcome outcome = spec_done_with(spec_large(5000));
-  for (char key = 'a'; key <= 'z'; key++) {
+  for (int c = 'a'; c <= 'z'; c++) {
+    char key = (char)c;
     eg_bytes k = {&key, 1};
     assert_int_equal(
         eg_acquire(guard, k, EG_WANT_RUN, NULL, 0, &w->grant, &w->reply),
@@ -229,6 +230,39 @@ static void close_wakes_who_joined_its_run(void **state) {
   eg_reply_free(&c.reply);
 }
 
+/* What was answered is freed, or used again, when its guard is gone. */
+static void answers_outlive_their_guard(void **state) {
+  spec_world *w = *state;
+  spec_memory memory = {0};
+  eg_guard *guard;
+  eg_options options = {.env = w->env};
+  options.env.alloc = spec_alloc;
+  options.env.alloc_ud = &memory;
+  eg_bytes key = eg_str("k");
+  eg_outcome outcome = spec_done_with(spec_large(5000));
+  for (int reused = 0; reused < 2; reused++) {
+    assert_int_equal(spec_open(w, &options, &guard, NULL), EG_OK);
+    assert_int_equal(
+        eg_acquire(guard, key, EG_WANT_RUN, NULL, 0, &w->grant, &w->reply),
+        EG_OK);
+    assert_int_equal(eg_commit(guard, key, &w->grant, &outcome, NULL, NULL),
+                     EG_OK);
+    assert_int_equal(eg_fetch(guard, key, &w->record, NULL), EG_OK);
+    assert_int_equal(
+        eg_acquire(guard, key, EG_WANT_RUN, NULL, 0, &w->grant, &w->reply),
+        EG_CACHED);
+    eg_close(guard);
+    assert_int_equal(w->reply.value.len, 5000);
+    assert_int_equal(w->record.value.len, 5000);
+    if (reused)
+      assert_int_equal(spec_ask(w, "k", EG_WANT_RUN), EG_OK);
+    eg_reply_free(&w->reply);
+    eg_record_free(&w->record);
+    assert_int_equal(memory.blocks, 0);
+    assert_int_equal(memory.misused, 0);
+  }
+}
+
 /* Only a private namespace keeps that list. */
 static void swept_opaque_results_are_told_once(void **state) {
   spec_world *w = *state;
@@ -244,8 +278,8 @@ static void swept_opaque_results_are_told_once(void **state) {
   spec_advance_ms(10);
   assert_int_equal(spec_fetch(w, "value"), EG_NOTFOUND);
   w->policy.record_ttl_ms = 0;
-  for (char c = 'a'; c <= 'z'; c++) {
-    char text[] = {c, '\0'};
+  for (int c = 'a'; c <= 'z'; c++) {
+    char text[] = {(char)c, '\0'};
     spec_run(w, text, spec_done());
   }
   assert_int_equal(eg_next_forgotten(w->guard, key), 6);
@@ -274,6 +308,7 @@ int main(void) {
       BOTH_WAYS(close_leaves_the_grants_of_others),
       BOTH_WAYS(close_wakes_who_waits_for_its_lock),
       BOTH_WAYS(close_wakes_who_joined_its_run),
+      BOTH_WAYS(answers_outlive_their_guard),
       BOTH_WAYS(swept_opaque_results_are_told_once),
   };
   return cmocka_run_group_tests_name("guard", tests, NULL, NULL);

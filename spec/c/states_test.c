@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
 ** Several Lua states, each in a thread of its own, on one named guard.
 **
-** The module is found by LUA_PATH and LUA_CPATH, or, without LUA_CPATH, below
-** EXECUTIONGUARD_BUILD or ./build.
+** The module is that of EXECUTIONGUARD_BUILD; without it, LUA_PATH and
+** LUA_CPATH say where it is; without these, it is below ./build.
 */
 #include "support.h"
 
@@ -77,8 +77,10 @@ static lua_State *new_state(char why[256]) {
   lua_register(L, "ran", lua_ran);
   lua_register(L, "reach", lua_reach);
   lua_register(L, "await", lua_await);
-  if ((getenv("LUA_CPATH") == NULL && getenv("LUA_CPATH_5_4") == NULL &&
-       !run_chunk(L, set_paths, 0, 0, why)) ||
+  bool is_known = getenv("EXECUTIONGUARD_BUILD") == NULL &&
+                  (getenv("LUA_CPATH") != NULL ||
+                   getenv("LUA_CPATH_5_4") != NULL);
+  if ((!is_known && !run_chunk(L, set_paths, 0, 0, why)) ||
       !run_chunk(L, "ExecutionGuard = require 'executionguard'", 0, 0, why)) {
     lua_close(L);
     return NULL;

@@ -12,9 +12,9 @@ enum { TURNS = 8, FOREVER = 150 };
 ** and with CONFLICT, what stands there. */
 typedef struct turn {
   char op;
+  bool held;
   eg_status status;
   uint64_t version, token;
-  bool held;
   eg_bytes bytes;
 } turn;
 
@@ -42,7 +42,7 @@ typedef struct stage {
 /* ------------------------------------------------------- the fake store -- */
 
 static const turn *next_turn(fake *f, char op) {
-  static const turn off_script = {'?', EG_INTERNAL, 0, 0, false, {NULL, 0}};
+  static const turn off_script = {'?', false, EG_INTERNAL, 0, 0, {NULL, 0}};
   if (f->repeats && f->at >= f->n && f->at < FOREVER)
     f->at++;
   else if (f->at >= f->n || f->turns[f->at].op != op)
@@ -207,13 +207,13 @@ static eg_status commit(stage *s, eg_outcome outcome) {
 
 static void right_guess_takes_one_trip(void **state) {
   stage *s = *state;
-  SCRIPT(s, {'S', EG_OK, 1, 9, true, {NULL, 0}});
+  SCRIPT(s, {'S', true, EG_OK, 1, 9, {NULL, 0}});
   assert_int_equal(ask(s, EG_WANT_RUN, 0), EG_OK);
   assert_trips(s, 0, 1);
   assert_int_equal(s->store.last.expect, 0);
   assert_int_equal(s->store.last.hold, EGI_TAKE);
   assert_true(s->grant.token == 9 && s->reply.token == 9);
-  SCRIPT(s, {'S', EG_OK, 1, 10, true, {NULL, 0}});
+  SCRIPT(s, {'S', true, EG_OK, 1, 10, {NULL, 0}});
   assert_int_equal(ask(s, EG_WANT_LOCK, 0), EG_OK);
   assert_trips(s, 0, 1);
   assert_true(s->grant.token == 10);
@@ -221,8 +221,8 @@ static void right_guess_takes_one_trip(void **state) {
 
 static void wrong_guess_takes_two_trips(void **state) {
   stage *s = *state;
-  SCRIPT(s, {'S', EG_CONFLICT, 5, 3, false, plain(s, EG_RUN_FAILED)},
-         {'S', EG_OK, 6, 9, true, {NULL, 0}});
+  SCRIPT(s, {'S', false, EG_CONFLICT, 5, 3, plain(s, EG_RUN_FAILED)},
+         {'S', true, EG_OK, 6, 9, {NULL, 0}});
   assert_int_equal(ask(s, EG_WANT_RUN, 0), EG_OK);
   assert_trips(s, 0, 2);
   assert_int_equal(s->store.last.expect, 5);
@@ -240,20 +240,20 @@ static void conflict_brings_what_answers(void **state) {
     eg_want want;
     eg_status status;
   } rows[] = {
-      {{'S', EG_CONFLICT, 5, 3, false,
+      {{'S', false, EG_CONFLICT, 5, 3,
         record_of(s, EG_RUN_COMPLETED, eg_str("*"), "")},
        EG_WANT_RUN,
        EG_CACHED},
-      {{'S', EG_CONFLICT, 5, 3, false, plain(s, EG_RUN_COMPLETED)},
+      {{'S', false, EG_CONFLICT, 5, 3, plain(s, EG_RUN_COMPLETED)},
        EG_WANT_RUN,
        EG_COMPLETED},
-      {{'S', EG_CONFLICT, 5, 3, true, plain(s, EG_RUN_RUNNING)},
+      {{'S', true, EG_CONFLICT, 5, 3, plain(s, EG_RUN_RUNNING)},
        EG_WANT_RUN,
        EG_RUNNING},
-      {{'S', EG_CONFLICT, 5, 3, true, plain(s, EG_RUN_IDLE)},
+      {{'S', true, EG_CONFLICT, 5, 3, plain(s, EG_RUN_IDLE)},
        EG_WANT_RUN,
        EG_LOCKED},
-      {{'S', EG_CONFLICT, 5, 3, true, {NULL, 0}}, EG_WANT_LOCK, EG_LOCKED},
+      {{'S', true, EG_CONFLICT, 5, 3, {NULL, 0}}, EG_WANT_LOCK, EG_LOCKED},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     script(s, &rows[i].there, 1);
@@ -267,10 +267,10 @@ static void conflict_brings_what_answers(void **state) {
 
 static void conflict_after_conflict_is_tried_again(void **state) {
   stage *s = *state;
-  SCRIPT(s, {'S', EG_CONFLICT, 5, 3, false, plain(s, EG_RUN_FAILED)},
-         {'S', EG_CONFLICT, 7, 4, false, plain(s, EG_RUN_TIMEDOUT)},
-         {'S', EG_CONFLICT, 0, 0, false, {NULL, 0}},
-         {'S', EG_OK, 8, 9, true, {NULL, 0}});
+  SCRIPT(s, {'S', false, EG_CONFLICT, 5, 3, plain(s, EG_RUN_FAILED)},
+         {'S', false, EG_CONFLICT, 7, 4, plain(s, EG_RUN_TIMEDOUT)},
+         {'S', false, EG_CONFLICT, 0, 0, {NULL, 0}},
+         {'S', true, EG_OK, 8, 9, {NULL, 0}});
   assert_int_equal(ask(s, EG_WANT_RUN, 0), EG_OK);
   assert_trips(s, 0, 4);
   assert_int_equal(s->store.last.expect, 0);
@@ -279,8 +279,8 @@ static void conflict_after_conflict_is_tried_again(void **state) {
 /* Two at most; one where the record is guessed that was acquired. */
 static void commit_takes_two_trips_at_most(void **state) {
   stage *s = *state;
-  SCRIPT(s, {'L', EG_OK, 5, 9, true, plain(s, EG_RUN_RUNNING)},
-         {'S', EG_OK, 6, 9, false, {NULL, 0}});
+  SCRIPT(s, {'L', true, EG_OK, 5, 9, plain(s, EG_RUN_RUNNING)},
+         {'S', false, EG_OK, 6, 9, {NULL, 0}});
   assert_int_equal(commit(s, spec_done()), EG_OK);
   assert_true(s->store.loads + s->store.swaps <= 2);
   assert_int_equal(s->store.wrong, 0);
@@ -291,9 +291,9 @@ static void commit_takes_two_trips_at_most(void **state) {
 
 static void commit_whose_grant_still_holds_is_tried_again(void **state) {
   stage *s = *state;
-  SCRIPT(s, {'L', EG_OK, 5, 9, true, plain(s, EG_RUN_RUNNING)},
-         {'S', EG_CONFLICT, 6, 9, true, plain(s, EG_RUN_RUNNING)},
-         {'S', EG_OK, 7, 9, false, {NULL, 0}});
+  SCRIPT(s, {'L', true, EG_OK, 5, 9, plain(s, EG_RUN_RUNNING)},
+         {'S', true, EG_CONFLICT, 6, 9, plain(s, EG_RUN_RUNNING)},
+         {'S', false, EG_OK, 7, 9, {NULL, 0}});
   assert_int_equal(commit(s, spec_done()), EG_OK);
   assert_trips(s, 1, 2);
   assert_int_equal(s->store.last.expect, 6);
@@ -302,12 +302,12 @@ static void commit_whose_grant_still_holds_is_tried_again(void **state) {
 static void commit_whose_grant_is_gone_is_lost(void **state) {
   stage *s = *state;
   const turn gone[] = {
-      {'S', EG_CONFLICT, 6, 10, true, plain(s, EG_RUN_RUNNING)},
-      {'S', EG_CONFLICT, 6, 9, false, plain(s, EG_RUN_RUNNING)},
-      {'S', EG_CONFLICT, 6, 10, false, plain(s, EG_RUN_IDLE)},
-      {'S', EG_CONFLICT, 0, 0, false, {NULL, 0}}};
+      {'S', true, EG_CONFLICT, 6, 10, plain(s, EG_RUN_RUNNING)},
+      {'S', false, EG_CONFLICT, 6, 9, plain(s, EG_RUN_RUNNING)},
+      {'S', false, EG_CONFLICT, 6, 10, plain(s, EG_RUN_IDLE)},
+      {'S', false, EG_CONFLICT, 0, 0, {NULL, 0}}};
   for (int i = 0; i < 4; i++) {
-    SCRIPT(s, {'L', EG_OK, 5, 9, true, plain(s, EG_RUN_RUNNING)}, gone[i]);
+    SCRIPT(s, {'L', true, EG_OK, 5, 9, plain(s, EG_RUN_RUNNING)}, gone[i]);
     assert_int_equal(commit(s, spec_done()), EG_LOST);
     assert_trips(s, 1, 1);
   }
@@ -317,7 +317,7 @@ static void answers_without_a_swap_take_one_load(void **state) {
   stage *s = *state;
   eg_bytes k = eg_str("k");
   eg_record record;
-  const turn absent = {'L', EG_OK, 0, 0, false, {NULL, 0}};
+  const turn absent = {'L', false, EG_OK, 0, 0, {NULL, 0}};
   script(s, &absent, 1);
   assert_int_equal(eg_release(&s->guard, k, 0, NULL), EG_LOST);
   assert_trips(s, 1, 0);
@@ -340,7 +340,7 @@ static void acquire_says_what_the_store_says(void **state) {
   static const eg_status failures[] = {EG_UNAVAILABLE, EG_INDETERMINATE,
                                        EG_NOMEM, EG_DENIED};
   for (int i = 0; i < 4; i++) {
-    SCRIPT(s, {'S', failures[i], 0, 0, false, {NULL, 0}});
+    SCRIPT(s, {'S', false, failures[i], 0, 0, {NULL, 0}});
     assert_int_equal(ask(s, EG_WANT_RUN, 1000), failures[i]);
     assert_int_equal(s->reply.failure.status, failures[i]);
     assert_string_equal(s->reply.failure.message, "as the script says");
@@ -350,35 +350,35 @@ static void acquire_says_what_the_store_says(void **state) {
 
 static void acquire_that_fails_after_a_conflict(void **state) {
   stage *s = *state;
-  SCRIPT(s, {'S', EG_CONFLICT, 5, 3, false, plain(s, EG_RUN_FAILED)},
-         {'S', EG_UNAVAILABLE, 0, 0, false, {NULL, 0}});
+  SCRIPT(s, {'S', false, EG_CONFLICT, 5, 3, plain(s, EG_RUN_FAILED)},
+         {'S', false, EG_UNAVAILABLE, 0, 0, {NULL, 0}});
   assert_int_equal(ask(s, EG_WANT_RUN, 1000), EG_UNAVAILABLE);
   assert_trips(s, 0, 2);
-  SCRIPT(s, {'S', EG_CONFLICT, 5, 3, false, {"\xc1\xc1\xc1", 3}});
+  SCRIPT(s, {'S', false, EG_CONFLICT, 5, 3, {"\xc1\xc1\xc1", 3}});
   assert_int_equal(ask(s, EG_WANT_RUN, 1000), EG_CORRUPT);
   assert_trips(s, 0, 1);
 }
 
 static void commit_when_the_store_is_away_may_be_repeated(void **state) {
   stage *s = *state;
-  const turn there = {'L', EG_OK, 5, 9, true, plain(s, EG_RUN_RUNNING)};
-  SCRIPT(s, {'L', EG_UNAVAILABLE, 0, 0, false, {NULL, 0}});
+  const turn there = {'L', true, EG_OK, 5, 9, plain(s, EG_RUN_RUNNING)};
+  SCRIPT(s, {'L', false, EG_UNAVAILABLE, 0, 0, {NULL, 0}});
   assert_int_equal(commit(s, spec_done()), EG_UNCOMMITTED);
-  SCRIPT(s, there, {'S', EG_UNAVAILABLE, 0, 0, false, {NULL, 0}});
+  SCRIPT(s, there, {'S', false, EG_UNAVAILABLE, 0, 0, {NULL, 0}});
   assert_int_equal(commit(s, spec_done()), EG_UNCOMMITTED);
-  SCRIPT(s, there, {'S', EG_INDETERMINATE, 0, 0, false, {NULL, 0}});
+  SCRIPT(s, there, {'S', false, EG_INDETERMINATE, 0, 0, {NULL, 0}});
   eg_status status = commit(s, spec_done());
   assert_true(status == EG_UNCOMMITTED || status == EG_INDETERMINATE);
-  SCRIPT(s, there, {'S', EG_NOMEM, 0, 0, false, {NULL, 0}});
+  SCRIPT(s, there, {'S', false, EG_NOMEM, 0, 0, {NULL, 0}});
   assert_int_equal(commit(s, spec_done()), EG_NOMEM);
-  SCRIPT(s, there, {'S', EG_OK, 6, 9, false, {NULL, 0}});
+  SCRIPT(s, there, {'S', false, EG_OK, 6, 9, {NULL, 0}});
   assert_int_equal(commit(s, spec_done()), EG_OK);
 }
 
 static void other_verbs_say_what_the_store_says(void **state) {
   stage *s = *state;
   eg_bytes k = eg_str("k");
-  const turn away = {'L', EG_UNAVAILABLE, 0, 0, false, {NULL, 0}};
+  const turn away = {'L', false, EG_UNAVAILABLE, 0, 0, {NULL, 0}};
   eg_record record;
   script(s, &away, 1);
   assert_int_equal(eg_release(&s->guard, k, 0, &s->error), EG_UNAVAILABLE);
@@ -392,8 +392,8 @@ static void other_verbs_say_what_the_store_says(void **state) {
   eg_record_free(&record);
   script(s, &away, 1);
   assert_false(eg_holds(&s->guard, k, 9));
-  SCRIPT(s, {'L', EG_OK, 5, 9, true, plain(s, EG_RUN_RUNNING)},
-         {'S', EG_INDETERMINATE, 0, 0, false, {NULL, 0}});
+  SCRIPT(s, {'L', true, EG_OK, 5, 9, plain(s, EG_RUN_RUNNING)},
+         {'S', false, EG_INDETERMINATE, 0, 0, {NULL, 0}});
   assert_int_equal(eg_reset(&s->guard, k, NULL), EG_INDETERMINATE);
 }
 
@@ -403,17 +403,17 @@ static void grow_in_the_loop_asks_nobody_again(void **state) {
   stage *s = *state;
   eg_record record;
   eg_bytes large = record_of(s, EG_RUN_COMPLETED, spec_large(5000), "");
-  SCRIPT(s, {'S', EG_CONFLICT, 5, 3, false, large});
+  SCRIPT(s, {'S', false, EG_CONFLICT, 5, 3, large});
   assert_int_equal(ask(s, EG_WANT_RUN, 0), EG_CACHED);
   assert_int_equal(s->reply.value.len, 5000);
   assert_trips(s, 0, 1);
-  SCRIPT(s, {'L', EG_OK, 5, 3, false, large});
+  SCRIPT(s, {'L', false, EG_OK, 5, 3, large});
   assert_int_equal(eg_fetch(&s->guard, eg_str("k"), &record, NULL), EG_OK);
   assert_int_equal(record.value.len, 5000);
   eg_record_free(&record);
   assert_trips(s, 1, 0);
-  SCRIPT(s, {'L', EG_OK, 5, 9, true, plain(s, EG_RUN_RUNNING)},
-         {'S', EG_OK, 6, 9, false, {NULL, 0}});
+  SCRIPT(s, {'L', true, EG_OK, 5, 9, plain(s, EG_RUN_RUNNING)},
+         {'S', false, EG_OK, 6, 9, {NULL, 0}});
   assert_int_equal(commit(s, spec_done_with(spec_large(5000))), EG_OK);
   assert_true(s->store.last.bytes.len > 5000);
   assert_trips(s, 1, 1);
@@ -424,7 +424,7 @@ static void grow_by_apply_asks_once_more(void **state) {
   eg_record record;
   s->guard.by_apply = true;
   eg_bytes large = record_of(s, EG_RUN_COMPLETED, spec_large(5000), "");
-  SCRIPT(s, {'A', EG_OK, 5, 3, false, large});
+  SCRIPT(s, {'A', false, EG_OK, 5, 3, large});
   assert_int_equal(ask(s, EG_WANT_RUN, 0), EG_CACHED);
   assert_int_equal(s->reply.value.len, 5000);
   assert_int_equal(s->store.applies, 2);
@@ -434,7 +434,7 @@ static void grow_by_apply_asks_once_more(void **state) {
   assert_int_equal(record.value.len, 5000);
   eg_record_free(&record);
   assert_int_equal(s->store.applies, 5);
-  SCRIPT(s, {'A', EG_OK, 5, 9, true, plain(s, EG_RUN_RUNNING)});
+  SCRIPT(s, {'A', true, EG_OK, 5, 9, plain(s, EG_RUN_RUNNING)});
   assert_int_equal(commit(s, spec_done_with(spec_large(5000))), EG_OK);
   assert_int_equal(s->store.applies, 2);
   assert_int_equal(s->store.loads + s->store.swaps, 0);
@@ -443,7 +443,7 @@ static void grow_by_apply_asks_once_more(void **state) {
 static void apply_that_fails_is_not_tried_again(void **state) {
   stage *s = *state;
   s->guard.by_apply = true;
-  SCRIPT(s, {'A', EG_NOMEM, 0, 0, false, {NULL, 0}});
+  SCRIPT(s, {'A', false, EG_NOMEM, 0, 0, {NULL, 0}});
   assert_int_equal(ask(s, EG_WANT_RUN, 1000), EG_NOMEM);
   assert_int_equal(s->reply.failure.status, EG_NOMEM);
   assert_int_equal(s->store.applies, 1);
@@ -454,7 +454,7 @@ static void apply_that_fails_is_not_tried_again(void **state) {
 /* grant.start_us is steady time here; a store's clock is its own. */
 static void start_is_of_this_clock_and_not_of_the_store_s(void **state) {
   stage *s = *state;
-  SCRIPT(s, {'S', EG_OK, 1, 9, true, {NULL, 0}});
+  SCRIPT(s, {'S', true, EG_OK, 1, 9, {NULL, 0}});
   assert_int_equal(ask(s, EG_WANT_RUN, 0), EG_OK);
   assert_true(s->grant.start_us == spec_clock.now_us(NULL));
 }
@@ -464,7 +464,7 @@ static void start_is_of_this_clock_and_not_of_the_store_s(void **state) {
 static void wait_without_watches_polls_by_the_guard_s_clock(void **state) {
   stage *s = *state;
   eg_test_clock_reset(true);
-  SCRIPT(s, {'S', EG_CONFLICT, 5, 3, true, plain(s, EG_RUN_IDLE)});
+  SCRIPT(s, {'S', true, EG_CONFLICT, 5, 3, plain(s, EG_RUN_IDLE)});
   s->store.repeats = true;
   int64_t before = spec_clock.now_us(NULL);
   assert_int_equal(ask(s, EG_WANT_LOCK, 400), EG_LOCKED);

@@ -113,11 +113,11 @@ typedef struct spec_caller {
   eg_guard *guard;
   const char *key;
   eg_want want;
+  eg_status status;
   eg_policy policy;
   int64_t wait_ms;
   void (*then)(struct spec_caller *caller);
   void *ctx;
-  eg_status status;
   eg_grant grant;
   eg_reply reply;
   spec_thread thread;

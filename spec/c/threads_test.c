@@ -42,9 +42,9 @@ static uint64_t read_result(eg_bytes value) {
 typedef struct runner {
   eg_guard *guard;
   int number, rounds, wrong;
+  int at;                /* round and key of the work */
   _Atomic int *ran;      /* by round and key */
   _Atomic uint64_t *got; /* the result that the first to see it saw */
-  int at;                /* round and key of the work */
   unsigned char result[1024];
   spec_thread thread;
 } runner;

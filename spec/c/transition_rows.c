@@ -40,8 +40,8 @@
   .life = LEAVE, .result = GONE, .wake = YES
 
 const row transition_rows[] = {
-    /* "NOW: it met a time and now was unread."  Reset looks at no time: it does
-    ** the same whatever is left of it. */
+    /* "NOW: it met a time and now was unread."  Reset looks at no time: it
+    ** does the same whatever is left of it. */
     {"a time that is set is read", .event = ~(unsigned)RESET,
      .timed = YES, .clocked = NO, .verdict = V_NOW},
 

@@ -66,7 +66,7 @@ enum {
   RESULT_TTL = 16,
   ERROR_TTL = 32,
   RECORD_TTL = 64,
-  LONGER = 128 /* of the cooldown and what is left of notBefore */
+  LONGER = 128 /* the cooldown, if what is left of notBefore is shorter */
 };
 
 typedef struct row {

@@ -86,8 +86,9 @@ static unsigned status_bit(const egi_head *head) {
 /* Is ms one of the durations that the set allows? */
 static bool lasts(unsigned set, int64_t ms, const combination *c) {
   const eg_policy *p = &c->policy;
-  int64_t rest = c->before == LEFT ? (BEFORE_LEFT_US + 999) / 1000 : 0;
-  int64_t longer = p->cooldown_ms > rest ? p->cooldown_ms : rest;
+  int64_t rest = c->before == LEFT ? BEFORE_LEFT_US : 0;
+  bool cools = p->cooldown_ms * 1000 > rest;
+  int64_t longer = cools ? p->cooldown_ms : EGI_LEAVE_TIME;
   return set == 0 || ((set & LEAVE) && ms == EGI_LEAVE_TIME) ||
          ((set & ZERO) && ms == 0) || ((set & LEASE) && ms == p->lease_ms) ||
          ((set & LOCK_AT_LEAST) && ms == p->lock_at_least_ms) ||

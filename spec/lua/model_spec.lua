@@ -180,9 +180,11 @@ function test:compare_token(key, slot, found)
     end
   elseif slot.held then
     self:same("token of the grant", slot.held.token, found)
-  elseif found < known then
-    self:disagree("a token not below", known, found)
+  elseif found < known or slot.revoked and found == known then
+    self:disagree("a token that does not fall, and rises by a reset", known,
+      found)
   end
+  slot.revoked = false
   self.tokens[key] = found
 end
 
@@ -381,6 +383,7 @@ function test:compare_lock(key, reason, grant, token)
     self:disagree("a token over", self.tokens[key] or 0, token)
   end
   grant.token, self.tokens[key] = token, token
+  grant.slot.revoked = false
 end
 
 --- A lock that waits for the end of a cooldown moves the clock to it; one
@@ -399,6 +402,7 @@ function test:lock(key, which, timeout, acquire)
     end
     if x < timeout * 1000000 then
       self:same("the end of the wait", before + x, m.now)
+      self:same("a wait that is long enough", true, not not token)
     end
     if token then
       reason, x = m:acquire(key, self.wants[which], timeout)

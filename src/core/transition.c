@@ -25,9 +25,6 @@ const char egi_owner_died[] = "owner died";
 
 static int64_t longer(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* From microseconds left to the milliseconds of a swap, never shorter. */
-static int64_t ms_from(int64_t us) { return us > 0 ? (us + 999) / 1000 : 0; }
-
 static bool died(const egi_head *head, const egi_sight *sight) {
   return head->status == EG_RUN_RUNNING && !sight->held;
 }
@@ -195,8 +192,9 @@ static egi_verdict commit(const egi_head *head, const egi_sight *sight,
   effect->names_token = true;
   effect->wake = true;
   effect->life_ms = policy->record_ttl_ms;
-  effect->not_before_ms = longer(policy->cooldown_ms,
-                                 ms_from(sight->not_before_left_us));
+  /* The longer of the cooldown and what is left of lock-at-least. */
+  if (policy->cooldown_ms * 1000 > sight->not_before_left_us)
+    effect->not_before_ms = policy->cooldown_ms;
   switch (event->outcome.status) {
   case EG_OK:
     put(effect, EG_RUN_COMPLETED);

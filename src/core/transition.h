@@ -18,12 +18,12 @@
 ** are those of the store's clock, and known only where `clocked`.
 */
 typedef struct egi_sight {
-  uint64_t token; /* of the key's latest grant, over or not; 0: none yet */
-  bool held;      /* that grant still holds.  Where a lease is set and the
+  uint64_t token;   /* of the key's latest grant, over or not; 0: none yet */
+  bool held;        /* that grant still holds.  Where a lease is set and the
                      clock was not read: as if it still ran */
-  bool timed;     /* a lease, notBefore, fresh or life is set */
-  bool clocked;   /* the clock was read: the times below are right */
-  int64_t now_us; /* store's clock; only differences count */
+  bool timed;       /* a lease, notBefore, fresh or life is set */
+  bool clocked;     /* the clock was read: the times below are right */
+  int64_t now_us;   /* store's clock; only differences count */
   int64_t stamp_us; /* epoch: when the bytes were last put; 0: forgotten */
   int64_t left_us;  /* of the lease; -1: no lease */
   int64_t not_before_left_us; /* 0: none, or over */
@@ -43,9 +43,9 @@ typedef enum egi_event_type {
 
 typedef struct egi_event {
   egi_event_type type;
-  uint64_t token;     /* JOIN, COMMIT, RELEASE (0: whichever is mine) */
-  bool mine;          /* RELEASE: the holder line is the caller's */
-  eg_outcome outcome; /* COMMIT */
+  uint64_t token;      /* JOIN, COMMIT, RELEASE (0: whichever is mine) */
+  bool mine;           /* RELEASE: the holder line is the caller's */
+  eg_outcome outcome;  /* COMMIT */
   int64_t duration_us; /* COMMIT */
 } egi_event;
 

@@ -38,8 +38,8 @@ static _Atomic int64_t wall_offset, offset_read_at = INT64_MIN / 2;
 
 static int64_t system_offset(void *ctx, int64_t now_us) {
   (void)ctx;
-  int64_t read_at =
-      atomic_load_explicit(&offset_read_at, memory_order_relaxed);
+  int64_t read_at = atomic_load_explicit(&offset_read_at,
+                                         memory_order_relaxed);
   if (now_us - read_at < SECOND)
     return atomic_load_explicit(&wall_offset, memory_order_relaxed);
   int64_t offset = read_us(CLOCK_REALTIME) - read_us(CLOCK_MONOTONIC);
@@ -63,8 +63,7 @@ static void system_wake(void *ctx, pthread_cond_t *cond) {
 }
 
 static const eg_clock system_clock = {
-    NULL,          system_now,  system_coarse,
-    system_offset, system_wait, system_wake,
+    NULL, system_now, system_coarse, system_offset, system_wait, system_wake,
 };
 
 const eg_clock *eg_system_clock(void) { return &system_clock; }

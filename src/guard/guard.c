@@ -41,8 +41,8 @@ eg_status eg_open(const eg_options *options, eg_guard **guard_out,
   memset(guard, 0, sizeof *guard);
   guard->env = env;
   guard->state = options->state;
-  eg_status status =
-      egi_history_open(&env, options->history, &guard->history, error);
+  eg_status status = egi_history_open(&env, options->history, &guard->history,
+                                      error);
   if (status == EG_OK)
     status = open_store(guard, options, error);
   if (status != EG_OK) {

@@ -114,7 +114,7 @@ typedef struct egi_step {
   egi_sight sight;
   uint64_t version, token;
   egi_head head;
-  bool same_state; /* held by the guard's own state */
+  bool same_state;                    /* held by the guard's own state */
   unsigned char line[EGI_HOLDER_MAX]; /* FETCH: owner line that was met */
   size_t line_len;
 } egi_step;

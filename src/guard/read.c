@@ -59,7 +59,8 @@ eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
     egi_memory_free(&buffer.memory);
     return status;
   }
-  if (buffer.memory.heap == NULL && buffer.len > 0) { /* what outlives this call */
+  if (buffer.memory.heap == NULL &&
+      buffer.len > 0) { /* what outlives this call */
     buffer.need = buffer.len;
     if (!egi_buffer_grow(&buffer, &guard->env))
       return egi_fail(error, EG_NOMEM, "not enough memory for a record");
@@ -113,8 +114,7 @@ static bool tally(void *ctx, const eg_record *record) {
   return true;
 }
 
-eg_status eg_take_census(eg_guard *guard, eg_census *census,
-                         eg_error *error) {
+eg_status eg_take_census(eg_guard *guard, eg_census *census, eg_error *error) {
   memset(census, 0, sizeof *census);
   return eg_scan(guard, (eg_bytes){"", 0}, tally, census, error);
 }

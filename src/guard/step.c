@@ -85,13 +85,18 @@ static egi_verdict copy_record(egi_step *step, const egi_seen *seen) {
   return copy_out(step->buffer, seen->bytes);
 }
 
+/* What a wait has to know of the key that was met. */
+static void note_sight(egi_step *step, const egi_seen *seen) {
+  step->sight = seen->at;
+  step->version = seen->version;
+  step->same_state = seen->at.held &&
+                     egi_owner_is_state(step->guard, seen->holder);
+}
+
 static egi_verdict note_answer(egi_step *step, const egi_seen *seen) {
   if (step->outcome == EG_CACHED || step->outcome == EG_COMPLETED)
     return copy_answer(step, seen);
-  step->sight = seen->at;
-  step->version = seen->version;
-  step->same_state =
-      seen->at.held && egi_owner_is_state(step->guard, seen->holder);
+  note_sight(step, seen);
   if (step->event.type == EGI_FETCH)
     return copy_record(step, seen);
   return copy_answer(step, seen);
@@ -127,12 +132,11 @@ static egi_verdict fill_swap(egi_step *step, const egi_seen *seen,
   swap->not_before_ms = effect->not_before_ms;
   swap->fresh_ms = effect->fresh_ms;
   if (effect->hold == EGI_TAKE)
-    swap->holder = 
-        egi_owner_line(step->guard, step->policy->owner, step->line);
+    swap->holder = egi_owner_line(step->guard, step->policy->owner,
+                                  step->line);
   step->now_us = seen->at.clocked ? seen->at.now_us : EGI_NO_TIME;
-  step->version = seen->version;
-  step->same_state =
-      seen->at.held && egi_owner_is_state(step->guard, seen->holder);
+  if (step->outcome == EG_LOCKED)
+    note_sight(step, seen);
   return effect->write == EGI_PUT ? encode(step, seen, effect, swap)
                                   : EGI_SWAP;
 }
@@ -147,9 +151,9 @@ static egi_verdict decide(void *ctx, const egi_seen *seen, egi_swap *swap) {
   }
   if (step->event.type == EGI_RELEASE)
     step->event.mine = egi_owner_is_guard(step->guard, seen->holder);
-  egi_verdict verdict =
-      egi_decide(&step->head, &seen->at, &step->event, step->policy, &effect,
-                 &step->outcome, &step->left_us);
+  egi_verdict verdict = egi_decide(&step->head, &seen->at, &step->event,
+                                   step->policy, &effect, &step->outcome,
+                                   &step->left_us);
   if (verdict == EGI_NONE)
     return note_answer(step, seen);
   if (verdict == EGI_SWAP)
@@ -165,8 +169,8 @@ static eg_status no_memory(eg_error *error) {
 
 /* Events that nearly always write: a look without the lock is wasted. */
 static bool likely_writes(const egi_step *step) {
-  return step->event.type != EGI_ACQUIRE_RUN &&
-         step->event.type != EGI_JOIN && step->event.type != EGI_FETCH;
+  return step->event.type != EGI_ACQUIRE_RUN && step->event.type != EGI_JOIN &&
+         step->event.type != EGI_FETCH;
 }
 
 static eg_status by_apply(egi_step *step, eg_error *error) {
@@ -185,9 +189,7 @@ static eg_status by_apply(egi_step *step, eg_error *error) {
 /* Nobody has been seen at the key: what an absent one looks like. */
 static void guess_absent(egi_seen *seen) {
   seen->version = 0;
-  seen->at = (egi_sight){.clocked = true,
-                         .left_us = -1,
-                         .fresh_left_us = -1};
+  seen->at = (egi_sight){.clocked = true, .left_us = -1, .fresh_left_us = -1};
 }
 
 /* One turn of the loop; *seen is a guess unless *known.  CONFLICT: again. */
@@ -198,12 +200,11 @@ static eg_status turn(egi_step *step, egi_seen *seen, bool *known,
   egi_swap swap = {0};
   egi_verdict verdict = decide(step, seen, &swap);
   if (verdict == EGI_GROW)
-    return egi_buffer_grow(step->buffer, &step->guard->env)
-               ? EG_CONFLICT
-               : no_memory(error);
+    return egi_buffer_grow(step->buffer, &step->guard->env) ? EG_CONFLICT
+                                                            : no_memory(error);
   if (verdict == EGI_SWAP) {
-    eg_status status =
-        ops->swap(store, step->key, &swap, EG_FOREVER, seen, error);
+    eg_status status = ops->swap(store, step->key, &swap, EG_FOREVER, seen,
+                                 error);
     if (status == EG_OK) /* steady, and here: the store's clock is its own */
       step->now_us = egi_now(&step->guard->env);
     *known = *known || status == EG_CONFLICT;
@@ -242,8 +243,8 @@ static eg_status by_loop(egi_step *step, eg_error *error) {
 }
 
 eg_status egi_step_run(egi_step *step, eg_error *error) {
-  eg_status status =
-      step->guard->by_apply ? by_apply(step, error) : by_loop(step, error);
+  eg_status status = step->guard->by_apply ? by_apply(step, error)
+                                           : by_loop(step, error);
   if (status != EG_OK)
     return status;
   if (step->outcome == EG_CORRUPT)

@@ -35,8 +35,8 @@ eg_status egi_url_parse(const char *text, egi_url *url, eg_error *error) {
     return egi_fail(error, EG_INVALID,
                     "no store is known for the URL \"%.*s%s\"; "
                     "it begins with one of: %s",
-                    (int)(n < 32 ? n : 32), text,
-                    text[n] != '\0' ? "..." : "", list);
+                    (int)(n < 32 ? n : 32), text, text[n] != '\0' ? "..." : "",
+                    list);
   }
   url->rest = text + n + (text[n] == ':' ? 1 : 0);
   const char *query = strchr(url->rest, '?');

@@ -180,11 +180,10 @@ static void tally(eg_guard *guard, eg_bytes key, const eg_grant *grant,
 }
 
 /* What came too late has timed out, whatever it says. */
-static void judge(const eg_grant *grant, int64_t now_us,
-                  eg_outcome *outcome) {
+static void judge(const eg_grant *grant, int64_t now_us, eg_outcome *outcome) {
   if (now_us >= grant->deadline_us)
-    *outcome =
-        (eg_outcome){.status = EG_TIMEOUT, .error = eg_str("timed out")};
+    *outcome = (eg_outcome){.status = EG_TIMEOUT,
+                            .error = eg_str("timed out")};
 }
 
 static bool maybe_applied(eg_status status) {

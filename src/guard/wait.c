@@ -80,22 +80,27 @@ static eg_status pause(waiting *w, eg_status refused, eg_error *error) {
   return sleep_on(w, time_left(w->step, refused), error);
 }
 
-eg_status egi_wait_free(egi_step *step, int64_t deadline_us,
-                        eg_error *error) {
+/* Asks again, a last time when the deadline has come: what ends in that very
+** moment still counts. */
+static eg_status look(egi_step *step, eg_status woken, eg_error *error) {
+  return woken == EG_CHANGED || woken == EG_TIMEOUT ? egi_step_run(step, error)
+                                                    : woken;
+}
+
+eg_status egi_wait_free(egi_step *step, int64_t deadline_us, eg_error *error) {
   waiting w = {step, deadline_us, false, NULL};
   eg_status status = step->outcome;
   while (may_change(step, status)) {
     eg_status woken = pause(&w, status, error);
+    status = look(step, woken, error);
     if (woken == EG_TIMEOUT)
       break;
-    status = woken == EG_CHANGED ? egi_step_run(step, error) : woken;
   }
   end(&w);
   return status;
 }
 
-eg_status egi_wait_join(egi_step *step, int64_t deadline_us,
-                        eg_error *error) {
+eg_status egi_wait_join(egi_step *step, int64_t deadline_us, eg_error *error) {
   waiting w = {step, deadline_us, false, NULL};
   eg_status status = EG_RUNNING;
   egi_event asked = step->event;
@@ -103,9 +108,9 @@ eg_status egi_wait_join(egi_step *step, int64_t deadline_us,
   step->event.token = step->sight.token;
   while (status == EG_RUNNING) {
     eg_status woken = pause(&w, status, error);
+    status = look(step, woken, error);
     if (woken == EG_TIMEOUT)
       break;
-    status = woken == EG_CHANGED ? egi_step_run(step, error) : woken;
   }
   end(&w);
   step->event = asked;

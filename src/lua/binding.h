@@ -20,8 +20,8 @@
 typedef struct eb_run eb_run;
 
 typedef struct eb_state {
-  uint32_t id;    /* eg_options.state of its guards */
-  eb_run *runs;   /* open runs of this state, the latest first */
+  uint32_t id;     /* eg_options.state of its guards */
+  eb_run *runs;    /* open runs of this state, the latest first */
   uint64_t random; /* for jitter */
 } eb_state;
 
@@ -49,7 +49,7 @@ void eb_set_functions(lua_State *L, const luaL_Reg *functions);
 /* ---- options: options.c ---- */
 
 typedef struct eb_retry {
-  int64_t attempts; /* how often fn is called at most */
+  int64_t attempts;                /* how often fn is called at most */
   double delay, factor, max_delay; /* seconds */
   double jitter;                   /* 0: none .. 1: anywhere down to 0 */
 } eb_retry;
@@ -82,6 +82,10 @@ void eb_read_options(lua_State *L, int index, const char *method,
 
 /* Pushes the table option name -> index. */
 void eb_push_option_names(lua_State *L);
+
+/* The value at index, for a message: "the string 'x'", "nil", "a table".  May
+** push something that keeps the text alive. */
+const char *eb_describe(lua_State *L, int index);
 
 /* Pushes the nearest of the known words to this one, in a clause, or "". */
 void eb_push_did_you_mean(lua_State *L, const char *word,
@@ -183,8 +187,8 @@ int eb_handler(lua_State *L); /* message handler; closes over the stash */
 
 /* ---- the other methods ---- */
 
-extern const luaL_Reg eb_lock_methods[];  /* lock.c */
-extern const luaL_Reg eb_query_methods[]; /* query.c */
+extern const luaL_Reg eb_lock_methods[];    /* lock.c */
+extern const luaL_Reg eb_query_methods[];   /* query.c */
 extern const luaL_Reg eb_stats_functions[]; /* query.c */
 extern const luaL_Reg eb_clock_functions[]; /* testing.c */
 void eb_open_lock(lua_State *L);

@@ -22,9 +22,10 @@ static eb_guard *to_guard(lua_State *L, int index) {
 eb_guard *eb_check_guard(lua_State *L, const char *method) {
   eb_guard *guard = to_guard(L, 1);
   if (guard == NULL)
-    luaL_error(L, "%s: called on a %s, not on a guard (write guard:%s(...), "
-                  "with a colon)",
-               method, luaL_typename(L, 1), method);
+    luaL_error(L,
+               "%s: called on %s, not on a guard (write guard:%s(...), "
+               "with a colon)",
+               method, eb_describe(L, 1), method);
   if (guard->core == NULL)
     luaL_error(L, "%s: this guard is closed; make a new one", method);
   return guard;
@@ -32,25 +33,27 @@ eb_guard *eb_check_guard(lua_State *L, const char *method) {
 
 static int bad_key(lua_State *L, const char *method) {
   size_t len;
-  switch (lua_type(L, 2)) {
-  case LUA_TNUMBER:
+  if (lua_type(L, 2) == LUA_TNUMBER) {
+    const char *number = eb_describe(L, 2);
     lua_pushvalue(L, 2);
-    return luaL_error(L, "%s: the key must be a string, not the number %s; "
-                         "use tostring(%s)",
-                      method, lua_tostring(L, -1), lua_tostring(L, -1));
-  case LUA_TSTRING:
-    lua_tolstring(L, 2, &len);
-    if (len == 0)
-      return luaL_error(L, "%s: the key is an empty string; it must have 1 to "
-                           "%d bytes",
-                        method, EG_KEY_MAX);
-    return luaL_error(L, "%s: the key has %I bytes; it must have 1 to %d "
-                         "(use a hash of it)",
-                      method, (LUAI_UACINT)len, EG_KEY_MAX);
-  default:
-    return luaL_error(L, "%s: the key must be a string, not %s", method,
-                      lua_isnoneornil(L, 2) ? "nil" : luaL_typename(L, 2));
+    return luaL_error(L,
+                      "%s: the key must be a string, not %s; use "
+                      "tostring(%s)",
+                      method, number, lua_tostring(L, -1));
   }
+  if (lua_type(L, 2) != LUA_TSTRING)
+    return luaL_error(L, "%s: the key must be a string, not %s", method,
+                      eb_describe(L, 2));
+  lua_tolstring(L, 2, &len);
+  if (len == 0)
+    return luaL_error(L,
+                      "%s: the key is the empty string; it must have 1 to "
+                      "%d bytes",
+                      method, EG_KEY_MAX);
+  return luaL_error(L,
+                    "%s: the key has %I bytes; it must have 1 to %d (use a "
+                    "hash of it)",
+                    method, (LUAI_UACINT)len, EG_KEY_MAX);
 }
 
 eg_bytes eb_check_key(lua_State *L, const char *method) {
@@ -71,7 +74,7 @@ void eb_check_callable(lua_State *L, int index, const char *method,
     return;
   }
   luaL_error(L, "%s: %s must be a function, not %s", method, what,
-             lua_isnoneornil(L, index) ? "nil" : luaL_typename(L, index));
+             eb_describe(L, index));
 }
 
 int eb_raise(lua_State *L, const char *method, const eg_error *error) {
@@ -109,9 +112,10 @@ static void read_creation(lua_State *L, eb_guard *guard,
   case LUA_TTABLE:
     break;
   default:
-    luaL_error(L, "ExecutionGuard.new: takes a boolean (debug) or a table of "
-                  "options, not a %s",
-               luaL_typename(L, 1));
+    luaL_error(L,
+               "ExecutionGuard.new: takes a boolean (debug) or a table of "
+               "options, not %s",
+               eb_describe(L, 1));
   }
   lua_newtable(L);
   for (lua_pushnil(L); lua_next(L, 1) != 0;) {
@@ -145,6 +149,8 @@ int eb_new(lua_State *L) {
   guard->self = guard;
   guard->shared = creation.name != NULL;
   guard->debug = creation.debug;
+  if (!guard->shared) /* its results are Lua's to bound */
+    guard->settings.policy.max_result = SIZE_MAX;
   eb_push_callback(L, 2, 0, "logger");
   guard->log = creation.debug || !lua_isnil(L, -1);
   lua_settop(L, 2);
@@ -179,10 +185,9 @@ static int guard_tostring(lua_State *L) {
   if (guard == NULL)
     lua_pushliteral(L, "ExecutionGuard (not open)");
   else
-    lua_pushfstring(L, "ExecutionGuard (%s%s): %p",
-                    guard->shared ? "shared" : "private",
-                    guard->core == NULL ? ", closed" : "",
-                    (const void *)guard);
+    lua_pushfstring(
+        L, "ExecutionGuard (%s%s): %p", guard->shared ? "shared" : "private",
+        guard->core == NULL ? ", closed" : "", (const void *)guard);
   return 1;
 }
 

@@ -45,9 +45,9 @@ static int acquire_lock(lua_State *L) {
   eg_grant grant;
   eg_reply reply;
   eg_reply_init(&reply);
-  eg_status status =
-      eg_acquire(guard->core, key, EG_WANT_LOCK, &guard->settings.policy,
-                 wait_ms, &grant, &reply);
+  eg_status status = eg_acquire(guard->core, key, EG_WANT_LOCK,
+                                &guard->settings.policy, wait_ms, &grant,
+                                &reply);
   if (status != EG_OK) {
     lua_pushboolean(L, 0);
     return refused(L, guard, status, &reply);
@@ -66,9 +66,10 @@ static int release_lock(lua_State *L) {
   uint64_t token = 0;
   if (!lua_isnoneornil(L, 3)) {
     if (!lua_isinteger(L, 3) || lua_tointeger(L, 3) < 1)
-      return luaL_error(L, "ReleaseLock: token must be what AcquireLock "
-                           "returned, not %s",
-                        luaL_tolstring(L, 3, NULL));
+      return luaL_error(L,
+                        "ReleaseLock: token must be what AcquireLock "
+                        "returned, not %s",
+                        eb_describe(L, 3));
     token = (uint64_t)lua_tointeger(L, 3);
   }
   eg_status status = eg_release(guard->core, key, token, NULL);
@@ -83,8 +84,8 @@ static int is_locked(lua_State *L) {
   eb_guard *guard = eb_check_guard(L, "IsLocked");
   eg_record record;
   eg_error error;
-  eg_status status =
-      eg_fetch(guard->core, eb_check_key(L, "IsLocked"), &record, &error);
+  eg_status status = eg_fetch(guard->core, eb_check_key(L, "IsLocked"),
+                              &record, &error);
   bool locked = record.locked;
   eg_record_free(&record);
   if (EG_IS_FAILURE(status))
@@ -136,9 +137,9 @@ static int guard_lock(lua_State *L) {
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, 1);
   eg_reply_init(&reply);
-  eg_status status =
-      eg_acquire(guard->core, key, EG_WANT_LOCK, &guard->settings.policy,
-                 wait_ms, &grant, &reply);
+  eg_status status = eg_acquire(guard->core, key, EG_WANT_LOCK,
+                                &guard->settings.policy, wait_ms, &grant,
+                                &reply);
   if (status != EG_OK) {
     lua_pushnil(L);
     return refused(L, guard, status, &reply);

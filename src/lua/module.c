@@ -55,10 +55,8 @@ void eb_set_functions(lua_State *L, const luaL_Reg *functions) {
 }
 
 static const luaL_Reg module_functions[] = {
-    {"new", eb_new},
-    {"expired", eb_expired},
-    {"shield", eb_shield},
-    {"setLogger", eb_set_logger},
+    {"new", eb_new},       {"expired", eb_expired},
+    {"shield", eb_shield}, {"setLogger", eb_set_logger},
     {NULL, NULL},
 };
 

@@ -21,10 +21,12 @@ typedef enum option_type {
   T_BYTES
 } option_type;
 
+typedef enum option_place { BOTH, CALL, NEW } option_place;
+
 typedef struct option {
   const char *name;
   option_type type;
-  bool creation_only;
+  option_place place;
   size_t offset;
 } option;
 
@@ -32,30 +34,30 @@ typedef struct option {
 #define CREATION(field) (offsetof(eb_creation, field))
 
 static const option options[] = {
-    {"timeout", T_TIMEOUT, false, 0},
-    {"cacheResult", T_BOOLEAN, false, POLICY(cache_result)},
-    {"allowRerun", T_BOOLEAN, false, POLICY(allow_rerun)},
-    {"onTimeout", T_FUNCTION, false, 0},
-    {"onLost", T_FUNCTION, false, 0},
-    {"join", T_JOIN, false, 0},
-    {"resultTtl", T_SECONDS, false, POLICY(result_ttl_ms)},
-    {"errorTtl", T_SECONDS, false, POLICY(error_ttl_ms)},
-    {"cooldown", T_SECONDS, false, POLICY(cooldown_ms)},
-    {"lockAtLeast", T_SECONDS, false, POLICY(lock_at_least_ms)},
-    {"recordTtl", T_SECONDS, false, POLICY(record_ttl_ms)},
-    {"retry", T_RETRY, false, 0},
-    {"lease", T_SECONDS, false, 0},
-    {"maxHold", T_SECONDS, false, 0},
-    {"afterCrash", T_CRASH, false, 0},
-    {"whenUnavailable", T_UNAVAILABLE, false, 0},
-    {"interrupt", T_BOOLEAN, false, offsetof(eb_settings, interrupt)},
-    {"closeGrace", T_GRACE, false, 0},
-    {"owner", T_TEXT, false, CREATION(owner)},
-    {"maxResult", T_BYTES, false, POLICY(max_result)},
-    {"debug", T_BOOLEAN, true, CREATION(debug)},
-    {"store", T_TEXT, true, CREATION(store)},
-    {"name", T_TEXT, true, CREATION(name)},
-    {"logger", T_LOGGER, true, 0},
+    {"timeout", T_TIMEOUT, BOTH, 0},
+    {"cacheResult", T_BOOLEAN, BOTH, POLICY(cache_result)},
+    {"allowRerun", T_BOOLEAN, CALL, POLICY(allow_rerun)},
+    {"onTimeout", T_FUNCTION, CALL, 0},
+    {"onLost", T_FUNCTION, CALL, 0},
+    {"join", T_JOIN, CALL, 0},
+    {"resultTtl", T_SECONDS, BOTH, POLICY(result_ttl_ms)},
+    {"errorTtl", T_SECONDS, BOTH, POLICY(error_ttl_ms)},
+    {"cooldown", T_SECONDS, BOTH, POLICY(cooldown_ms)},
+    {"lockAtLeast", T_SECONDS, BOTH, POLICY(lock_at_least_ms)},
+    {"recordTtl", T_SECONDS, BOTH, POLICY(record_ttl_ms)},
+    {"retry", T_RETRY, BOTH, 0},
+    {"lease", T_SECONDS, BOTH, 0},
+    {"maxHold", T_SECONDS, BOTH, 0},
+    {"afterCrash", T_CRASH, BOTH, 0},
+    {"whenUnavailable", T_UNAVAILABLE, BOTH, 0},
+    {"interrupt", T_BOOLEAN, BOTH, offsetof(eb_settings, interrupt)},
+    {"closeGrace", T_GRACE, BOTH, 0},
+    {"owner", T_TEXT, BOTH, CREATION(owner)},
+    {"maxResult", T_BYTES, BOTH, POLICY(max_result)},
+    {"debug", T_BOOLEAN, NEW, CREATION(debug)},
+    {"store", T_TEXT, NEW, CREATION(store)},
+    {"name", T_TEXT, NEW, CREATION(name)},
+    {"logger", T_LOGGER, NEW, 0},
 };
 
 #define OPTIONS (sizeof options / sizeof *options)
@@ -129,21 +131,28 @@ void eb_push_did_you_mean(lua_State *L, const char *word,
     lua_pushliteral(L, "");
 }
 
-/* Raises: METHOD: option 'NAME' WANTS, not VALUE. */
+const char *eb_describe(lua_State *L, int index) {
+  switch (lua_type(L, index)) {
+  case LUA_TNONE:
+  case LUA_TNIL:
+    return "nil";
+  case LUA_TSTRING:
+    return lua_pushfstring(L, "the string '%s'", lua_tostring(L, index));
+  case LUA_TNUMBER:
+    lua_pushvalue(L, index);
+    return lua_pushfstring(L, "the number %s", lua_tostring(L, -1));
+  case LUA_TBOOLEAN:
+    return lua_toboolean(L, index) ? "the boolean true" : "the boolean false";
+  default:
+    return lua_pushfstring(L, "a %s", luaL_typename(L, index));
+  }
+}
+
+/* Raises: METHOD: option 'NAME' must be WANTS, not VALUE. */
 static int bad(const reader *r, const char *name, const char *wants,
                int value) {
-  lua_State *L = r->L;
-  const char *type = luaL_typename(L, value);
-  if (lua_type(L, value) == LUA_TSTRING)
-    lua_pushfstring(L, "the string '%s'", lua_tostring(L, value));
-  else if (lua_type(L, value) == LUA_TNUMBER)
-    lua_pushfstring(L, "%f", lua_tonumber(L, value));
-  else if (lua_type(L, value) == LUA_TBOOLEAN)
-    lua_pushstring(L, lua_toboolean(L, value) ? "true" : "false");
-  else
-    lua_pushfstring(L, "a %s", type);
-  return luaL_error(L, "%s: option '%s' must be %s, not %s", r->method, name,
-                    wants, lua_tostring(L, -1));
+  return luaL_error(r->L, "%s: option '%s' must be %s, not %s", r->method,
+                    name, wants, eb_describe(r->L, value));
 }
 
 static int unknown(const reader *r, int key) {
@@ -180,14 +189,10 @@ static bool is_seconds(lua_State *L, int index) {
 
 double eb_check_seconds(lua_State *L, int index, const char *method,
                         const char *what) {
-  if (lua_type(L, index) != LUA_TNUMBER)
-    luaL_error(L, "%s: %s must be a number of seconds, not a %s", method, what,
-               luaL_typename(L, index));
-  double seconds = lua_tonumber(L, index);
-  if (!(seconds >= 0))
-    luaL_error(L, "%s: %s must be a number of seconds, 0 or more, not %f",
-               method, what, seconds);
-  return seconds;
+  if (lua_type(L, index) != LUA_TNUMBER || !(lua_tonumber(L, index) >= 0))
+    luaL_error(L, "%s: %s must be a number of seconds, 0 or more, not %s",
+               method, what, eb_describe(L, index));
+  return lua_tonumber(L, index);
 }
 
 static double seconds_of(const reader *r, const char *name, int value) {
@@ -237,9 +242,8 @@ static const retry_field retry_fields[] = {
 #define RETRY_FIELDS (sizeof retry_fields / sizeof *retry_fields)
 
 static void set_retry_number(reader *r, const char *name, int value) {
-  static const char *const known[] = {"attempts", "delay",  "factor",
-                                      "maxDelay", "jitter", "on",
-                                      NULL};
+  static const char *const known[] = {
+      "attempts", "delay", "factor", "maxDelay", "jitter", "on", NULL};
   char full[40] = "retry.";
   strncat(full, name, 30);
   for (size_t i = 0; i < RETRY_FIELDS; i++) {
@@ -249,8 +253,8 @@ static void set_retry_number(reader *r, const char *name, int value) {
     if (lua_type(r->L, value) != LUA_TNUMBER ||
         !(lua_tonumber(r->L, value) >= f->least))
       bad(r, full, f->wants, value);
-    *(double *)((char *)&r->settings->retry + f->offset) =
-        lua_tonumber(r->L, value);
+    *(double *)((char *)&r->settings->retry + f->offset) = lua_tonumber(r->L,
+                                                                        value);
     return;
   }
   eb_push_did_you_mean(r->L, name, known);
@@ -269,8 +273,7 @@ static void set_retry_field(reader *r, const char *name, int value) {
     bool flag = lua_type(L, value) == LUA_TBOOLEAN;
     if (!flag && !(is_seconds(L, value) && lua_tonumber(L, value) <= 1))
       bad(r, "retry.jitter", "a boolean or a number from 0 to 1", value);
-    retry->jitter =
-        flag ? lua_toboolean(L, value) : lua_tonumber(L, value);
+    retry->jitter = flag ? lua_toboolean(L, value) : lua_tonumber(L, value);
   } else if (strcmp(name, "on") == 0) {
     eb_check_callable(L, value, r->method, "option 'retry.on'");
   } else {
@@ -281,8 +284,9 @@ static void set_retry_field(reader *r, const char *name, int value) {
 static void set_retry(reader *r, const char *name, int value) {
   lua_State *L = r->L;
   if (lua_type(L, value) != LUA_TTABLE)
-    bad(r, name, "a table {attempts=, delay=, factor=, maxDelay=, jitter=, "
-                 "on=}",
+    bad(r, name,
+        "a table {attempts=, delay=, factor=, maxDelay=, jitter=, "
+        "on=}",
         value);
   r->settings->retry.attempts = 3;
   for (lua_pushnil(L); lua_next(L, value) != 0; lua_pop(L, 1)) {
@@ -328,7 +332,7 @@ static void set_bytes(reader *r, const option *o, int value) {
 static void set_boolean(reader *r, const option *o, int value) {
   if (lua_type(r->L, value) != LUA_TBOOLEAN)
     bad(r, o->name, "a boolean", value);
-  char *base = o->creation_only ? (char *)r->creation : (char *)r->settings;
+  char *base = o->place == NEW ? (char *)r->creation : (char *)r->settings;
   *(bool *)(base + o->offset) = lua_toboolean(r->L, value);
 }
 
@@ -389,9 +393,10 @@ static const option *find(const reader *r, int key) {
     unknown(r, key);
   const option *o = &options[lua_tointeger(L, -1)];
   lua_pop(L, 1);
-  if (o->creation_only && r->creation == NULL)
-    luaL_error(L, "%s: option '%s' belongs to ExecutionGuard.new", r->method,
-               o->name);
+  bool call = r->creation == NULL;
+  if (o->place == (call ? NEW : CALL))
+    luaL_error(L, "%s: option '%s' belongs to %s", r->method, o->name,
+               call ? "ExecutionGuard.new" : "a call of RunOnce");
   return o;
 }
 
@@ -399,8 +404,8 @@ void eb_read_options(lua_State *L, int index, const char *method,
                      eb_settings *settings, eb_creation *creation) {
   reader r = {L, method, settings, creation, false};
   if (lua_type(L, index) != LUA_TTABLE)
-    luaL_error(L, "%s: options must be a table, not a %s", method,
-               luaL_typename(L, index));
+    luaL_error(L, "%s: options must be a table, not %s", method,
+               eb_describe(L, index));
   luaL_checkstack(L, 8, method);
   for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
     int value = lua_gettop(L);

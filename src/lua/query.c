@@ -82,8 +82,8 @@ static int has_result(lua_State *L) {
 static int clear_result(lua_State *L) {
   eg_error error;
   eb_guard *guard = eb_check_guard(L, "ClearResult");
-  eg_status status =
-      eg_clear_result(guard->core, eb_check_key(L, "ClearResult"), &error);
+  eg_status status = eg_clear_result(guard->core,
+                                     eb_check_key(L, "ClearResult"), &error);
   if (EG_IS_FAILURE(status))
     return eb_raise(L, "ClearResult", &error);
   eb_opaque_drop(L, guard, 2);
@@ -226,8 +226,8 @@ static void scan(lua_State *L, const char *method, eb_guard *guard,
                  lua_CFunction each) {
   eg_error error;
   visitor v = {L, each, guard, false};
-  eg_status status =
-      eg_scan(guard->core, (eg_bytes){"", 0}, visit, &v, &error);
+  eg_status status = eg_scan(guard->core, (eg_bytes){"", 0}, visit, &v,
+                             &error);
   if (v.failed)
     lua_error(L);
   if (status != EG_OK)
@@ -307,8 +307,7 @@ static int get_global_stats(lua_State *L) {
 static int reset(lua_State *L) {
   eg_error error;
   eb_guard *guard = eb_check_guard(L, "Reset");
-  eg_status status =
-      eg_reset(guard->core, eb_check_key(L, "Reset"), &error);
+  eg_status status = eg_reset(guard->core, eb_check_key(L, "Reset"), &error);
   if (status != EG_OK)
     return eb_raise(L, "Reset", &error);
   eb_opaque_drop(L, guard, 2);
@@ -321,15 +320,15 @@ static bool is_forced(lua_State *L) {
   if (lua_isnoneornil(L, 2))
     return false;
   if (lua_type(L, 2) != LUA_TTABLE)
-    luaL_error(L, "ResetAll: options must be a table {force=true}, not a %s",
-               luaL_typename(L, 2));
+    luaL_error(L, "ResetAll: options must be a table {force=true}, not %s",
+               eb_describe(L, 2));
   for (lua_pushnil(L); lua_next(L, 2) != 0; lua_pop(L, 1))
     if (lua_type(L, -2) != LUA_TSTRING ||
         strcmp(lua_tostring(L, -2), "force") != 0)
       luaL_error(L, "ResetAll: the only option is 'force'");
     else if (lua_type(L, -1) != LUA_TBOOLEAN)
-      luaL_error(L, "ResetAll: option 'force' must be a boolean, not a %s",
-                 luaL_typename(L, -1));
+      luaL_error(L, "ResetAll: option 'force' must be a boolean, not %s",
+                 eb_describe(L, -1));
   lua_getfield(L, 2, "force");
   return lua_toboolean(L, -1);
 }

@@ -120,8 +120,8 @@ static eg_status commit(eb_run *run, const eg_outcome *outcome,
     unlink_run(run);
   if (core == NULL)
     return EG_LOST; /* the guard was closed meanwhile */
-  eg_status status =
-      eg_commit(core, run->key, &run->grant, outcome, policy, error);
+  eg_status status = eg_commit(core, run->key, &run->grant, outcome, policy,
+                               error);
   if (status == EG_NOMEM && outcome->status == EG_FAILED) {
     const eg_outcome bare = {.status = EG_FAILED};
     status = eg_commit(core, run->key, &run->grant, &bare, policy, error);
@@ -524,14 +524,16 @@ int eb_run_once(lua_State *L) {
   if (!lua_isnoneornil(L, OPTIONS)) {
     local = guard->settings;
     eb_read_options(L, OPTIONS, "RunOnce", &local, NULL);
+    if (!guard->shared)
+      local.policy.max_result = SIZE_MAX;
     settings = &local;
   }
   eb_run run;
   eg_reply reply;
   eg_reply_init(&reply);
-  eg_status status =
-      eg_acquire(guard->core, key, EG_WANT_RUN, &settings->policy,
-                 settings->wait_ms, &run.grant, &reply);
+  eg_status status = eg_acquire(guard->core, key, EG_WANT_RUN,
+                                &settings->policy, settings->wait_ms,
+                                &run.grant, &reply);
   if (status != EG_OK)
     return refuse(L, guard, status, &reply);
   eg_reply_free(&reply);

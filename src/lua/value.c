@@ -239,8 +239,7 @@ static bool put_value(encoder *e, int index) {
     ok = put_table(e, index);
   else if (type == LUA_TFUNCTION || type == LUA_TTHREAD ||
            type == LUA_TUSERDATA || type == LUA_TLIGHTUSERDATA)
-    return refuse(e, "%s (only data can be stored)",
-                  lua_typename(e->L, type));
+    return refuse(e, "%s (only data can be stored)", lua_typename(e->L, type));
   else
     ok = eb_encode_scalar(e->L, index, e->bytes) ||
          refuse(e, "not enough memory");

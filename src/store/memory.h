@@ -13,8 +13,8 @@
 **      table may be read without it, see memory_table.h; `forgotten` may be
 **      compared with 0.
 **   2. `changed` of a watch is guarded by the mutex of the watch, the rest of
-**      it by that of its shard.  Who wakes a watch has both; who waits has
-**      only the watch's.
+**      it by that of its shard.  Who wakes or arms a watch has both; who
+**      sleeps has only the watch's.
 **   3. The registry's mutex guards the list of named namespaces.  A namespace
 **      that is in it never changes its number of shards or its name.
 **   4. Order: shard, then watch.  Nobody has two shards or two watches, or
@@ -32,10 +32,10 @@
 **
 ** TIME
 **
-** Nobody reads a clock unless something is timed.  An entry that may become
-** absent by time alone has the flag FADES: to look at it is to read the clock,
-** and, where its time is over, to forget it first; so whatever is found
-** is there.
+** apply reads no clock unless something is timed; load, swap, scan and wait
+** always do.  An entry that may become absent by time alone has the flag
+** FADES: to look at it is to read the clock, and, where its time is over, to
+** forget it first; so whatever is found is there.
 */
 #ifndef EG_STORE_MEMORY_H
 #define EG_STORE_MEMORY_H
@@ -93,7 +93,7 @@ typedef struct egi_place {
 
 struct egi_watch {
   egi_watch *next, *prev;
-  egi_place place; /* the key's bytes are in the watch */
+  egi_place place;  /* the key's bytes are in the watch */
   uint64_t version; /* when it was armed */
   bool held;        /* then */
   bool changed;

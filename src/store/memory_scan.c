@@ -31,18 +31,21 @@ typedef struct scan {
   size_t size, used;
 } scan;
 
-static bool reserve(scan *s, size_t more) {
+/* Room for so many bytes more; NULL: no memory. */
+static char *reserve(scan *s, size_t more) {
   size_t need = s->used + more, size = s->size;
-  if (need <= size)
-    return true;
-  size = 2 * size > need ? 2 * size : need;
-  char *buf = s->memory->env.alloc(s->memory->env.alloc_ud, s->buf, s->size,
-                                   size);
-  if (buf == NULL)
-    return false;
-  s->buf = buf;
-  s->size = size;
-  return true;
+  if (need > size) {
+    size = 2 * size > need ? 2 * size : need;
+    char *buf = s->memory->env.alloc(s->memory->env.alloc_ud, s->buf, s->size,
+                                     size);
+    if (buf == NULL)
+      return NULL;
+    s->buf = buf;
+    s->size = size;
+  }
+  char *room = s->buf + s->used;
+  s->used = need;
+  return room;
 }
 
 /* Copies one entry, if it is to be visited.  False: no memory. */
@@ -61,16 +64,15 @@ static bool copy(scan *s, const egi_table *table, const egi_entry *entry) {
   size_t bytes = made.seen.bytes.len, holder = made.seen.holder.len;
   made.size = sizeof made + key.len + bytes + holder;
   made.size = (made.size + 15) / 16 * 16;
-  if (!reserve(s, made.size))
+  char *to = reserve(s, made.size);
+  if (to == NULL)
     return false;
-  char *to = s->buf + s->used;
   memcpy(to, &made, sizeof made);
   to += sizeof made;
   memcpy(to, key.data, key.len);
   memcpy(to + key.len, made.seen.bytes.data, bytes);
   if (holder > 0)
     memcpy(to + key.len + bytes, made.seen.holder.data, holder);
-  s->used += made.size;
   return true;
 }
 

@@ -273,7 +273,7 @@ static inline bool glance_entry(const egi_arena *arena, const egi_entry *entry,
   view->bytes = (eg_bytes){(const char *)glance->data + key_len % 8, len};
   view->holder = (eg_bytes){NULL, 0};
   view->timed = token & EGI_TIMED;
-  return (token & (EGI_HELD | EGI_TIMED)) == 0 ||
+  return (!view->held && !view->timed) ||
          glance_extra(arena, egi_get(&entry->extra), glance);
 }
 

@@ -269,7 +269,7 @@ static inline void egi_entry_view(const egi_table *table,
     view->bytes.data = (const void *)(uintptr_t)egi_own(
         &entry->data[(key_len + 7) / 8]);
   view->holder = (eg_bytes){NULL, 0};
-  if ((token & (EGI_HELD | EGI_TIMED)) == 0)
+  if (!view->held && !view->timed)
     return;
   const egi_extra *extra = egi_extra_at(table, egi_own(&entry->extra));
   if (view->timed)

@@ -52,17 +52,17 @@ typedef struct egi_store egi_store;
 typedef struct egi_watch egi_watch;
 
 /* What a store knows about a key.  What load, a conflict and scan show is
-** always `clocked`; apply reads the clock only on demand.  bytes and holder are lent by apply and
-** scan until the callback returns; load and swap put them into buf, which
-** egi_seen_free frees. */
+** always `clocked`; apply reads the clock only on demand.  bytes and holder are
+** lent by apply and scan until the callback returns; load and swap put them
+** into buf, which egi_seen_free frees. */
 typedef struct egi_seen {
   egi_sight at;
-  uint64_t version; /* 0: absent */
-  eg_bytes bytes;   /* the record as it was written; empty: none */
-  eg_bytes holder;  /* owner line of the exclusion, if held */
+  uint64_t version;     /* 0: absent */
+  eg_bytes bytes;       /* the record as it was written; empty: none */
+  eg_bytes holder;      /* owner line of the exclusion, if held */
   int64_t life_left_us; /* of the record; -1: no limit */
-  uint64_t mark[6]; /* for unchanged() */
-  void *buf;        /* the library's own */
+  uint64_t mark[6];     /* for unchanged() */
+  void *buf;            /* the library's own */
   size_t buf_size;
 } egi_seen;
 
@@ -72,8 +72,8 @@ typedef struct egi_swap {
   egi_write write;
   egi_hold hold;
   bool wake;
-  eg_bytes bytes;  /* write is PUT */
-  eg_bytes holder; /* hold is TAKE: at most EGI_HOLDER_MAX */
+  eg_bytes bytes;                  /* write is PUT */
+  eg_bytes holder;                 /* hold is TAKE: at most EGI_HOLDER_MAX */
   int64_t lease_ms;                /* TAKE; 0: until dropped */
   int64_t not_before_ms, fresh_ms; /* 0: none; EGI_LEAVE_TIME */
   int64_t life_ms;                 /* 0: for ever; EGI_LEAVE_TIME */

@@ -37,7 +37,8 @@ local function over(self, point)
   return point ~= nil and point <= self.now
 end
 
---- The slot of a key: rec (the record), held (the grant), and the times.
+--- The slot of a key: rec (the record), held (the grant), the times, and
+--- revoked: a reset has ended a grant, so that there is a new token.
 function model:slot(key)
   local slot = self.slots[key]
   if not slot then
@@ -267,6 +268,7 @@ end
 function model:reset(key)
   local slot = self:slot(key)
   local rec = slot.rec
+  slot.revoked = slot.revoked or slot.held ~= nil
   slot.held, slot.not_before, slot.fresh, slot.life = nil, nil, nil, nil
   if rec then
     rec.status, rec.has, rec.value, rec.text = "Idle", false, nil, nil
