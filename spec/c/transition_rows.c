@@ -42,8 +42,8 @@
 const row transition_rows[] = {
     /* "NOW: it met a time and now was unread."  Reset looks at no time: it
     ** does the same whatever is left of it. */
-    {"a time that is set is read", .event = ~(unsigned)RESET,
-     .timed = YES, .clocked = NO, .verdict = V_NOW},
+    {"a time that is set is read", .event = ~(unsigned)RESET, .timed = YES,
+     .clocked = NO, .verdict = V_NOW},
 
     /* ---- RunOnce, in the order of the table in section 5 ---- */
     {"run: a kept result is returned", .event = RUN, .status = COMPLETED,

@@ -29,9 +29,8 @@ static bool died(const egi_head *head, const egi_sight *sight) {
   return head->status == EG_RUN_RUNNING && !sight->held;
 }
 
-/* Is fresh the life of the result?  It belongs to the status: it is that while
-** the record is Completed, or Running again; of a Failed one it is the error's.
-*/
+/* Is fresh the life of the result?  It belongs to the status: it is that
+** while the record is Completed, or Running again; else it is the error's. */
 static bool fresh_is_of_result(const egi_head *head) {
   return head->status == EG_RUN_COMPLETED || head->status == EG_RUN_RUNNING;
 }

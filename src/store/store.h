@@ -52,9 +52,9 @@ typedef struct egi_store egi_store;
 typedef struct egi_watch egi_watch;
 
 /* What a store knows about a key.  What load, a conflict and scan show is
-** always `clocked`; apply reads the clock only on demand.  bytes and holder are
-** lent by apply and scan until the callback returns; load and swap put them
-** into buf, which egi_seen_free frees. */
+** always `clocked`; apply reads the clock only on demand.  bytes and holder
+** are lent by apply and scan until the callback returns; load and swap put
+** them into buf, which egi_seen_free frees. */
 typedef struct egi_seen {
   egi_sight at;
   uint64_t version;     /* 0: absent */
