@@ -192,7 +192,7 @@ static egi_verdict commit(const egi_head *head, const egi_sight *sight,
   effect->wake = true;
   effect->life_ms = policy->record_ttl_ms;
   /* The longer of the cooldown and what is left of lock-at-least. */
-  if (policy->cooldown_ms * 1000 > sight->not_before_left_us)
+  if (policy->cooldown_ms > sight->not_before_left_us / 1000)
     effect->not_before_ms = policy->cooldown_ms;
   switch (event->outcome.status) {
   case EG_OK:
