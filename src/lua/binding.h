@@ -183,7 +183,17 @@ int eb_run_once(lua_State *L);
 int eb_expired(lua_State *L);
 int eb_shield(lua_State *L);
 void eb_open_run(lua_State *L);
-int eb_handler(lua_State *L); /* message handler; closes over the stash */
+
+/* ---- what an error says: error_text.c ---- */
+
+/* The message handler of guarded functions; closes over the stash. */
+int eb_handler(lua_State *L);
+
+/* Pushes text and traceback of the error object at index, and shows them.
+** Takes no memory, so it raises nothing. */
+void eb_push_error_texts(lua_State *L, int index, eg_bytes *text,
+                         eg_bytes *trace);
+void eb_forget_error(lua_State *L);
 
 /* ---- the other methods ---- */
 
@@ -200,7 +210,10 @@ void eb_push_result(lua_State *L, const eb_guard *guard, int key_index,
 
 /* ---- the log: log.c ---- */
 
-/* Formats and says; the key at index 2 is told apart.  Raise nothing. */
+/* The key at index 2, for a log line; it may end early at a zero byte. */
+const char *eb_key_text(lua_State *L);
+
+/* Format and say, also told the key at index 2.  Raise nothing. */
 void eb_log_info(lua_State *L, const eb_guard *guard, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void eb_log_warn(lua_State *L, const eb_guard *guard, const char *format, ...)

@@ -128,6 +128,16 @@ static void read_creation(lua_State *L, eb_guard *guard,
   lua_setiuservalue(L, 2, EB_UV_OPTIONS);
 }
 
+/* A log line takes the guard at 1, and a key at 2. */
+static void log_created(lua_State *L, const eb_guard *guard) {
+  lua_pushliteral(L, "");
+  lua_replace(L, 1);
+  lua_insert(L, 1);
+  eb_log_info(L, guard, "ExecutionGuard created (Debug: %s)",
+              guard->debug ? "true" : "false");
+  lua_pop(L, 1);
+}
+
 int eb_new(lua_State *L) {
   eb_creation creation = {0};
   lua_settop(L, 1);
@@ -154,6 +164,8 @@ int eb_new(lua_State *L) {
   eb_push_callback(L, 2, 0, "logger");
   guard->log = creation.debug || !lua_isnil(L, -1);
   lua_settop(L, 2);
+  if (guard->log)
+    log_created(L, guard);
   return 1;
 }
 

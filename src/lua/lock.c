@@ -24,7 +24,8 @@ static int refused(lua_State *L, const eb_guard *guard, eg_status status,
                    eg_reply *reply) {
   int64_t left = reply->left_us;
   if (guard->log)
-    eb_log_info(L, guard, "lock refused: %s", eg_status_text(status));
+    eb_log_warn(L, guard, "Failed to acquire lock for '%s': it %s",
+                eb_key_text(L), eg_status_text(status));
   eg_reply_free(reply);
   lua_pushstring(L, eg_status_word(status));
   if (status == EG_COOLDOWN && left >= 0) {
@@ -36,6 +37,11 @@ static int refused(lua_State *L, const eb_guard *guard, eg_status status,
     return 3;
   }
   return 2;
+}
+
+static void log_acquired(lua_State *L, const eb_guard *guard) {
+  if (guard->log)
+    eb_log_info(L, guard, "Lock acquired for '%s'", eb_key_text(L));
 }
 
 static int acquire_lock(lua_State *L) {
@@ -53,8 +59,7 @@ static int acquire_lock(lua_State *L) {
     return refused(L, guard, status, &reply);
   }
   eg_reply_free(&reply);
-  if (guard->log)
-    eb_log_info(L, guard, "lock acquired");
+  log_acquired(L, guard);
   lua_pushboolean(L, 1);
   lua_pushinteger(L, (lua_Integer)grant.token);
   return 2;
@@ -74,8 +79,10 @@ static int release_lock(lua_State *L) {
   }
   eg_status status = eg_release(guard->core, key, token, NULL);
   if (guard->log)
-    eb_log_info(L, guard, "%s",
-                status == EG_OK ? "lock released" : "no lock to release");
+    eb_log_info(L, guard,
+                status == EG_OK ? "Lock released for '%s'"
+                                : "No lock of this guard to release for '%s'",
+                eb_key_text(L));
   lua_pushboolean(L, status == EG_OK);
   return 1;
 }
@@ -147,8 +154,7 @@ static int guard_lock(lua_State *L) {
   eg_reply_free(&reply);
   k->token = grant.token;
   k->open = true;
-  if (guard->log)
-    eb_log_info(L, guard, "lock acquired");
+  log_acquired(L, guard);
   return 1;
 }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
 ** The log of a guard: to its logger, else by print and warn.
 **
-** Info is said only where somebody listens (debug, or a logger); its callers
-** ask guard->log before they make any text.  A log line is said while a grant
-** may be open, so everything here runs under protection; what the logger
-** raises is dropped.
+** The lines are those of the original.  Info, and warnings of what the caller
+** is told anyway, are said only where somebody listens (debug, or a logger);
+** their callers ask guard->log before they make any text.  A log line is said
+** while a grant may be open, so everything here runs under protection; what
+** the logger raises is dropped.
 */
 #include "lua/binding.h"
 
@@ -35,7 +36,7 @@ static int say(lua_State *L) {
     lua_call(L, 3, 0);
     return 0;
   }
-  lua_pushfstring(L, "[ExecutionGuard] '%s' %s", lua_tostring(L, 2), e->text);
+  lua_pushfstring(L, "[ExecutionGuard] %s", e->text);
   if (!e->guard->debug) {
     lua_warning(L, lua_tostring(L, -1), 0);
   } else {
@@ -62,6 +63,11 @@ static void protected_say(lua_State *L, const eb_guard *guard,
   lua_pushvalue(L, 1);
   lua_pcall(L, 3, 0, 0);
   lua_settop(L, top);
+}
+
+const char *eb_key_text(lua_State *L) {
+  const char *key = lua_tostring(L, 2);
+  return key != NULL ? key : "";
 }
 
 void eb_log_info(lua_State *L, const eb_guard *guard, const char *format,

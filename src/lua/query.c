@@ -87,6 +87,8 @@ static int clear_result(lua_State *L) {
   if (EG_IS_FAILURE(status))
     return eb_raise(L, "ClearResult", &error);
   eb_opaque_drop(L, guard, 2);
+  if (guard->log && status == EG_OK)
+    eb_log_info(L, guard, "Cleared result for '%s'", eb_key_text(L));
   lua_pushboolean(L, status == EG_OK);
   return 1;
 }
@@ -312,7 +314,7 @@ static int reset(lua_State *L) {
     return eb_raise(L, "Reset", &error);
   eb_opaque_drop(L, guard, 2);
   if (guard->log)
-    eb_log_info(L, guard, "reset");
+    eb_log_info(L, guard, "Reset '%s'", eb_key_text(L));
   return 0;
 }
 
@@ -353,6 +355,8 @@ static int reset_all(lua_State *L) {
     eb_opaque_drop(L, guard, 3);
     lua_settop(L, 2);
   }
+  if (guard->log)
+    eb_log_info(L, guard, "Reset all records");
   return 0;
 }
 

@@ -30,8 +30,6 @@ struct eb_run {
 
 static const char run_metatable[] = "ExecutionGuard run";
 
-#define ERROR_KEPT 4096 /* bytes of an error's text, and of a traceback */
-
 /* ------------------------------------------------------ list of runs -- */
 
 static void link_run(lua_State *L, eb_run *run) {
@@ -49,65 +47,6 @@ static void unlink_run(eb_run *run) {
   *run->link = run->next;
   if (run->next != NULL)
     run->next->link = run->link;
-}
-
-/* ---------------------------------------------------- text of an error -- */
-
-static int text_of(lua_State *L) {
-  luaL_tolstring(L, 1, NULL);
-  return 1;
-}
-
-/* The message handler: notes text and traceback of the error while the stack
-** that raised it still stands, and passes the error on as it is. */
-int eb_handler(lua_State *L) {
-  int stash = lua_upvalueindex(1);
-  lua_settop(L, 1);
-  lua_pushvalue(L, 1);
-  lua_rawseti(L, stash, 1);
-  lua_pushcfunction(L, text_of);
-  lua_pushvalue(L, 1);
-  if (lua_pcall(L, 1, 1, 0) != LUA_OK || lua_type(L, -1) != LUA_TSTRING) {
-    lua_settop(L, 1);
-    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
-  }
-  lua_rawseti(L, stash, 2);
-  luaL_traceback(L, L, NULL, 1);
-  lua_rawseti(L, stash, 3);
-  lua_settop(L, 1);
-  return 1;
-}
-
-static eg_bytes bounded(lua_State *L, int index) {
-  eg_bytes text = {NULL, 0};
-  if (lua_type(L, index) == LUA_TSTRING)
-    text.data = lua_tolstring(L, index, &text.len);
-  if (text.len > ERROR_KEPT)
-    text.len = ERROR_KEPT;
-  return text;
-}
-
-/* Pushes text and traceback of the error object at RESULT.  Raises nothing:
-** nothing here takes memory. */
-static void push_error_texts(lua_State *L) {
-  int stash = lua_upvalueindex(EB_UP_STASH);
-  lua_rawgeti(L, stash, 1);
-  bool same = lua_rawequal(L, -1, RESULT);
-  lua_pop(L, 1);
-  if (same) {
-    lua_rawgeti(L, stash, 2);
-    lua_rawgeti(L, stash, 3);
-  } else { /* the handler was not called: no memory, or it failed itself */
-    lua_pushvalue(L, RESULT);
-    lua_pushnil(L);
-  }
-}
-
-static void clear_stash(lua_State *L) {
-  for (int i = 1; i <= 3; i++) {
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, lua_upvalueindex(EB_UP_STASH), i);
-  }
 }
 
 /* ------------------------------------------------------- ends of a run -- */
@@ -141,7 +80,8 @@ static void notify(lua_State *L, const eb_run *run, const char *name) {
   lua_pushvalue(L, KEY);
   if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
     const char *text = luaL_tolstring(L, -1, NULL);
-    eb_log_warn(L, run->guard, "%s failed: %s", name, text);
+    eb_log_warn(L, run->guard, "%s of '%s' failed: %s", name, eb_key_text(L),
+                text);
     lua_pop(L, 2);
   }
 }
@@ -154,13 +94,15 @@ static int answer(lua_State *L, const char *reason) {
 }
 
 static int end_timeout(lua_State *L, eb_run *run) {
-  eb_log_warn(L, run->guard, "timed out");
+  eb_log_warn(L, run->guard, "'%s' timed out after %.6gs", eb_key_text(L),
+              (double)run->settings->timeout_us / 1e6);
   notify(L, run, EB_ON_TIMEOUT);
   return answer(L, "timeout");
 }
 
 static int end_lost(lua_State *L, eb_run *run) {
-  eb_log_warn(L, run->guard, "its outcome was refused: the grant was lost");
+  eb_log_warn(L, run->guard, "'%s' was reset or lost; its outcome is refused",
+              eb_key_text(L));
   notify(L, run, EB_ON_LOST);
   return answer(L, "lost");
 }
@@ -177,8 +119,8 @@ static int end_failed(lua_State *L, eb_run *run, bool raised, eg_bytes text,
     return end_timeout(L, run);
   if (status == EG_LOST)
     return end_lost(L, run);
-  eb_log_warn(L, run->guard, "failed: %.*s", (int)text.len,
-              text.len > 0 ? (const char *)text.data : "");
+  eb_log_warn(L, run->guard, "'%s' failed: %.*s", eb_key_text(L),
+              (int)text.len, text.len > 0 ? (const char *)text.data : "");
   lua_pushboolean(L, 0);
   if (raised)
     lua_pushvalue(L, RESULT);
@@ -248,7 +190,8 @@ static int end_ok(lua_State *L, eb_run *run) {
   case EG_OK:
     keep_value(L, run, outcome.kind);
     if (run->guard->log)
-      eb_log_info(L, run->guard, "completed");
+      eb_log_info(L, run->guard, "'%s' completed in %.3fs", eb_key_text(L),
+                  (double)(eg_now_us() - run->grant.start_us) / 1e6);
     lua_pushboolean(L, 1);
     lua_pushvalue(L, RESULT);
     return 2;
@@ -323,8 +266,8 @@ static bool try_again(lua_State *L, eb_run *run) {
     return false;
   double delay = delay_of(L, run);
   if (run->guard->log)
-    eb_log_info(L, run->guard, "attempt %lld failed, trying again in %.3g s",
-                (long long)run->attempt, delay);
+    eb_log_info(L, run->guard, "Retrying '%s' in %.3gs (attempt %lld failed)",
+                eb_key_text(L), delay, (long long)run->attempt);
   eg_sleep_us(eb_us(delay));
   run->attempt++;
   set_deadline(run, eg_now_us());
@@ -348,10 +291,10 @@ static int finish(lua_State *L, eb_run *run, int status) {
   if (status == LUA_OK || status == LUA_YIELD) {
     n = end_ok(L, run);
   } else {
-    push_error_texts(L);
-    int texts = lua_gettop(L);
-    n = end_failed(L, run, true, bounded(L, texts - 1), bounded(L, texts));
-    clear_stash(L);
+    eg_bytes text, trace;
+    eb_push_error_texts(L, RESULT, &text, &trace);
+    n = end_failed(L, run, true, text, trace);
+    eb_forget_error(L);
   }
   spare_run(L);
   return n;
@@ -417,13 +360,24 @@ static eb_run *push_run(lua_State *L) {
   return lua_touserdata(L, RUN);
 }
 
+static void log_executing(lua_State *L, const eb_run *run) {
+  eg_record record;
+  eg_fetch(run->guard->core, run->key, &record, NULL);
+  if (record.count > 1 && run->settings->policy.allow_rerun)
+    eb_log_info(L, run->guard, "Re-running '%s' (allowRerun=true)",
+                eb_key_text(L));
+  eb_log_info(L, run->guard, "Executing '%s' (attempt #%u)", eb_key_text(L),
+              (unsigned)record.count);
+  eg_record_free(&record);
+}
+
 static int start(lua_State *L, eb_run *run) {
   run->L = L;
   run->attempt = 1;
   set_deadline(run, run->grant.start_us);
   link_run(L, run);
   if (run->guard->log)
-    eb_log_info(L, run->guard, "executing");
+    log_executing(L, run);
   lua_pushvalue(L, lua_upvalueindex(EB_UP_HANDLER));
   return call(L, run);
 }
@@ -485,8 +439,27 @@ static int refuse_cached(lua_State *L, const eb_guard *guard,
   }
   lua_pushvalue(L, lua_upvalueindex(EB_UP_CACHED));
   if (guard->log)
-    eb_log_info(L, guard, "returning the cached result");
+    eb_log_info(L, guard, "Returning cached result for '%s'", eb_key_text(L));
   return 3;
+}
+
+static void log_refused(lua_State *L, const eb_guard *guard,
+                        eg_status status) {
+  const char *key = eb_key_text(L);
+  switch (status) {
+  case EG_COMPLETED:
+    eb_log_warn(L, guard, "'%s' already completed", key);
+    break;
+  case EG_RUNNING:
+    eb_log_warn(L, guard, "'%s' is already running (blocked)", key);
+    break;
+  case EG_LOCKED:
+    eb_log_warn(L, guard, "Failed to acquire lock for '%s'", key);
+    break;
+  default:
+    eb_log_warn(L, guard, "'%s' is blocked: it %s", key,
+                eg_status_text(status));
+  }
 }
 
 static int refuse(lua_State *L, const eb_guard *guard, eg_status status,
@@ -494,7 +467,7 @@ static int refuse(lua_State *L, const eb_guard *guard, eg_status status,
   if (status == EG_CACHED)
     return refuse_cached(L, guard, reply);
   if (guard->log)
-    eb_log_info(L, guard, "blocked: %s", eg_status_text(status));
+    log_refused(L, guard, status);
   lua_pushboolean(L, 0);
   if (status == EG_FAILED)
     lua_pushlstring(L, reply->error.data, reply->error.len);
