@@ -63,11 +63,13 @@ LTO ?= $(if $(SANITIZE),,$(shell f='-flto=auto -ffat-lto-objects'; \
          $(CC) $$f -Werror -x c -c /dev/null -o /dev/null 2>/dev/null && \
          echo "$$f"))
 
-# What the sources cannot do without; CFLAGS stays the user's.
-OWN_CFLAGS := -std=c11 -fPIC -fvisibility=hidden -pthread $(WARNINGS) \
+# What the sources cannot do without; CFLAGS stays the user's.  No PLT: a call
+# into Lua goes straight.
+OWN_CFLAGS := -std=c11 -fPIC -fno-plt \
+              -fvisibility=hidden -pthread $(WARNINGS) \
               $(WERROR) $(SAN_FLAGS) $(LTO)
 OWN_CPPFLAGS := -Isrc -D_GNU_SOURCE $(MPACK_CFLAGS)
-OWN_LIBS := $(MPACK_LIBS) -pthread
+OWN_LIBS := $(MPACK_LIBS) -pthread -lm
 
 COMPILE = $(CC) $(OWN_CPPFLAGS) $(CPPFLAGS) $(OWN_CFLAGS) $(CFLAGS) -MMD -MP
 LINK = $(CC) $(OWN_CFLAGS) $(CFLAGS) $(LDFLAGS)

@@ -59,6 +59,55 @@ static void read_of_a_time_reads_the_clock_and_no_more(void **state) {
   assert_int_equal(reader.seen.at.fresh_left_us, 6000);
 }
 
+static egi_glimpse peek(const char *key, const char *bytes) {
+  unsigned char room[EGI_PEEK_ROOM];
+  eg_bytes record;
+  uint64_t token;
+  if (!ops->peek(store, eg_str(key), room, &record, &token))
+    return EGI_TORN;
+  if (record.len == 0)
+    return token == 0 ? EGI_MISSING : EGI_TORN;
+  assert_true(token > 0);
+  assert_int_equal(record.len, strlen(bytes));
+  assert_memory_equal(record.data, bytes, record.len);
+  return EGI_FOUND;
+}
+
+/* DONE with a text for a result, so that the record has n bytes. */
+static const char *done_with(size_t n) {
+  static char record[64];
+  memset(record, 'x', n);
+  memcpy(record, "\x96\x01\x0a", 3);
+  record[n] = '\0';
+  return record;
+}
+
+static void peek_takes_no_lock_and_no_time(void **state) {
+  (void)state;
+  finish("done", run("done"), done_with(6), 0);
+  finish("of-8-byt", run("of-8-byt"), done_with(60), 0);
+  finish("none", run("none"), done_with(62), 0);
+  take("held");
+  run("runs");
+  finish("fades", run("fades"), done_with(6), 1000);
+  drop("gone", take("gone"));
+  clock_reads = 0;
+  egi_shard_lock(only_shard());
+  assert_int_equal(peek("done", done_with(6)), EGI_FOUND);
+  assert_int_equal(peek("of-8-byt", done_with(60)), EGI_FOUND);
+  assert_int_equal(peek("none", ""), EGI_TORN); /* the key's end is in it */
+  assert_int_equal(peek("held", ""), EGI_TORN);
+  assert_int_equal(peek("runs", ""), EGI_TORN);
+  assert_int_equal(peek("fades", ""), EGI_TORN);
+  assert_int_equal(peek("gone", ""), EGI_MISSING);
+  assert_int_equal(peek("never", ""), EGI_MISSING);
+  egi_table_begin(&only_shard()->table);
+  assert_int_equal(peek("done", ""), EGI_TORN);
+  egi_table_end(&only_shard()->table);
+  egi_shard_unlock(only_shard());
+  assert_int_equal(clock_reads, 0);
+}
+
 static void who_will_write_is_asked_once(void **state) {
   (void)state;
   uint64_t token;
@@ -300,6 +349,7 @@ int main(void) {
       TEST(lock_and_release_leave_nothing_and_read_no_clock),
       TEST(read_needs_neither_mutex_nor_clock),
       TEST(read_of_a_time_reads_the_clock_and_no_more),
+      TEST(peek_takes_no_lock_and_no_time),
       TEST(who_will_write_is_asked_once),
       TEST(run_is_completed_in_its_place),
       TEST(drop_needs_no_memory),

@@ -113,7 +113,7 @@ static void line_is_of_its_guard_and_state(void **state) {
   uint32_t one = eg_next_state();
   eg_guard *a = spec_another(w, one), *b = spec_another(w, one);
   eg_guard *c = spec_another(w, eg_next_state());
-  eg_bytes bytes = egi_owner_line(a, NULL, line);
+  eg_bytes bytes = egi_owner_line(a, NULL, EGI_NO_TIME, line);
   assert_true(bytes.len <= EGI_HOLDER_MAX);
   assert_true(egi_owner_is_guard(a, bytes));
   assert_false(egi_owner_is_guard(b, bytes));
@@ -128,7 +128,7 @@ static void line_is_of_its_guard_and_state(void **state) {
 static void state_0_is_nobody_s(void **state) {
   spec_world *w = *state;
   unsigned char line[EGI_HOLDER_MAX];
-  eg_bytes bytes = egi_owner_line(w->guard, "text", line);
+  eg_bytes bytes = egi_owner_line(w->guard, "text", EGI_NO_TIME, line);
   assert_true(egi_owner_is_guard(w->guard, bytes));
   assert_false(egi_owner_is_state(w->guard, bytes));
 }
@@ -152,7 +152,7 @@ static void text_of_a_guard_that_is_closed_is_empty(void **state) {
   eg_owner owner;
   eg_guard *other = spec_another(w, 0);
   uint32_t number = other->number;
-  eg_bytes bytes = egi_owner_line(other, NULL, line);
+  eg_bytes bytes = egi_owner_line(other, NULL, EGI_NO_TIME, line);
   eg_close(other);
   egi_owner_read(w->guard, bytes, &owner);
   assert_string_equal(owner.text, "");

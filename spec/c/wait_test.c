@@ -75,6 +75,18 @@ static void waiter_gets_the_lock_whose_lease_is_over(void **state) {
   assert_int_equal(spec_release(w, "k"), EG_OK);
 }
 
+/* The refusal has left a record, and was told the time: that time is over. */
+static void waiter_for_a_run_gets_it_when_the_lease_is_over(void **state) {
+  spec_world *w = *state;
+  w->policy.lease_ms = 100;
+  lock(w, "k");
+  spec_caller c = spec_caller_of(w->guard, "k", EG_WANT_RUN, 1000);
+  spec_call(&c);
+  assert_true(spec_await_sleepers(1));
+  spec_advance_ms(100);
+  assert_int_equal(ended(&c), EG_OK);
+}
+
 /* It comes back at its deadline, and never holds what it gave up. */
 static void waiter_that_gave_up_never_holds(void **state) {
   spec_world *w = *state;
@@ -429,6 +441,7 @@ int main(void) {
       BOTH_WAYS(waiter_for_a_lock_gets_it_when_the_run_ends),
       BOTH_WAYS(waiter_gets_the_lock_that_is_reset),
       BOTH_WAYS(waiter_gets_the_lock_whose_lease_is_over),
+      BOTH_WAYS(waiter_for_a_run_gets_it_when_the_lease_is_over),
       BOTH_WAYS(waiter_that_gave_up_never_holds),
       BOTH_WAYS(waiter_before_its_deadline_waits_on),
       BOTH_WAYS(waiters_of_other_keys_are_left_alone),

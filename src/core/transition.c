@@ -61,7 +61,7 @@ static void begin(const egi_head *head, egi_effect *effect) {
   effect->names_token = false;
   effect->wake = false;
   effect->new_result = false;
-  effect->head = *head;
+  effect->head.kind = head->kind; /* the rest comes with a put */
   effect->not_before_ms = EGI_LEAVE_TIME;
   effect->fresh_ms = EGI_LEAVE_TIME;
   effect->lease_ms = 0;

@@ -33,18 +33,19 @@ static int64_t system_coarse(void *ctx) {
 #endif
 }
 
-/* Both are guesses that any thread may renew: relaxed order is enough. */
+/* Both are guesses that any thread may renew.  Who sees the time of a reading
+** sees that reading, or a later one. */
 static _Atomic int64_t wall_offset, offset_read_at = INT64_MIN / 2;
 
 static int64_t system_offset(void *ctx, int64_t now_us) {
   (void)ctx;
   int64_t read_at = atomic_load_explicit(&offset_read_at,
-                                         memory_order_relaxed);
+                                         memory_order_acquire);
   if (now_us - read_at < SECOND)
     return atomic_load_explicit(&wall_offset, memory_order_relaxed);
   int64_t offset = read_us(CLOCK_REALTIME) - read_us(CLOCK_MONOTONIC);
   atomic_store_explicit(&wall_offset, offset, memory_order_relaxed);
-  atomic_store_explicit(&offset_read_at, now_us, memory_order_relaxed);
+  atomic_store_explicit(&offset_read_at, now_us, memory_order_release);
   return offset;
 }
 

@@ -66,10 +66,11 @@ eg_status egi_check_name(const char *name, eg_error *error);
 
 /* ---- owner.c: who holds a key ---- */
 
-/* The owner line of this guard, now; text NULL: the guard's own.  line has
-** room for EGI_HOLDER_MAX. */
+/* The owner line of this guard, since then; EGI_NO_TIME: since now, or a few
+** milliseconds ago.  text NULL: the guard's own.  line has room for
+** EGI_HOLDER_MAX. */
 eg_bytes egi_owner_line(const eg_guard *guard, const char *text,
-                        unsigned char *line);
+                        int64_t since_us, unsigned char *line);
 
 /* Is this the line of this guard?  Of its state? */
 bool egi_owner_is_guard(const eg_guard *guard, eg_bytes line);
@@ -122,6 +123,22 @@ typedef struct egi_step {
 /* Does one event, in as many tries as it takes.  Returns the outcome or a
 ** failure. */
 eg_status egi_step_run(egi_step *step, eg_error *error);
+
+/* What is known of a run's key without a step, see egi_peek_run. */
+typedef struct egi_peeked {
+  eg_status outcome; /* CACHED or COMPLETED */
+  uint64_t token;
+  eg_kind kind;   /* CACHED: of the result */
+  eg_bytes value; /* CACHED and kind VALUE: in the room */
+} egi_peeked;
+
+/* Most calls ask for a run that is done: this looks whether it is, in a key
+** that nobody holds and that has no times, and costs no more than that.  NONE:
+** *peeked is the answer.  NOW: work will most likely start.  Else: nothing is
+** known, do the step.  room has EGI_PEEK_ROOM bytes. */
+egi_verdict egi_peek_run(const eg_guard *guard, eg_bytes key,
+                         const eg_policy *policy, unsigned char *room,
+                         egi_peeked *peeked);
 
 void egi_buffer_init(egi_buffer *buffer, void *small, size_t size);
 bool egi_buffer_grow(egi_buffer *buffer, const eg_env *env);

@@ -31,9 +31,11 @@ static _Atomic uint32_t next_guard = 1, next_state = 1;
 uint32_t eg_next_state(void) { return atomic_fetch_add(&next_state, 1); }
 
 eg_bytes egi_owner_line(const eg_guard *guard, const char *text,
-                        unsigned char *out) {
+                        int64_t since_us, unsigned char *out) {
   const eg_clock *clock = guard->env.clock;
-  line l = {guard->state, guard->number, clock->coarse_us(clock->ctx)};
+  if (since_us == EGI_NO_TIME)
+    since_us = clock->coarse_us(clock->ctx);
+  line l = {guard->state, guard->number, since_us};
   memcpy(out, &l, sizeof l);
   size_t n = text != NULL ? strnlen(text, EG_OWNER_MAX) : 0;
   if (n > 0)

@@ -131,17 +131,20 @@ static egi_verdict fill_swap(egi_step *step, const egi_seen *seen,
   swap->life_ms = effect->life_ms;
   swap->not_before_ms = effect->not_before_ms;
   swap->fresh_ms = effect->fresh_ms;
-  if (effect->hold == EGI_TAKE)
-    swap->holder = egi_owner_line(step->guard, step->policy->owner,
-                                  step->line);
   step->now_us = seen->at.clocked ? seen->at.now_us : EGI_NO_TIME;
+  if (effect->hold == EGI_TAKE)
+    swap->holder = egi_owner_line(
+        step->guard, step->policy->owner,
+        step->guard->by_apply ? step->now_us : EGI_NO_TIME, step->line);
   if (step->outcome == EG_LOCKED)
     note_sight(step, seen);
   return effect->write == EGI_PUT ? encode(step, seen, effect, swap)
                                   : EGI_SWAP;
 }
 
-static egi_verdict decide(void *ctx, const egi_seen *seen, egi_swap *swap) {
+/* Flatten: all that it calls is put inline; every call comes through here. */
+__attribute__((flatten)) static egi_verdict
+decide(void *ctx, const egi_seen *seen, egi_swap *swap) {
   egi_step *step = ctx;
   egi_effect effect;
   if (!egi_decode_head(seen->bytes, &step->head)) {
@@ -161,6 +164,40 @@ static egi_verdict decide(void *ctx, const egi_seen *seen, egi_swap *swap) {
   return verdict;
 }
 
+/* ------------------------------------------------------- the short way -- */
+
+static const egi_event run_is_wanted = {.type = EGI_ACQUIRE_RUN};
+
+egi_verdict egi_peek_run(const eg_guard *guard, eg_bytes key,
+                         const eg_policy *policy, unsigned char *room,
+                         egi_peeked *peeked) {
+  const egi_store_ops *ops = guard->ops;
+  egi_sight sight = {.left_us = -1, .fresh_left_us = -1};
+  egi_head head;
+  egi_effect effect;
+  eg_bytes record;
+  int64_t left_us;
+  if (ops->peek == NULL || !guard->by_apply ||
+      !ops->peek(guard->store, key, room, &record, &sight.token) ||
+      !egi_decode_head(record, &head))
+    return EGI_GROW;
+  egi_verdict verdict = egi_decide(&head, &sight, &run_is_wanted, policy,
+                                   &effect, &peeked->outcome, &left_us);
+  if (verdict != EGI_NONE)
+    return verdict;
+  peeked->token = sight.token;
+  peeked->kind = EG_KIND_NONE;
+  peeked->value = (eg_bytes){room, 0};
+  if (peeked->outcome == EG_COMPLETED)
+    return EGI_NONE;
+  peeked->kind = head.kind;
+  if (peeked->outcome != EG_CACHED ||
+      (head.kind == EG_KIND_VALUE &&
+       !egi_decode_value(record, &peeked->value)))
+    return EGI_GROW;
+  return EGI_NONE;
+}
+
 /* ---------------------------------------------------------- both ways -- */
 
 static eg_status no_memory(eg_error *error) {
@@ -176,9 +213,10 @@ static bool likely_writes(const egi_step *step) {
 static eg_status by_apply(egi_step *step, eg_error *error) {
   eg_guard *guard = step->guard;
   for (;;) {
+    bool writes = likely_writes(step) || step->now_us != EGI_NO_TIME;
     eg_status status = guard->ops->apply(guard->store, step->key, decide, step,
-                                         likely_writes(step), step->now_us,
-                                         &step->token, error);
+                                         writes, step->now_us, &step->token,
+                                         error);
     if (status != EG_CHANGED)
       return status;
     if (!egi_buffer_grow(step->buffer, &guard->env))

@@ -99,6 +99,8 @@ static eg_status wait_for(egi_step *step, eg_status status, int64_t wait_ms,
       status = egi_wait_join(step, joined_by, error);
       if (status != EG_OK)
         break;
+      step->now_us = EGI_NO_TIME;
+      step->now_us = EGI_NO_TIME;
       status = egi_step_run(step, error); /* it told nothing: ask again */
     } else {
       status = egi_wait_free(step, free_by, error);
@@ -109,21 +111,19 @@ static eg_status wait_for(egi_step *step, eg_status status, int64_t wait_ms,
   return status;
 }
 
-eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
-                     const eg_policy *policy, int64_t wait_ms, eg_grant *grant,
-                     eg_reply *reply) {
+/* Asks the store in full.  now_us: if that was read already, as for work that
+** is about to start. */
+static eg_status acquire(eg_guard *guard, eg_bytes key, eg_want want,
+                         const eg_policy *policy, int64_t wait_ms,
+                         int64_t now_us, eg_grant *grant, eg_reply *reply) {
   egi_step step;
   egi_buffer buffer;
-  eg_status status = egi_check_key(key, &reply->failure);
-  if (status != EG_OK) {
-    no_answer(reply);
-    return status;
-  }
   bool run = want == EG_WANT_RUN;
   lend(reply, &guard->env, &buffer);
   begin(&step, guard, key, policy, run ? EGI_ACQUIRE_RUN : EGI_ACQUIRE_LOCK,
         &buffer);
-  status = egi_step_run(&step, &reply->failure);
+  step.now_us = now_us;
+  eg_status status = egi_step_run(&step, &reply->failure);
   if (worth_waiting(&step, status, wait_ms))
     status = wait_for(&step, status, wait_ms, &reply->failure);
   answer(reply, &step, status);
@@ -133,8 +133,49 @@ eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
     grant->deadline_us = EG_FOREVER;
     grant->want = want;
   }
-  if (run)
-    egi_count(egi_counter_of_acquire(status));
+  return status;
+}
+
+static eg_status acquire_run(eg_guard *guard, eg_bytes key,
+                             const eg_policy *policy, int64_t wait_ms,
+                             eg_grant *grant, eg_reply *reply) {
+  egi_peeked peeked;
+  int64_t now_us = EGI_NO_TIME;
+  switch (egi_peek_run(guard, key, policy, reply->small, &peeked)) {
+  case EGI_NONE:
+    reply->token = peeked.token;
+    reply->left_us = -1;
+    reply->kind = peeked.kind;
+    reply->value = peeked.value;
+    reply->error = nothing;
+    return peeked.outcome;
+  case EGI_NOW:
+    now_us = egi_now(&guard->env);
+    break;
+  default:
+    break;
+  }
+  return acquire(guard, key, EG_WANT_RUN, policy, wait_ms, now_us, grant,
+                 reply);
+}
+
+_Static_assert(sizeof((eg_reply *)0)->small >= EGI_PEEK_ROOM, "room");
+
+eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
+                     const eg_policy *policy, int64_t wait_ms, eg_grant *grant,
+                     eg_reply *reply) {
+  eg_status status = egi_check_key(key, &reply->failure);
+  if (status != EG_OK) {
+    no_answer(reply);
+    return status;
+  }
+  if (policy == NULL)
+    policy = &default_policy;
+  if (want != EG_WANT_RUN)
+    return acquire(guard, key, want, policy, wait_ms, EGI_NO_TIME, grant,
+                   reply);
+  status = acquire_run(guard, key, policy, wait_ms, grant, reply);
+  egi_count(egi_counter_of_acquire(status));
   return status;
 }
 

@@ -15,7 +15,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-/* ---- one for each Lua state (universe): state.c ---- */
+/* ---- one for each Lua state (universe): module.c ---- */
 
 typedef struct eb_run eb_run;
 
@@ -23,6 +23,7 @@ typedef struct eb_state {
   uint32_t id;     /* eg_options.state of its guards */
   eb_run *runs;    /* open runs of this state, the latest first */
   uint64_t random; /* for jitter */
+  int errors;      /* height of the stash */
 } eb_state;
 
 /* Every function of the module is a closure over these. */
@@ -110,6 +111,8 @@ typedef struct eb_guard {
   bool shared;     /* results are stored, else kept as Lua values */
   bool debug, log; /* log: somebody listens to Info */
   bool opaque;     /* there is a table of values */
+  int scans;       /* under way: the core is closed when the last is over */
+  bool closing;
   eb_settings settings;
 } eb_guard;
 
@@ -125,6 +128,10 @@ enum {
 /* The guard at index 1; raises where there is none, or it is closed. */
 eb_guard *eb_check_guard(lua_State *L, const char *method);
 
+/* The core of a guard, for a call that follows at once: whatever allocates may
+** run a finalizer, which may close the guard.  Raises where it is closed. */
+eg_guard *eb_core(lua_State *L, const eb_guard *guard, const char *method);
+
 /* The key at index 2; raises for what is no key. */
 eg_bytes eb_check_key(lua_State *L, const char *method);
 
@@ -134,6 +141,10 @@ void eb_check_callable(lua_State *L, int index, const char *method,
 
 int eb_new(lua_State *L); /* ExecutionGuard.new */
 void eb_open_guard(lua_State *L);
+
+/* Around a scan, in which user code may close the guard. */
+void eb_begin_scan(eb_guard *guard);
+void eb_end_scan(eb_guard *guard);
 
 /* Raises the failure of a method, with its name in front. */
 int eb_raise(lua_State *L, const char *method, const eg_error *error);
@@ -184,16 +195,28 @@ int eb_expired(lua_State *L);
 int eb_shield(lua_State *L);
 void eb_open_run(lua_State *L);
 
+/* ---- retry.c ---- */
+
+/* Does retry.on of the options want this error tried again?  Without it, yes;
+** when it fails itself, no.  Raises nothing. */
+bool eb_retry_wanted(lua_State *L, int guard_index, int options_index,
+                     int error_index, int64_t attempt);
+
+/* Seconds until the next attempt: exponential back-off with jitter. */
+double eb_retry_delay(eb_state *state, const eb_retry *retry, int64_t attempt);
+
 /* ---- what an error says: error_text.c ---- */
 
-/* The message handler of guarded functions; closes over the stash. */
+/* The message handler of guarded functions; closes over stash and state. */
 int eb_handler(lua_State *L);
 
-/* Pushes text and traceback of the error object at index, and shows them.
-** Takes no memory, so it raises nothing. */
-void eb_push_error_texts(lua_State *L, int index, eg_bytes *text,
-                         eg_bytes *trace);
-void eb_forget_error(lua_State *L);
+/* Pushes text and traceback of the error object at index, as noted since the
+** stash had that height, and forgets them.  Takes no memory, so it raises
+** nothing. */
+void eb_take_error_texts(lua_State *L, int index, int height);
+
+/* What the record keeps of a text that was pushed so. */
+eg_bytes eb_error_text(lua_State *L, int index);
 
 /* ---- the other methods ---- */
 

@@ -19,6 +19,12 @@ static eb_guard *to_guard(lua_State *L, int index) {
   return NULL;
 }
 
+eg_guard *eb_core(lua_State *L, const eb_guard *guard, const char *method) {
+  if (guard->core == NULL || guard->closing)
+    luaL_error(L, "%s: this guard is closed; make a new one", method);
+  return guard->core;
+}
+
 eb_guard *eb_check_guard(lua_State *L, const char *method) {
   eb_guard *guard = to_guard(L, 1);
   if (guard == NULL)
@@ -26,8 +32,7 @@ eb_guard *eb_check_guard(lua_State *L, const char *method) {
                "%s: called on %s, not on a guard (write guard:%s(...), "
                "with a colon)",
                method, eb_describe(L, 1), method);
-  if (guard->core == NULL)
-    luaL_error(L, "%s: this guard is closed; make a new one", method);
+  eb_core(L, guard, method);
   return guard;
 }
 
@@ -170,8 +175,20 @@ int eb_new(lua_State *L) {
 }
 
 static void close_guard(eb_guard *guard) {
+  guard->opaque = false;
+  guard->closing = guard->scans > 0;
+  if (guard->closing)
+    return;
   eg_close(guard->core);
   guard->core = NULL;
+}
+
+void eb_begin_scan(eb_guard *guard) { guard->scans++; }
+
+void eb_end_scan(eb_guard *guard) {
+  guard->scans--;
+  if (guard->closing)
+    close_guard(guard);
 }
 
 static int guard_close(lua_State *L) {
@@ -187,8 +204,9 @@ static int guard_close(lua_State *L) {
 }
 
 static int guard_gc(lua_State *L) {
-  eb_guard *guard = lua_touserdata(L, 1);
-  close_guard(guard);
+  eb_guard *guard = to_guard(L, 1);
+  if (guard != NULL)
+    close_guard(guard);
   return 0;
 }
 

@@ -51,9 +51,9 @@ static int acquire_lock(lua_State *L) {
   eg_grant grant;
   eg_reply reply;
   eg_reply_init(&reply);
-  eg_status status = eg_acquire(guard->core, key, EG_WANT_LOCK,
-                                &guard->settings.policy, wait_ms, &grant,
-                                &reply);
+  eg_status status = eg_acquire(eb_core(L, guard, "AcquireLock"), key,
+                                EG_WANT_LOCK, &guard->settings.policy, wait_ms,
+                                &grant, &reply);
   if (status != EG_OK) {
     lua_pushboolean(L, 0);
     return refused(L, guard, status, &reply);
@@ -144,7 +144,7 @@ static int guard_lock(lua_State *L) {
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, 1);
   eg_reply_init(&reply);
-  eg_status status = eg_acquire(guard->core, key, EG_WANT_LOCK,
+  eg_status status = eg_acquire(eb_core(L, guard, "Lock"), key, EG_WANT_LOCK,
                                 &guard->settings.policy, wait_ms, &grant,
                                 &reply);
   if (status != EG_OK) {

@@ -33,7 +33,8 @@ void eb_push_upvalues(lua_State *L) {
   lua_pushliteral(L, "cached");
   lua_createtable(L, 3, 0);
   lua_pushvalue(L, -1);
-  lua_pushcclosure(L, eb_handler, 1);
+  lua_pushvalue(L, -4);
+  lua_pushcclosure(L, eb_handler, 2);
   lua_insert(L, -2);
   eb_push_option_names(L);
   lua_createtable(L, EB_UPVALUES, 0);

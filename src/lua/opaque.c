@@ -12,7 +12,8 @@
 static void drain(lua_State *L, const eb_guard *guard) {
   unsigned char key[EG_KEY_MAX];
   size_t n;
-  while ((n = eg_next_forgotten(guard->core, key)) > 0) {
+  while (guard->core != NULL &&
+         (n = eg_next_forgotten(guard->core, key)) > 0) {
     lua_pushlstring(L, (const char *)key, n);
     eb_opaque_drop(L, guard, lua_gettop(L));
     lua_pop(L, 1);
@@ -73,6 +74,7 @@ void eb_opaque_get(lua_State *L, const eb_guard *guard, int key_index) {
 void eb_opaque_drop(lua_State *L, const eb_guard *guard, int key_index) {
   if (!guard->opaque)
     return;
+  key_index = lua_absindex(L, key_index);
   lua_getiuservalue(L, 1, EB_UV_VALUES);
   lua_pushvalue(L, key_index);
   if (lua_rawget(L, -2) != LUA_TNIL) {

@@ -3,6 +3,7 @@
 */
 #include "lua/binding.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -125,7 +126,7 @@ void eb_push_did_you_mean(lua_State *L, const char *word,
       nearest = *known;
     }
   }
-  if (nearest != NULL)
+  if (nearest != NULL && least <= 1 + (int)strlen(word) / 3)
     lua_pushfstring(L, "; did you mean '%s'?", nearest);
   else
     lua_pushliteral(L, "");
@@ -201,10 +202,12 @@ static double seconds_of(const reader *r, const char *name, int value) {
   return lua_tonumber(r->L, value);
 }
 
-/* A duration that a record carries: for ever is none at all. */
+/* A duration that a record carries; for ever is some 300 years, so that points
+** in time can be added up. */
 static int64_t life_of(const reader *r, const char *name, int value) {
+  const int64_t longest_ms = INT64_C(10000000000000);
   int64_t ms = eb_ms(seconds_of(r, name, value));
-  return ms == EG_FOREVER ? 0 : ms;
+  return ms < longest_ms ? ms : longest_ms;
 }
 
 static void set_timeout(reader *r, const char *name, int value) {
@@ -233,10 +236,11 @@ typedef struct retry_field {
 } retry_field;
 
 static const retry_field retry_fields[] = {
-    {"delay", offsetof(eb_retry, delay), 0, "a number of seconds, 0 or more"},
-    {"factor", offsetof(eb_retry, factor), 1, "a number, 1 or more"},
+    {"delay", offsetof(eb_retry, delay), 0,
+     "a finite number of seconds, 0 or more"},
+    {"factor", offsetof(eb_retry, factor), 1, "a finite number, 1 or more"},
     {"maxDelay", offsetof(eb_retry, max_delay), 0,
-     "a number of seconds, 0 or more"},
+     "a finite number of seconds, 0 or more"},
 };
 
 #define RETRY_FIELDS (sizeof retry_fields / sizeof *retry_fields)
@@ -251,7 +255,8 @@ static void set_retry_number(reader *r, const char *name, int value) {
     if (strcmp(name, f->name) != 0)
       continue;
     if (lua_type(r->L, value) != LUA_TNUMBER ||
-        !(lua_tonumber(r->L, value) >= f->least))
+        !(lua_tonumber(r->L, value) >= f->least) ||
+        !(lua_tonumber(r->L, value) < HUGE_VAL))
       bad(r, full, f->wants, value);
     *(double *)((char *)&r->settings->retry + f->offset) = lua_tonumber(r->L,
                                                                         value);

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+static const char record_metatable[] = "ExecutionGuard record";
 static const char snapshot_metatable[] = "ExecutionGuard snapshot";
 
 /* ----------------------------------------------------------- fetching -- */
@@ -14,12 +15,14 @@ static const char snapshot_metatable[] = "ExecutionGuard snapshot";
 static eg_record *push_record(lua_State *L) {
   eg_record *record = lua_newuserdatauv(L, sizeof *record, 0);
   memset(record, 0, sizeof *record);
-  luaL_setmetatable(L, "ExecutionGuard record");
+  luaL_setmetatable(L, record_metatable);
   return record;
 }
 
 static int record_gc(lua_State *L) {
-  eg_record_free(lua_touserdata(L, 1));
+  eg_record *record = luaL_testudata(L, 1, record_metatable);
+  if (record != NULL)
+    eg_record_free(record);
   return 0;
 }
 
@@ -30,7 +33,7 @@ static eg_record *fetch(lua_State *L, const char *method, eb_guard **guard) {
   *guard = eb_check_guard(L, method);
   eg_bytes key = eb_check_key(L, method);
   eg_record *record = push_record(L);
-  eg_status status = eg_fetch((*guard)->core, key, record, &error);
+  eg_status status = eg_fetch(eb_core(L, *guard, method), key, record, &error);
   if (EG_IS_FAILURE(status))
     eb_raise(L, method, &error);
   return status == EG_OK ? record : NULL;
@@ -53,6 +56,13 @@ static void push_result_of(lua_State *L, const eb_guard *guard, int key_index,
 
 /* ------------------------------------------------------------- results -- */
 
+/* A value whose record no longer says "opaque" is nobody's any more. */
+static void drop_dead_result(lua_State *L, const eb_guard *guard,
+                             const eg_record *record) {
+  if (record->kind != EG_KIND_OPAQUE)
+    eb_opaque_drop(L, guard, 2);
+}
+
 static int get_result(lua_State *L) {
   eb_guard *guard;
   eg_record *record = fetch(L, "GetResult", &guard);
@@ -61,6 +71,7 @@ static int get_result(lua_State *L) {
     return 1;
   }
   push_result_of(L, guard, 2, record);
+  drop_dead_result(L, guard, record);
   eg_record_free(record);
   return 1;
 }
@@ -192,6 +203,7 @@ static int get_record(lua_State *L) {
 
 /* for key, record in records do: a call of the table is a step of next. */
 static int snapshot_call(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 3);
   lua_remove(L, 2);
   return lua_next(L, 1) != 0 ? 2 : 0;
@@ -350,7 +362,7 @@ static int reset_all(lua_State *L) {
     lua_rawgeti(L, 2, i);
     eg_bytes key;
     key.data = lua_tolstring(L, 3, &key.len);
-    if (eg_reset(guard->core, key, &error) != EG_OK)
+    if (eg_reset(eb_core(L, guard, "ResetAll"), key, &error) != EG_OK)
       return eb_raise(L, "ResetAll", &error);
     eb_opaque_drop(L, guard, 3);
     lua_settop(L, 2);
@@ -365,10 +377,12 @@ void eb_open_query(lua_State *L) {
                                                 {NULL, NULL}};
   static const luaL_Reg snapshot_metamethods[] = {{"__call", snapshot_call},
                                                   {NULL, NULL}};
-  luaL_newmetatable(L, "ExecutionGuard record");
+  luaL_newmetatable(L, record_metatable);
   luaL_setfuncs(L, record_metamethods, 0);
   luaL_newmetatable(L, snapshot_metatable);
   luaL_setfuncs(L, snapshot_metamethods, 0);
+  lua_pushstring(L, snapshot_metatable);
+  lua_setfield(L, -2, "__metatable");
   lua_pop(L, 2);
 }
 

@@ -8,13 +8,13 @@
 **
 ** The Lua stack of a run:
 **   1 guard  2 key  3 fn  4 options or nil  5 run or nil  6 message handler
-**   7 what fn returned or raised
+**   7 what fn returned or raised  8 text  9 traceback of an error
 */
 #include "lua/binding.h"
 
 #include <string.h>
 
-enum { GUARD = 1, KEY, FN, OPTIONS, RUN, HANDLER, RESULT };
+enum { GUARD = 1, KEY, FN, OPTIONS, RUN, HANDLER, RESULT, TEXT, TRACE };
 
 struct eb_run {
   eb_guard *guard;
@@ -23,6 +23,7 @@ struct eb_run {
   eg_bytes key;                /* kept alive by the stack or the userdata */
   const eb_settings *settings; /* own, the guard's, or of the call's frame */
   int64_t attempt;
+  int errors; /* height of the stash when fn was called */
   bool open;
   eb_run *next, **link; /* in the state's list */
   eb_settings own;      /* where it has to outlive the call's frame */
@@ -79,7 +80,8 @@ static void notify(lua_State *L, const eb_run *run, const char *name) {
   }
   lua_pushvalue(L, KEY);
   if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
-    const char *text = luaL_tolstring(L, -1, NULL);
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1)
+                                                      : luaL_typename(L, -1);
     eb_log_warn(L, run->guard, "%s of '%s' failed: %s", name, eb_key_text(L),
                 text);
     lua_pop(L, 2);
@@ -93,7 +95,19 @@ static int answer(lua_State *L, const char *reason) {
   return 3;
 }
 
+/* An earlier result that had a limit goes with a rerun that fails. */
+static void drop_limited_result(lua_State *L, const eb_run *run) {
+  eg_record record;
+  if (!run->guard->opaque)
+    return;
+  eg_fetch(run->guard->core, run->key, &record, NULL);
+  if (record.kind != EG_KIND_OPAQUE)
+    eb_opaque_drop(L, run->guard, KEY);
+  eg_record_free(&record);
+}
+
 static int end_timeout(lua_State *L, eb_run *run) {
+  drop_limited_result(L, run);
   eb_log_warn(L, run->guard, "'%s' timed out after %.6gs", eb_key_text(L),
               (double)run->settings->timeout_us / 1e6);
   notify(L, run, EB_ON_TIMEOUT);
@@ -119,6 +133,7 @@ static int end_failed(lua_State *L, eb_run *run, bool raised, eg_bytes text,
     return end_timeout(L, run);
   if (status == EG_LOST)
     return end_lost(L, run);
+  drop_limited_result(L, run);
   eb_log_warn(L, run->guard, "'%s' failed: %.*s", eb_key_text(L),
               (int)text.len, text.len > 0 ? (const char *)text.data : "");
   lua_pushboolean(L, 0);
@@ -212,63 +227,33 @@ static int end_ok(lua_State *L, eb_run *run) {
 
 /* --------------------------------------------------------------- retry -- */
 
-static double random_unit(eb_state *state) {
-  uint64_t x = state->random; /* xorshift64*; Vigna, 2016 */
-  x ^= x >> 12;
-  x ^= x << 25;
-  x ^= x >> 27;
-  state->random = x;
-  return (double)(x * UINT64_C(2685821657736338717) >> 11) * 0x1p-53;
-}
-
-/* Does retry.on want the error at RESULT tried again?  Without it, yes. */
-static bool wanted(lua_State *L, const eb_run *run) {
-  bool again = true;
-  lua_pushnil(L);
-  eb_push_callback(L, GUARD, OPTIONS, "retry");
-  if (lua_type(L, -1) == LUA_TTABLE) {
-    lua_pushliteral(L, "on");
-    lua_rawget(L, -2);
-    if (!lua_isnil(L, -1)) {
-      lua_pushvalue(L, RESULT);
-      lua_pushinteger(L, run->attempt);
-      again = lua_pcall(L, 2, 1, 0) == LUA_OK && lua_toboolean(L, -1);
-    }
-  }
-  lua_settop(L, RESULT);
-  return again;
-}
-
-/* Exponential back-off with jitter. */
-static double delay_of(lua_State *L, const eb_run *run) {
-  const eb_retry *retry = &run->settings->retry;
-  double delay = retry->delay;
-  for (int64_t i = 1; i < run->attempt && delay < retry->max_delay; i++)
-    delay *= retry->factor;
-  if (delay > retry->max_delay)
-    delay = retry->max_delay;
-  return delay * (1 - retry->jitter * random_unit(eb_get_state(L)));
-}
-
 static void set_deadline(eb_run *run, int64_t now_us) {
   int64_t timeout = run->settings->timeout_us;
   bool limited = timeout > 0 && timeout < EG_FOREVER - now_us;
   run->grant.deadline_us = limited ? now_us + timeout : EG_FOREVER;
 }
 
-/* fn failed: is it to be tried again?  Then the delay is over on return. */
+static bool still_holds(const eb_run *run) {
+  return run->guard->core != NULL &&
+         eg_holds(run->guard->core, run->key, run->grant.token);
+}
+
+/* fn failed: is it to be tried again?  Then the delay is over on return.  The
+** grant is looked at again after it: much may have happened. */
 static bool try_again(lua_State *L, eb_run *run) {
   const eb_settings *settings = run->settings;
-  if (run->attempt >= settings->retry.attempts || run->guard->core == NULL ||
-      eg_now_us() >= run->grant.deadline_us ||
-      !eg_holds(run->guard->core, run->key, run->grant.token) ||
-      !wanted(L, run))
+  if (run->attempt >= settings->retry.attempts ||
+      eg_now_us() >= run->grant.deadline_us || !still_holds(run) ||
+      !eb_retry_wanted(L, GUARD, OPTIONS, RESULT, run->attempt))
     return false;
-  double delay = delay_of(L, run);
+  double delay = eb_retry_delay(eb_get_state(L), &settings->retry,
+                                run->attempt);
   if (run->guard->log)
     eb_log_info(L, run->guard, "Retrying '%s' in %.3gs (attempt %lld failed)",
                 eb_key_text(L), delay, (long long)run->attempt);
   eg_sleep_us(eb_us(delay));
+  if (!still_holds(run))
+    return false;
   run->attempt++;
   set_deadline(run, eg_now_us());
   return true;
@@ -276,39 +261,31 @@ static bool try_again(lua_State *L, eb_run *run) {
 
 /* ------------------------------------------------------------- calling -- */
 
-/* The userdata at RUN, if there is one, may serve the guard's next run. */
-static void spare_run(lua_State *L) {
-  if (lua_isnil(L, RUN))
-    return;
-  lua_pushnil(L);
-  lua_setiuservalue(L, RUN, 2);
-  lua_pushvalue(L, RUN);
-  lua_setiuservalue(L, GUARD, EB_UV_SPARE);
-}
-
 static int finish(lua_State *L, eb_run *run, int status) {
-  int n;
-  if (status == LUA_OK || status == LUA_YIELD) {
-    n = end_ok(L, run);
-  } else {
-    eg_bytes text, trace;
-    eb_push_error_texts(L, RESULT, &text, &trace);
-    n = end_failed(L, run, true, text, trace);
-    eb_forget_error(L);
-  }
-  spare_run(L);
-  return n;
+  if (status == LUA_OK || status == LUA_YIELD)
+    return end_ok(L, run);
+  return end_failed(L, run, true, eb_error_text(L, TEXT),
+                    eb_error_text(L, TRACE));
 }
 
 static int continued(lua_State *L, int status, lua_KContext ctx);
+
+/* What the error says is taken before anybody else's code runs. */
+static bool failed(lua_State *L, const eb_run *run, int status) {
+  if (status == LUA_OK || status == LUA_YIELD)
+    return false;
+  eb_take_error_texts(L, RESULT, run->errors);
+  return true;
+}
 
 static int call(lua_State *L, eb_run *run) {
   int status;
   do {
     lua_settop(L, HANDLER);
     lua_pushvalue(L, FN);
+    run->errors = eb_get_state(L)->errors;
     status = lua_pcallk(L, 0, 1, HANDLER, (lua_KContext)run, continued);
-  } while (status != LUA_OK && try_again(L, run));
+  } while (failed(L, run, status) && try_again(L, run));
   return finish(L, run, status);
 }
 
@@ -316,19 +293,38 @@ static int call(lua_State *L, eb_run *run) {
 ** the run in its userdata is not. */
 static int continued(lua_State *L, int status, lua_KContext ctx) {
   eb_run *run = (eb_run *)ctx;
-  if (status != LUA_YIELD && try_again(L, run))
+  if (failed(L, run, status) && try_again(L, run))
     return call(L, run);
   return finish(L, run, status);
 }
 
-static int run_abandoned(lua_State *L) {
-  eb_run *run = lua_touserdata(L, 1);
-  if (run == NULL || !run->open)
-    return 0;
+/* A run whose coroutine is gone ends as abandoned; one that has ended does
+** nothing more. */
+static eb_run *abandon(lua_State *L) {
+  eb_run *run = luaL_testudata(L, 1, run_metatable);
   const eg_outcome outcome = {.status = EG_FAILED,
                               .error = eg_str("abandoned")};
   eg_error error;
-  commit(run, &outcome, &error);
+  if (run != NULL && run->open)
+    commit(run, &outcome, &error);
+  return run;
+}
+
+static int run_gc(lua_State *L) {
+  abandon(L);
+  return 0;
+}
+
+/* The userdata may serve the guard's next run from here on, not earlier: until
+** now its __close was still to come. */
+static int run_close(lua_State *L) {
+  if (abandon(L) == NULL)
+    return 0;
+  lua_pushnil(L);
+  lua_setiuservalue(L, 1, 2);
+  lua_getiuservalue(L, 1, 1);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, EB_UV_SPARE);
   return 0;
 }
 
@@ -406,25 +402,34 @@ static int start_yieldable(lua_State *L, const eb_run *granted) {
 
 /* ------------------------------------------------------------- refusals -- */
 
-static int decode_value(lua_State *L) {
+static int push_result(lua_State *L) {
   const eg_reply *reply = lua_touserdata(L, 1);
   eb_decode(L, reply->value);
   return 1;
 }
 
-/* A value that is on C's heap is pushed under protection: what C owns is freed
-** before an error goes on. */
-static void push_value(lua_State *L, eg_reply *reply) {
-  if (reply->memory.heap == NULL) {
-    eb_decode(L, reply->value);
-    return;
-  }
-  lua_pushcfunction(L, decode_value);
+static int push_error(lua_State *L) {
+  const eg_reply *reply = lua_touserdata(L, 1);
+  lua_pushlstring(L, reply->error.data, reply->error.len);
+  return 1;
+}
+
+/* What is on C's heap is pushed under protection: what C owns is freed before
+** an error goes on. */
+static void push_from(lua_State *L, eg_reply *reply, lua_CFunction push) {
+  lua_pushcfunction(L, push);
   lua_pushlightuserdata(L, reply);
   int status = lua_pcall(L, 1, 1, 0);
   eg_reply_free(reply);
   if (status != LUA_OK)
     lua_error(L);
+}
+
+static void push_value(lua_State *L, eg_reply *reply) {
+  if (reply->memory.heap == NULL)
+    eb_decode(L, reply->value);
+  else
+    push_from(L, reply, push_result);
 }
 
 static int refuse_cached(lua_State *L, const eb_guard *guard,
@@ -470,7 +475,7 @@ static int refuse(lua_State *L, const eb_guard *guard, eg_status status,
     log_refused(L, guard, status);
   lua_pushboolean(L, 0);
   if (status == EG_FAILED)
-    lua_pushlstring(L, reply->error.data, reply->error.len);
+    push_from(L, reply, push_error);
   else if (EG_IS_FAILURE(status))
     lua_pushstring(L, reply->failure.message);
   else
@@ -504,7 +509,7 @@ int eb_run_once(lua_State *L) {
   eb_run run;
   eg_reply reply;
   eg_reply_init(&reply);
-  eg_status status = eg_acquire(guard->core, key, EG_WANT_RUN,
+  eg_status status = eg_acquire(eb_core(L, guard, "RunOnce"), key, EG_WANT_RUN,
                                 &settings->policy, settings->wait_ms,
                                 &run.grant, &reply);
   if (status != EG_OK)
@@ -522,8 +527,8 @@ int eb_run_once(lua_State *L) {
 }
 
 static const luaL_Reg run_metamethods[] = {
-    {"__close", run_abandoned},
-    {"__gc", run_abandoned},
+    {"__close", run_close},
+    {"__gc", run_gc},
     {NULL, NULL},
 };
 

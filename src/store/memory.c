@@ -16,6 +16,10 @@
 
 enum { NAMED_SHARDS = 16, SHARD_SHIFT = 60, LINE = 64 };
 
+/* Of the two ways through the store that every call takes: all that they call
+** is put inline, a sixth of their time. */
+#define FLAT __attribute__((flatten))
+
 _Static_assert(1ULL << (64 - SHARD_SHIFT) >= NAMED_SHARDS, "bits");
 
 /* ------------------------------------------------------- small things -- */
@@ -347,6 +351,17 @@ static bool memory_unchanged(egi_store *store, eg_bytes key,
   return peep(&place, &glance, &seen) && seen.version == mark[0];
 }
 
+FLAT static bool memory_peek(egi_store *store, eg_bytes key,
+                             unsigned char *room, eg_bytes *bytes,
+                             uint64_t *token) {
+  egi_place place;
+  locate((egi_memory *)store, key, &place);
+  bytes->len = 0;
+  *token = 0;
+  return egi_table_peek(&place.shard->table, &place.key, room, bytes, token) !=
+         EGI_TORN;
+}
+
 /* Decides on copies, as long as that settles it.  True: it is settled, with
 ** OK or CHANGED. */
 static bool settle(egi_place *place, egi_decide_fn decide, void *ctx,
@@ -406,10 +421,10 @@ static eg_status apply_locked(egi_place *place, egi_decide_fn decide,
   }
 }
 
-static eg_status memory_apply(egi_store *store, eg_bytes key,
-                              egi_decide_fn decide, void *ctx, bool writes,
-                              int64_t now_us, uint64_t *token,
-                              eg_error *error) {
+FLAT static eg_status memory_apply(egi_store *store, eg_bytes key,
+                                   egi_decide_fn decide, void *ctx,
+                                   bool writes, int64_t now_us,
+                                   uint64_t *token, eg_error *error) {
   egi_place place;
   eg_status status;
   locate((egi_memory *)store, key, &place);
@@ -442,6 +457,7 @@ const egi_store_ops egi_memory_ops = {
     .unwatch = egi_memory_unwatch,
     .scan = egi_memory_scan,
     .apply = memory_apply,
+    .peek = memory_peek,
     .next_forgotten = egi_memory_next_forgotten,
     .forked = memory_forked,
 };

@@ -190,6 +190,21 @@ static void divide(egi_table *table, uint32_t bucket, uint32_t bit) {
   egi_set(go, 0);
 }
 
+/* The bucket whose entries a new one shares. */
+static uint32_t twin_of(uint32_t bucket) {
+  return bucket - (1u << (31 - __builtin_clz(bucket)));
+}
+
+/* Whoever divides waits for memory: so what the divisions to come will touch
+** is on its way while other work is done. */
+static void fetch_ahead(const egi_table *table, uint32_t bucket) {
+  enum { ENTRIES = 2, BUCKETS = 32 }; /* divisions from now */
+  uint32_t block = egi_own(head_of(table, twin_of(bucket + ENTRIES)));
+  if (block != 0)
+    __builtin_prefetch(egi_entry_at(table, block));
+  __builtin_prefetch(head_of(table, twin_of(bucket + BUCKETS)));
+}
+
 void egi_table_grow(egi_table *table) {
   uint32_t buckets = egi_own(&table->buckets), at;
   unsigned segment = segment_of(buckets, &at);
@@ -203,9 +218,9 @@ void egi_table_grow(egi_table *table) {
       return; /* the chains get longer, and the next insert tries again */
     egi_set(&table->segments[segment], made);
   }
-  uint32_t low = 1u << (31 - __builtin_clz(buckets));
-  divide(table, buckets - low, low);
+  divide(table, twin_of(buckets), buckets - twin_of(buckets));
   egi_set(&table->buckets, buckets + 1);
+  fetch_ahead(table, buckets + 1);
 }
 
 /* ------------------------------------------------------- words, blocks -- */
@@ -290,24 +305,25 @@ static inline bool glance_head(const egi_table *table, uint32_t hash,
   return true;
 }
 
-/* Walks the chain.  What it finds counts only if seq says so afterwards. */
+/* Walks the chain to the key's entry, of which so many words are in reach.
+** What it finds counts only if seq says so afterwards. */
 static inline egi_glimpse look_up(const egi_table *table, const egi_key *key,
-                                  egi_glance *glance) {
+                                  const egi_entry **found, size_t *words) {
   uint32_t at;
   size_t need = EGI_ENTRY_HEAD / 8 + (key->bytes.len + 7) / 8;
   if (!glance_head(table, key->hash, &at))
     return EGI_TORN;
   for (unsigned steps = 0; at != 0; steps++) {
-    size_t words;
-    const egi_word *block = egi_arena_peek(&table->arena, at, &words);
-    if (block == NULL || words < EGI_ENTRY_HEAD / 8 || steps == STEPS_MAX)
+    const egi_word *block = egi_arena_peek(&table->arena, at, words);
+    if (block == NULL || *words < EGI_ENTRY_HEAD / 8 || steps == STEPS_MAX)
       return EGI_TORN;
     const egi_entry *entry = (const egi_entry *)(const void *)block;
     size_t len = (size_t)(egi_get(&entry->version) & EGI_LOW_MASK) + 1;
     if (egi_get(&entry->hash) == key->hash && len == key->bytes.len &&
-        words >= need && same_key(entry->data, key))
-      return glance_entry(&table->arena, entry, words, key, glance) ? EGI_FOUND
-                                                                    : EGI_TORN;
+        *words >= need && same_key(entry->data, key)) {
+      *found = entry;
+      return EGI_FOUND;
+    }
     at = egi_get(&entry->next);
   }
   return EGI_MISSING;
@@ -315,9 +331,41 @@ static inline egi_glimpse look_up(const egi_table *table, const egi_key *key,
 
 egi_glimpse egi_table_glance(const egi_table *table, const egi_key *key,
                              egi_glance *glance) {
+  const egi_entry *entry;
+  size_t words;
   uint64_t seq = egi_get(&table->seq);
   if (seq % 2 != 0)
     return EGI_TORN;
-  egi_glimpse seen = look_up(table, key, glance);
+  egi_glimpse seen = look_up(table, key, &entry, &words);
+  if (seen == EGI_FOUND &&
+      !glance_entry(&table->arena, entry, words, key, glance))
+    return EGI_TORN;
+  return egi_own(&table->seq) == seq ? seen : EGI_TORN;
+}
+
+egi_glimpse egi_table_peek(const egi_table *table, const egi_key *key,
+                           unsigned char *room, eg_bytes *bytes,
+                           uint64_t *token_out) {
+  const egi_entry *entry;
+  size_t words;
+  uint64_t seq = egi_get(&table->seq);
+  if (seq % 2 != 0)
+    return EGI_TORN;
+  egi_glimpse seen = look_up(table, key, &entry, &words);
+  if (seen == EGI_FOUND) {
+    uint64_t token = egi_get(&entry->token);
+    size_t key_len = key->bytes.len, len = egi_get(&entry->len);
+    size_t from = key_len / 8, to = (key_len + len + 7) / 8;
+    if (token & (EGI_LARGE | EGI_HELD | EGI_TIMED) ||
+        (to - from) * 8 > EGI_PEEK_ROOM || words < EGI_ENTRY_HEAD / 8 + to)
+      return EGI_TORN;
+    for (size_t i = from; i < to; i++) {
+      uint64_t word = egi_get(&entry->data[i]);
+      memcpy(room + 8 * (i - from), &word, 8);
+    }
+    bytes->data = room + key_len % 8;
+    bytes->len = len;
+    *token_out = token >> EGI_LOW_BITS;
+  }
   return egi_own(&table->seq) == seq ? seen : EGI_TORN;
 }

@@ -173,6 +173,13 @@ typedef enum egi_glimpse { EGI_TORN, EGI_FOUND, EGI_MISSING } egi_glimpse;
 egi_glimpse egi_table_glance(const egi_table *table, const egi_key *key,
                              egi_glance *glance);
 
+/* egi_table_peek: the same, of an entry that nobody holds and that has no
+** times: its token, and its record, which fits EGI_PEEK_ROOM with the rest of
+** a word before and behind it.  TORN: also for every other entry. */
+egi_glimpse egi_table_peek(const egi_table *table, const egi_key *key,
+                           unsigned char *room, eg_bytes *bytes,
+                           uint64_t *token);
+
 /* egi_table_link, _unlink, _exchange: puts an entry where it would be, takes
 ** one out, puts one in the place of another with the same key.  Between begin
 ** and end. */
@@ -188,7 +195,7 @@ void egi_table_grow(egi_table *table);
 
 static inline bool egi_table_crowded(const egi_table *table) {
   uint32_t buckets = egi_own(&table->buckets);
-  return table->count > buckets + buckets / 2;
+  return table->count > buckets;
 }
 
 static inline egi_entry *egi_entry_at(const egi_table *table, uint32_t block) {

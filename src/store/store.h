@@ -90,6 +90,9 @@ typedef struct egi_swap {
 typedef egi_verdict (*egi_decide_fn)(void *ctx, const egi_seen *seen,
                                      egi_swap *swap);
 
+/* Bytes of room that peek may fill: as many as a reply has of its own. */
+enum { EGI_PEEK_ROOM = 64 };
+
 typedef bool (*egi_visit_fn)(void *ctx, eg_bytes key, const egi_seen *seen);
 
 typedef struct egi_hold_ref {
@@ -139,6 +142,12 @@ typedef struct egi_store_ops {
   eg_status (*apply)(egi_store *store, eg_bytes key, egi_decide_fn decide,
                      void *ctx, bool writes, int64_t now_us, uint64_t *token,
                      eg_error *error);
+  /* Copies the record of a key that nobody holds and that has no times, as it
+  ** was at one moment, to room; of an absent key, no bytes.  *token: of its
+  ** latest grant.  Takes no lock, reads no clock.  False: held, timed, large,
+  ** being written, who knows: ask apply.  NULL: nothing is told this way. */
+  bool (*peek)(egi_store *store, eg_bytes key, unsigned char *room,
+               eg_bytes *bytes, uint64_t *token);
   /* Takes one key whose opaque result was swept with its record; bytes
   ** written to key, 0: none.  NULL: the store sweeps nothing by itself. */
   size_t (*next_forgotten)(egi_store *store, void *key);
