@@ -106,7 +106,7 @@ TEST_PROGRAMS := $(TEST_SRC:spec/%.c=$(BUILD)/test/%)
 
 .PHONY: all lib lua-module test-programs
 
-all: lib lua-module $(EGUARD) ## build the libraries, the Lua module and eguard
+all: lib lua-module $(EGUARD) ## build the libraries and the Lua module
 lib: $(STATIC_LIB) $(SHARED_LIB) $(HEADER) $(PC_FILE)
 lua-module: $(LUA_CORE) $(LUA_COPIES)
 # One of the programs opens Lua states, which find the module here.
@@ -194,7 +194,7 @@ includedir=$${prefix}/include
 libdir=$${prefix}/lib
 
 Name: executionguard
-Description: run this once: guards, locks and results across processes
+Description: run this once: guards, locks and results
 Version: $(VERSION)
 Cflags: -I$${includedir} -pthread
 Libs: -L$${libdir} -lexecutionguard

@@ -96,16 +96,6 @@ end
 ---@field timeout? number
 --- Keep the result, and return one that is kept. Default true.
 ---@field cacheResult? boolean
---- Run also when it is Completed. Default false.
----@field allowRerun? boolean
---- Called with the key when the time is over. What it raises is logged.
----@field onTimeout? fun(key: string)
---- Called with the key when the outcome was refused because the grant was
---- lost. What it raises is logged.
----@field onLost? fun(key: string)
---- Wait for a run that is going on and return what came of it: so many
---- seconds at most, true: as long as `timeout`. Default false.
----@field join? boolean|number
 --- Seconds that Completed counts; then it may run again. Default: for ever.
 ---@field resultTtl? number
 --- Seconds that Failed is answered with the error, without running. Default
@@ -137,12 +127,22 @@ end
 --- Text for people: who is running this. At most 120 bytes. Default: the name
 --- of the process.
 ---@field owner? string
---- Bytes that a stored result may have; guards with a name or a store.
+--- Bytes that a stored result may have; guards with a name.
 --- Default 1 MiB.
 ---@field maxResult? integer
 
 --- Options of one call of RunOnce.
 ---@class ExecutionGuard.RunOptions: ExecutionGuard.SharedOptions
+--- Run also when it is Completed. Default false.
+---@field allowRerun? boolean
+--- Called with the key when the time is over. What it raises is logged.
+---@field onTimeout? fun(key: string)
+--- Called with the key when the outcome was refused because the grant was
+--- lost. What it raises is logged.
+---@field onLost? fun(key: string)
+--- Wait for a run that is going on and return what came of it: so many
+--- seconds at most, true: as long as `timeout`. Default false.
+---@field join? boolean|number
 
 --- Options of a new guard.
 ---@class ExecutionGuard.Options: ExecutionGuard.SharedOptions

@@ -240,8 +240,10 @@ static void scan(lua_State *L, const char *method, eb_guard *guard,
                  lua_CFunction each) {
   eg_error error;
   visitor v = {L, each, guard, false};
-  eg_status status = eg_scan(guard->core, (eg_bytes){"", 0}, visit, &v,
-                             &error);
+  eg_guard *core = eb_core(L, guard, method);
+  eb_begin_scan(guard);
+  eg_status status = eg_scan(core, (eg_bytes){"", 0}, visit, &v, &error);
+  eb_end_scan(guard);
   if (v.failed)
     lua_error(L);
   if (status != EG_OK)

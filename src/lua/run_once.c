@@ -358,6 +358,8 @@ static eb_run *push_run(lua_State *L) {
 
 static void log_executing(lua_State *L, const eb_run *run) {
   eg_record record;
+  if (run->guard->core == NULL)
+    return;
   eg_fetch(run->guard->core, run->key, &record, NULL);
   if (record.count > 1 && run->settings->policy.allow_rerun)
     eb_log_info(L, run->guard, "Re-running '%s' (allowRerun=true)",
