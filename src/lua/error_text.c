@@ -3,10 +3,10 @@
 **
 ** The message handler notes them while the stack that raised the error still
 ** stands, and passes the object on as it is.  They wait in the stash until the
-** run that failed takes them, at once when its lua_pcall has returned.  Between
-** the two only __close methods run, but these may start runs that fail too; so
-** the stash is a stack, and a run takes what is above the height that it began
-** at.
+** run that failed takes them, at once when its lua_pcall has returned.
+** Between the two only __close methods run, but these may start runs that fail
+** too; so the stash is a stack, and a run takes what is above the height that
+** it began at.
 */
 #include "lua/binding.h"
 
