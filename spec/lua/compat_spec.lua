@@ -278,14 +278,16 @@ describe("the language server's types", function()
       assert.is_truthy(err:find("'" .. name .. "'", 1, true), err)
     end
     local count = 0
-    local function run(options) guard:RunOnce("key", print, options) end
+    local function call_with(options)
+      guard:RunOnce("key", print, options)
+    end
     for name in shared:gmatch "@field (%w+)%?" do
       complaint(ExecutionGuard.new, name)
-      complaint(run, name)
+      complaint(call_with, name)
       count = count + 1
     end
     for name in call:gmatch "@field (%w+)%?" do
-      complaint(run, name)
+      complaint(call_with, name)
       count = count + 1
     end
     for name in own:gmatch "@field (%w+)%?" do
