@@ -4,11 +4,11 @@
 --
 -- `require "executionguard.compat"` sets exactly these two:
 --
---   task   unless there is one: a table with
---            task.wait(seconds?) -> seconds that passed
---          which blocks the thread, by the guards' clock; 0 where nothing is
---          given.  Under a clock of executionguard.testing it moves the clock
---          and returns at once.
+--   task   unless there is one: executionguard.task, with spawn, defer, delay,
+--          wait, cancel as in Luau, and run, which a program has to call where
+--          the engine would go on by itself.  task.wait outside of a task, as
+--          in the main program, returns when the time is over; tasks run
+--          meanwhile.
 --   warn   Lua's own, switched on ("@on"), behind a function that takes what
 --          Luau's takes: any number of values of any type, written with a
 --          space between them.  One string alone goes to Lua's as it is, so
@@ -20,26 +20,7 @@
 -- return can be gone over as it is).
 -- Returns a table with the same two, for who prefers locals.
 
-local core = require "executionguard.core"
-
-local compat = { task = {} }
-
--- task.wait(seconds) -> seconds that passed, by the guards' clock.  Raises for
--- a number that is negative, infinite or NaN, and for what is no number.
-function compat.task.wait(seconds)
-  if seconds == nil then
-    seconds = 0
-  elseif type(seconds) ~= "number" then
-    error(("task.wait: seconds must be a number, not a %s"):format(
-      type(seconds)), 2)
-  elseif not (seconds >= 0 and seconds < math.huge) then
-    error(("task.wait: seconds must be 0 or more, and finite, not %s"):format(
-      seconds), 2)
-  end
-  local start = core.clock.steady()
-  core.clock.sleep(seconds)
-  return core.clock.steady() - start
-end
+local compat = { task = require "executionguard.task" }
 
 local warn_of_lua = warn
 

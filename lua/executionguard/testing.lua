@@ -14,8 +14,8 @@
 -- Nothing sleeps.  Time stands still until it is moved; it starts at
 -- 2026-01-01T00:00:00Z, each time the same.  All guards follow it:
 -- timeouts, cooldowns, times to live, delays between retries, waits for a
--- lock, ExecutionGuard.now(), task.wait of executionguard.compat.  Not Lua's
--- own os.time and os.clock.
+-- lock, ExecutionGuard.now(), executionguard.task.  Not Lua's own os.time and
+-- os.clock.
 --
 -- There is one such clock for the process, all its threads and Lua states.
 -- Times measured by one clock mean nothing to another: put it in force before

@@ -388,6 +388,66 @@ function ExecutionGuard.printSummary(guard, options) end
 ---@param options ExecutionGuard.Configuration
 function ExecutionGuard.configure(options) end
 
+--- The scheduler, `require "executionguard.task"`: see the head of that file
+--- for what is resumed when. A task is a coroutine that it resumes, named by
+--- its thread. What tasks raise goes to the handler of onError, else to warn.
+---@class ExecutionGuard.Task
+local Task = {}
+
+--- Runs it now, with the arguments, until it yields, ends or fails. Resumes a
+--- thread that waits early. Raises for a thread that is not suspended.
+---@param fn function|thread
+---@param ... any
+---@return thread
+function Task.spawn(fn, ...) end
+
+--- Runs it in the next turn. Raises for a thread that is dead, or was given to
+--- defer or delay already.
+---@param fn function|thread
+---@param ... any
+---@return thread
+function Task.defer(fn, ...) end
+
+--- Runs it in so many seconds. Raises as defer, and for what is no time.
+---@param seconds number 0 or more
+---@param fn function|thread
+---@param ... any
+---@return thread
+function Task.delay(seconds, fn, ...) end
+
+--- In a coroutine: yields until the time is over. Outside: runs the tasks
+--- meanwhile. In a task that cannot yield (inside of table.sort, say): raises.
+---@param seconds? number 0 or more. Default 0: until the next turn
+---@return number seconds that passed
+function Task.wait(seconds) end
+
+--- Ends a suspended thread and closes its `<close>` variables. Nothing for one
+--- that is dead. Raises for the caller, and for those that wait for it.
+---@param thread thread
+function Task.cancel(thread) end
+
+--- Spawns fn, if given, and runs the tasks until none is ready and no timer
+--- left. Raises inside of a task.
+---@param fn? function|thread
+---@param ... any
+function Task.run(fn, ...) end
+
+--- One turn, for loops of others; before it, sleeps until somebody is due, at
+--- most maxWait seconds. Raises inside of a task.
+---@param maxWait? number Default 0
+---@return number? seconds until there is more to do; nil: nothing is planned
+function Task.step(maxWait) end
+
+--- The thread of the task that this is called in; nil outside of tasks.
+---@return thread?
+function Task.current() end
+
+--- Sends what tasks raise to fn, in place of warn; nil: to warn again. fn must
+--- not wait.
+---@param fn? fun(err: any, traceback: string, thread: thread)
+---@return function? previous
+function Task.onError(fn) end
+
 --- A clock that is moved by hand, of `require "executionguard.testing"`:
 --- `local clock <close> = testing.clock()`. Its methods raise when it is not
 --- in force.
