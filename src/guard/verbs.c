@@ -100,7 +100,6 @@ static eg_status wait_for(egi_step *step, eg_status status, int64_t wait_ms,
       if (status != EG_OK)
         break;
       step->now_us = EGI_NO_TIME;
-      step->now_us = EGI_NO_TIME;
       status = egi_step_run(step, error); /* it told nothing: ask again */
     } else {
       status = egi_wait_free(step, free_by, error);

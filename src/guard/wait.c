@@ -84,7 +84,6 @@ static eg_status pause(waiting *w, eg_status refused, eg_error *error) {
 ** moment still counts. */
 static eg_status look(egi_step *step, eg_status woken, eg_error *error) {
   step->now_us = EGI_NO_TIME; /* what the last look read is old */
-  step->now_us = EGI_NO_TIME; /* it was before the wait */
   return woken == EG_CHANGED || woken == EG_TIMEOUT ? egi_step_run(step, error)
                                                     : woken;
 }
