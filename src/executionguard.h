@@ -501,6 +501,70 @@ EG_API eg_status eg_run_once(eg_guard *guard, eg_bytes key, eg_work work,
                              int64_t timeout_ms, int64_t wait_ms,
                              eg_reply *reply);
 
+/* --------------------------------------------------- kept deadlines -- */
+
+/*
+** A run whose deadline the library keeps.  Fill the first fields, then
+** eg_timer_start.  When the deadline has come, the keeper (a thread of the
+** library, started on first need, all signals blocked) stores the run as
+** TIMEOUT under its token: the key is free then, not when the work returns.
+** What the fields point to must live until eg_timer_stop.
+**
+** Timers of a thread are a stack: stopped in the reverse order of their start.
+** A timer that is parked belongs to no thread, and may be taken up by any.
+** Only guards that use the clock in force are kept; for others, and where
+** there is no memory or no thread to be had, the deadline is seen on return.
+*/
+typedef struct eg_timer {
+  eg_guard *guard;
+  eg_bytes key;
+  eg_grant grant;          /* its deadline is what is kept */
+  const eg_policy *policy; /* as for eg_commit */
+  int64_t grace_us;        /* signalled again that long after the deadline */
+  bool signals;            /* signal the thread that it runs on */
+  /* the library's own */
+  int place;
+  eg_status status;
+  int64_t fired_us;
+  void *slot;
+  struct eg_timer *outer, *child, *next, *back;
+} eg_timer;
+
+/* eg_timer_start: keeps it for the calling thread.  eg_timer_stop: no more,
+** wherever it is; returns OK when the run is still to be committed, TIMEOUT
+** when the keeper has stored that, LOST when there was nothing left to store.
+** eg_timer_void: the guard is about to be closed; the timer never fires.
+** None of them fails.  They may block while the keeper stores an outcome. */
+EG_API void eg_timer_start(eg_timer *timer);
+EG_API eg_status eg_timer_stop(eg_timer *timer);
+EG_API void eg_timer_void(eg_timer *timer);
+
+/* eg_timer_park: the calling thread's latest timer leaves it: its work is
+** suspended.  eg_timer_unpark: it goes on in the calling thread. */
+EG_API void eg_timer_park(eg_timer *timer);
+EG_API void eg_timer_unpark(eg_timer *timer);
+
+/* eg_timer_fired: when the keeper saw the deadline pass, by the machine's
+** clock (CLOCK_MONOTONIC, whatever clock is in force); 0: not yet.  Safe in a
+** signal handler. */
+EG_API int64_t eg_timer_fired(const eg_timer *timer);
+
+/* eg_timer_signal: the signal for threads whose timers ask for one, 0: none
+** (at the start).  It is sent when a timer fires, and again after 1, 2, 4 ...
+** 32 ms and at the end of its grace, until that timer is stopped.  It carries
+** nothing; the handler is the caller's to install. */
+EG_API void eg_timer_signal(int number);
+
+/* eg_thread_anchor: a pointer of the calling thread that is the caller's to
+** use, NULL in a new thread; NULL instead of its address: no memory.
+** eg_thread_anchored: its value, without making it.  eg_thread_heard: a
+** signal of the keeper has come.  The latter two are safe in a signal handler.
+** eg_thread_deaf: were several signals sent, and none came? */
+EG_API void **eg_thread_anchor(void);
+EG_API void *eg_thread_anchored(void);
+EG_API void eg_thread_heard(void);
+EG_API bool eg_thread_deaf(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -125,11 +125,14 @@ static const eg_clock process_clock = {
     process_offset, process_wait, process_wake,
 };
 
+const eg_clock *egi_clock_in_force(void) { return current(); }
+
 const eg_clock *egi_process_clock(void) { return &process_clock; }
 
 void eg_set_clock(const eg_clock *clock) {
   atomic_store_explicit(&in_force, clock != NULL ? clock : &system_clock,
                         memory_order_release);
+  egi_keeper_ring();
 }
 
 int64_t eg_now_us(void) { return process_now(NULL); }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
 ** What the files of the guard share.
 **
-** LOCKS, in the order in which they are taken: a store's own; then the test
-** clock's; then the list of guards (owner.c); then the list of threads
-** (stats.c).  No lock of this layer is held while a store is called.
+** LOCKS, in the order in which they are taken: the keeper's work lock; a
+** store's own; then that of the keeper's sleep; then the test clock's; then
+** the list of guards (owner.c); then the list of threads (stats.c).  No lock
+** of this layer but the first is held while a store is called.
 */
 #ifndef EG_GUARD_GUARD_H
 #define EG_GUARD_GUARD_H
@@ -52,6 +53,24 @@ void egi_sleep(const eg_clock *clock, int64_t us);
 static inline int64_t egi_now(const eg_env *env) {
   return env->clock->now_us(env->clock->ctx);
 }
+
+/* What that is now. */
+const eg_clock *egi_clock_in_force(void);
+
+/* ---- keeper.c: deadlines ---- */
+
+/* The clock was moved or exchanged: the keeper looks again, soon. */
+void egi_keeper_ring(void);
+
+/* The same, and it has looked on return.  To be called without any lock. */
+void egi_keeper_settle(void);
+
+/* ---- park.c: timers that belong to no thread, a heap by deadline ---- */
+
+/* All under the keeper's work lock. */
+void egi_park_add(eg_timer *timer);
+void egi_park_remove(eg_timer *timer);
+eg_timer *egi_park_first(void);
 
 /* ---- url.c, key.c: what the caller names ---- */
 

@@ -32,8 +32,17 @@ eg_status eg_run_once(eg_guard *guard, eg_bytes key, eg_work work, void *ctx,
     return status;
   if (timeout_ms > 0)
     grant.deadline_us = egi_deadline(grant.start_us, timeout_ms);
+  static const eg_policy default_policy = EG_POLICY_DEFAULT;
+  eg_timer timer = {.guard = guard,
+                    .key = key,
+                    .grant = grant,
+                    .policy = policy != NULL ? policy : &default_policy};
+  eg_timer_start(&timer);
   eg_outcome outcome = {.status = EG_OK};
   work(ctx, &grant, &outcome);
+  status = eg_timer_stop(&timer);
+  if (status != EG_OK)
+    return status;
   status = settle(guard, key, &grant, &outcome, policy, &reply->failure);
   return status == EG_OK ? outcome.status : status;
 }

@@ -79,10 +79,13 @@ static int test_wait(void *ctx, pthread_cond_t *cond, pthread_mutex_t *mutex,
   (void)ctx;
   sleeper self = {cond, mutex, deadline_us, false, NULL};
   pthread_mutex_lock(&lock);
-  if (auto_advances && deadline_us != EG_FOREVER && deadline_us > now)
+  bool moves = auto_advances && deadline_us != EG_FOREVER && deadline_us > now;
+  if (moves)
     now = deadline_us;
   if (now >= deadline_us) {
     pthread_mutex_unlock(&lock);
+    if (moves)
+      egi_keeper_ring();
     return ETIMEDOUT;
   }
   self.next = sleepers;
@@ -113,6 +116,7 @@ void eg_test_clock_reset(bool auto_advance) {
   offset = EPOCH_START - STEADY_START;
   auto_advances = auto_advance;
   pthread_mutex_unlock(&lock);
+  egi_keeper_ring();
 }
 
 void eg_test_clock_advance(int64_t us) {
@@ -121,6 +125,7 @@ void eg_test_clock_advance(int64_t us) {
   while (wake_one())
     continue;
   pthread_mutex_unlock(&lock);
+  egi_keeper_settle();
 }
 
 void eg_test_clock_set_wall(int64_t epoch_us) {

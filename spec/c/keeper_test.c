@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: MIT
+** Kept deadlines: what fires, when, and what is told to whom.
+*/
+#include "support.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define FAR 60000
+
+static const eg_policy policy = EG_POLICY_DEFAULT;
+static eg_guard *guard; /* by the clock in force */
+
+static int set_up(void **state) {
+  (void)state;
+  eg_test_clock_reset(false);
+  eg_set_clock(eg_test_clock());
+  return eg_open(NULL, &guard, NULL) == EG_OK ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  eg_close(guard);
+  eg_set_clock(NULL);
+  return 0;
+}
+
+/* A run of the key that is started and kept. */
+static void start(eg_timer *t, const char *key, int64_t timeout_ms) {
+  eg_reply reply;
+  *t = (eg_timer){.guard = guard, .key = eg_str(key), .policy = &policy};
+  eg_reply_init(&reply);
+  assert_int_equal(
+      eg_acquire(guard, t->key, EG_WANT_RUN, NULL, 0, &t->grant, &reply),
+      EG_OK);
+  eg_reply_free(&reply);
+  t->grant.deadline_us = t->grant.start_us + timeout_ms * 1000;
+  eg_timer_start(t);
+}
+
+static eg_status commit(eg_timer *t) {
+  const eg_outcome done = {.status = EG_OK};
+  return eg_commit(guard, t->key, &t->grant, &done, &policy, NULL);
+}
+
+static eg_run run_of(const char *key) {
+  eg_record record;
+  assert_int_equal(eg_fetch(guard, eg_str(key), &record, NULL), EG_OK);
+  eg_run run = record.status;
+  assert_int_equal(record.locked, run == EG_RUN_RUNNING);
+  eg_record_free(&record);
+  return run;
+}
+
+static void timer_that_is_stopped_in_time_leaves_the_run(void **state) {
+  (void)state;
+  eg_timer t;
+  start(&t, "k", 10);
+  eg_test_clock_advance(9999);
+  assert_int_equal(run_of("k"), EG_RUN_RUNNING);
+  assert_true(eg_timer_fired(&t) == 0);
+  assert_int_equal(eg_timer_stop(&t), EG_OK);
+  assert_int_equal(commit(&t), EG_OK);
+  eg_test_clock_advance(1000000);
+  assert_int_equal(run_of("k"), EG_RUN_COMPLETED);
+}
+
+static void timer_at_its_deadline_frees_the_key(void **state) {
+  (void)state;
+  eg_timer t, again;
+  start(&t, "k", 10);
+  eg_test_clock_advance(10000);
+  assert_int_equal(run_of("k"), EG_RUN_TIMEDOUT);
+  assert_true(eg_timer_fired(&t) > 0);
+  start(&again, "k", 10); /* while the first still works */
+  assert_int_equal(eg_timer_stop(&again), EG_OK);
+  assert_int_equal(commit(&again), EG_OK);
+  assert_int_equal(eg_timer_stop(&t), EG_TIMEOUT);
+  assert_int_equal(commit(&t), EG_LOST);
+  assert_int_equal(run_of("k"), EG_RUN_COMPLETED);
+}
+
+static void timer_of_a_run_that_was_reset_is_lost(void **state) {
+  (void)state;
+  eg_timer t;
+  start(&t, "k", 10);
+  assert_int_equal(eg_reset(guard, t.key, NULL), EG_OK);
+  eg_test_clock_advance(10000);
+  assert_int_equal(run_of("k"), EG_RUN_IDLE);
+  assert_int_equal(eg_timer_stop(&t), EG_LOST);
+}
+
+static void timers_nested_fire_each_at_its_own(void **state) {
+  (void)state;
+  eg_timer a, b, c;
+  start(&a, "a", 30);
+  start(&b, "b", 10);
+  start(&c, "c", 20);
+  eg_test_clock_advance(10000);
+  assert_int_equal(run_of("b"), EG_RUN_TIMEDOUT);
+  assert_int_equal(run_of("c"), EG_RUN_RUNNING);
+  eg_test_clock_advance(10000);
+  assert_int_equal(run_of("c"), EG_RUN_TIMEDOUT);
+  assert_int_equal(eg_timer_stop(&c), EG_TIMEOUT);
+  start(&c, "c", 5); /* nearer than all that is left */
+  eg_test_clock_advance(5000);
+  assert_int_equal(run_of("c"), EG_RUN_TIMEDOUT);
+  assert_int_equal(run_of("a"), EG_RUN_RUNNING);
+  assert_int_equal(eg_timer_stop(&c), EG_TIMEOUT);
+  assert_int_equal(eg_timer_stop(&b), EG_TIMEOUT);
+  eg_test_clock_advance(5000);
+  assert_int_equal(run_of("a"), EG_RUN_TIMEDOUT);
+  assert_int_equal(eg_timer_stop(&a), EG_TIMEOUT);
+}
+
+static void timer_that_is_void_never_fires(void **state) {
+  (void)state;
+  eg_timer t, p;
+  start(&p, "p", 10);
+  eg_timer_park(&p);
+  start(&t, "k", 10);
+  eg_timer_void(&t);
+  eg_timer_void(&p);
+  eg_test_clock_advance(10000);
+  assert_int_equal(run_of("k"), EG_RUN_RUNNING);
+  assert_int_equal(run_of("p"), EG_RUN_RUNNING);
+  assert_int_equal(eg_timer_stop(&t), EG_OK);
+  assert_int_equal(eg_timer_stop(&p), EG_OK);
+}
+
+static void timer_that_is_parked_fires_and_goes_on(void **state) {
+  (void)state;
+  eg_timer t;
+  start(&t, "k", 10);
+  eg_timer_park(&t);
+  eg_test_clock_advance(5000);
+  eg_timer_unpark(&t);
+  eg_timer_park(&t);
+  eg_test_clock_advance(5000);
+  assert_int_equal(run_of("k"), EG_RUN_TIMEDOUT);
+  eg_timer_unpark(&t);
+  assert_true(eg_timer_fired(&t) > 0);
+  assert_int_equal(eg_timer_stop(&t), EG_TIMEOUT);
+}
+
+/* Many, in an order without rule, taken out from everywhere. */
+static void timers_parked_fire_by_their_deadlines(void **state) {
+  (void)state;
+  enum { N = 300 };
+  static eg_timer timers[N];
+  static char keys[N][8];
+  int64_t delays[N];
+  unsigned x = 12345;
+  for (int i = 0; i < N; i++) {
+    x = x * 1103515245 + 12345;
+    delays[i] = 1 + x / 65536 % 100;
+    snprintf(keys[i], sizeof keys[i], "k%d", i);
+    start(&timers[i], keys[i], delays[i]);
+    eg_timer_park(&timers[i]);
+  }
+  for (int ms = 1; ms <= 100; ms++) {
+    eg_test_clock_advance(1000);
+    for (int i = 0; i < N; i++) {
+      if (timers[i].key.len == 0)
+        continue;
+      assert_int_equal(eg_timer_fired(&timers[i]) != 0, delays[i] <= ms);
+      if ((i + ms) % 37 == 0) {
+        eg_timer_stop(&timers[i]);
+        timers[i].key.len = 0;
+      }
+    }
+  }
+  for (int i = 0; i < N; i++)
+    eg_timer_stop(&timers[i]);
+}
+
+/* ------------------------------------------------------------- signals -- */
+
+static atomic_int signals;
+
+static void count_signal(int number) {
+  (void)number;
+  atomic_fetch_add(&signals, 1);
+  eg_thread_heard();
+}
+
+static bool have_come(void *ctx) {
+  return atomic_load(&signals) >= *(int *)ctx;
+}
+
+static void handle(int number, void (*handler)(int)) {
+  struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+  sigaction(number, &action, NULL);
+  eg_timer_signal(handler == SIG_DFL ? 0 : number);
+}
+
+static void signals_are_repeated_until_the_timer_is_stopped(void **state) {
+  (void)state;
+  eg_timer t, outer;
+  int three = 3;
+  atomic_store(&signals, 0);
+  handle(SIGURG, count_signal);
+  start(&outer, "outer", FAR);
+  start(&t, "k", 10);
+  eg_timer_stop(&t);
+  t.signals = true;
+  eg_timer_start(&t);
+  assert_int_equal(atomic_load(&signals), 0);
+  eg_test_clock_advance(10000);
+  assert_true(spec_comes(have_come, &three));
+  assert_false(eg_thread_deaf());
+  assert_int_equal(eg_timer_stop(&t), EG_TIMEOUT);
+  egi_keeper_settle();
+  int so_far = atomic_load(&signals);
+  usleep(40000);
+  assert_int_equal(atomic_load(&signals), so_far);
+  assert_int_equal(eg_timer_stop(&outer), EG_OK);
+  handle(SIGURG, SIG_DFL);
+}
+
+static bool is_deaf(void *ctx) {
+  (void)ctx;
+  return eg_thread_deaf();
+}
+
+static void thread_that_blocks_the_signal_is_deaf(void **state) {
+  (void)state;
+  eg_timer t;
+  sigset_t set, before;
+  sigemptyset(&set);
+  sigaddset(&set, SIGURG);
+  pthread_sigmask(SIG_BLOCK, &set, &before);
+  handle(SIGURG, count_signal);
+  start(&t, "k", 10);
+  eg_timer_stop(&t);
+  t.signals = true;
+  eg_timer_start(&t);
+  eg_test_clock_advance(10000);
+  assert_true(spec_comes(is_deaf, NULL));
+  eg_timer_stop(&t);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  assert_false(eg_thread_deaf()); /* it came at last */
+  handle(SIGURG, SIG_DFL);
+}
+
+/* ------------------------------------------------------- threads, fork -- */
+
+static void leave_one_open(void *arg) {
+  start(arg, "k", 10);
+  *eg_thread_anchor() = arg;
+}
+
+static void look_at_anchor(void *arg) {
+  *(bool *)arg = eg_thread_anchored() == NULL && *eg_thread_anchor() == NULL;
+}
+
+static void thread_that_ends_leaves_its_slot(void **state) {
+  (void)state;
+  static eg_timer t;
+  spec_thread thread;
+  bool fresh = false;
+  spec_start(&thread, leave_one_open, &t);
+  spec_join(&thread);
+  eg_test_clock_advance(10000);
+  assert_int_equal(run_of("k"), EG_RUN_RUNNING); /* nobody's any more */
+  assert_int_equal(eg_timer_stop(&t), EG_OK);
+  spec_start(&thread, look_at_anchor, &fresh);
+  spec_join(&thread);
+  assert_true(fresh);
+}
+
+/* In the child: exits, with 0 when all is well. */
+static void play_child(eg_timer *t, int depth) {
+  eg_timer mine;
+  eg_test_clock_advance(10000);
+  if (run_of("k") != EG_RUN_TIMEDOUT || eg_timer_fired(t) == 0)
+    _exit(1);
+  start(&mine, "mine", 10);
+  eg_test_clock_advance(10000);
+  if (run_of("mine") != EG_RUN_TIMEDOUT)
+    _exit(2);
+  if (eg_timer_stop(&mine) != EG_TIMEOUT || eg_timer_stop(t) != EG_TIMEOUT)
+    _exit(3);
+  if (depth > 0) {
+    pid_t pid = fork();
+    if (pid == 0) {
+      start(t, "k", 10);
+      play_child(t, depth - 1);
+      return;
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    _exit(status == 0 ? 0 : 4);
+  }
+  _exit(0);
+}
+
+static void wait_a_lot(void *arg) {
+  eg_timer t;
+  start(&t, "other", FAR);
+  while (!atomic_load((atomic_bool *)arg))
+    sched_yield();
+  eg_timer_stop(&t);
+}
+
+static void child_of_a_fork_keeps_its_own(void **state) {
+  (void)state;
+  eg_timer t;
+  static atomic_bool over;
+  spec_thread thread;
+  atomic_store(&over, false);
+  spec_start(&thread, wait_a_lot, &over);
+  for (int i = 0; i < 20; i++) {
+    int status = -1;
+    start(&t, "k", 10);
+    pid_t pid = fork();
+    if (pid == 0)
+      play_child(&t, i % 2);
+    waitpid(pid, &status, 0);
+    assert_int_equal(status, 0);
+    assert_int_equal(run_of("k"), EG_RUN_RUNNING);
+    assert_int_equal(eg_timer_stop(&t), EG_OK);
+    eg_reset(guard, t.key, NULL);
+  }
+  atomic_store(&over, true);
+  spec_join(&thread);
+}
+
+/* -------------------------------------------------------------- stress -- */
+
+typedef struct worker {
+  spec_thread thread;
+  unsigned random;
+  int rounds, fired;
+  const char *wrong;
+} worker;
+
+static unsigned next_random(worker *w) {
+  w->random = w->random * 1103515245 + 12345;
+  return w->random >> 16;
+}
+
+/* Works for a random time under a random deadline; by real time. */
+static void work_once(worker *w, eg_guard *mine, const char *key, int depth) {
+  eg_reply reply;
+  eg_timer t = {.guard = mine, .key = eg_str(key), .policy = &policy};
+  const eg_outcome done = {.status = EG_OK};
+  const eg_policy again = {.allow_rerun = true};
+  eg_reply_init(&reply);
+  if (eg_acquire(mine, t.key, EG_WANT_RUN, &again, 0, &t.grant, &reply) !=
+      EG_OK)
+    w->wrong = "not granted";
+  t.grant.deadline_us = t.grant.start_us + next_random(w) % 200;
+  eg_timer_start(&t);
+  if (depth > 0)
+    work_once(w, mine, depth == 1 ? "b" : "c", depth - 1);
+  if (next_random(w) % 4 == 0) {
+    eg_timer_park(&t);
+    eg_timer_unpark(&t);
+  }
+  int64_t until = eg_now_us() + next_random(w) % 200;
+  while (eg_now_us() < until)
+    continue;
+  eg_status status = eg_timer_stop(&t);
+  if (status == EG_TIMEOUT) {
+    w->fired++;
+    if (eg_now_us() < t.grant.deadline_us)
+      w->wrong = "early";
+    status = eg_commit(mine, t.key, &t.grant, &done, &policy, NULL);
+    if (status != EG_LOST)
+      w->wrong = "not lost";
+  } else {
+    status = eg_commit(mine, t.key, &t.grant, &done, &policy, NULL);
+    if (status != EG_OK && status != EG_TIMEOUT)
+      w->wrong = eg_status_word(status);
+  }
+}
+
+static void toil(void *arg) {
+  worker *w = arg;
+  eg_guard *mine;
+  if (eg_open(NULL, &mine, NULL) != EG_OK) {
+    w->wrong = "not opened";
+    return;
+  }
+  for (int i = 0; i < w->rounds; i++)
+    work_once(w, mine, "a", (int)(next_random(w) % 3));
+  eg_close(mine);
+}
+
+static void deadlines_of_many_threads(void **state) {
+  (void)state;
+  enum { N = 4, TURNS = 5 };
+  worker workers[N];
+  int fired = 0;
+  eg_set_clock(NULL);
+  for (int turn = 0; turn < TURNS; turn++) {
+    for (int i = 0; i < N; i++) {
+      workers[i] = (worker){.random = (unsigned)(turn * N + i),
+                            .rounds = spec_scaled(2000)};
+      spec_start(&workers[i].thread, toil, &workers[i]);
+    }
+    for (int i = 0; i < N; i++) {
+      spec_join(&workers[i].thread);
+      if (workers[i].wrong != NULL)
+        fail_msg("%s", workers[i].wrong);
+      fired += workers[i].fired;
+    }
+  }
+  assert_true(fired > 0);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      TEST(timer_that_is_stopped_in_time_leaves_the_run),
+      TEST(timer_at_its_deadline_frees_the_key),
+      TEST(timer_of_a_run_that_was_reset_is_lost),
+      TEST(timers_nested_fire_each_at_its_own),
+      TEST(timer_that_is_void_never_fires),
+      TEST(timer_that_is_parked_fires_and_goes_on),
+      TEST(timers_parked_fire_by_their_deadlines),
+      TEST(signals_are_repeated_until_the_timer_is_stopped),
+      TEST(thread_that_blocks_the_signal_is_deaf),
+      TEST(thread_that_ends_leaves_its_slot),
+      TEST(child_of_a_fork_keeps_its_own),
+      TEST(deadlines_of_many_threads),
+  };
+  return cmocka_run_group_tests_name("keeper", tests, NULL, NULL);
+}
