@@ -1,13 +1,14 @@
 -- SPDX-License-Identifier: MIT
 -- ExecutionGuard.configure: settings of the process, checked and kept.
 
+local core = require "executionguard.core"
+
 local METHOD = "ExecutionGuard.configure"
 
 local module = {}
 
--- What was asked for, for the engine that interrupts runs at their deadline.
--- That engine is not part of this version: signal, waitSignal, engine and loop
--- are checked and kept here, and nothing acts on them yet.
+-- What was asked for.  waitSignal and loop are checked and kept here, and
+-- nothing acts on them yet.
 module.settings = {}
 
 local ENGINES = { signal = true, count = true, none = true }
@@ -139,7 +140,7 @@ end
 --               interrupted
 --   loop        table: the event loop that runs suspended coroutines; false:
 --               none
--- Of these only `clock` has an effect in this version; see module.settings.
+-- waitSignal and loop have no effect in this version; see module.settings.
 -- Returns nothing.  Raises for an option that does not exist (naming the
 -- nearest that does) and for a value that is not as above.
 function module.configure(options)
@@ -153,6 +154,9 @@ function module.configure(options)
     else
       module.settings[name] = value
     end
+  end
+  if options.engine or options.signal then
+    core.engine(module.settings.engine, module.settings.signal)
   end
 end
 

@@ -22,6 +22,7 @@ typedef struct eb_run eb_run;
 typedef struct eb_state {
   uint32_t id;     /* eg_options.state of its guards */
   eb_run *runs;    /* open runs of this state, the latest first */
+  int64_t parked;  /* frames of coroutines that have yielded */
   uint64_t random; /* for jitter */
   int errors;      /* height of the stash */
 } eb_state;
@@ -60,7 +61,8 @@ typedef struct eb_settings {
   int64_t timeout_us; /* of the work; 0: none */
   int64_t wait_ms;    /* for a lock */
   eb_retry retry;
-  bool interrupt; /* taken and kept for the deadline engine */
+  bool timed;     /* the caller gave a timeout: it interrupts */
+  bool interrupt; /* unless he does not want that */
   double close_grace;
 } eb_settings;
 
@@ -191,6 +193,7 @@ void eb_opaque_drop(lua_State *L, const eb_guard *guard, int key_index);
 /* ---- running: run_once.c ---- */
 
 int eb_run_once(lua_State *L);
+void eb_void_runs(const eb_guard *guard); /* it is about to be closed */
 int eb_expired(lua_State *L);
 int eb_shield(lua_State *L);
 void eb_open_run(lua_State *L);

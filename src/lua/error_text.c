@@ -8,7 +8,7 @@
 ** too; so the stash is a stack, and a run takes what is above the height that
 ** it began at.
 */
-#include "lua/binding.h"
+#include "lua/interrupt.h"
 
 enum { ERROR = 1, TEXT, TRACE, STASH_ROW = TRACE };
 
@@ -25,7 +25,7 @@ int eb_handler(lua_State *L) {
   const int stash = lua_upvalueindex(1);
   eb_state *state = lua_touserdata(L, lua_upvalueindex(2));
   lua_settop(L, 1);
-  if (state->errors >= MOST_NESTED)
+  if (state->errors >= MOST_NESTED || eb_is_sentinel(L, 1))
     return 1;
   lua_pushcfunction(L, text_of);
   lua_pushvalue(L, 1);

@@ -179,6 +179,8 @@ static void close_guard(eb_guard *guard) {
   guard->closing = guard->scans > 0;
   if (guard->closing)
     return;
+  if (guard->core != NULL)
+    eb_void_runs(guard);
   eg_close(guard->core);
   guard->core = NULL;
 }

@@ -2,7 +2,7 @@
 ** executionguard.core: what require finds, and what each Lua state has of its
 ** own.
 */
-#include "lua/binding.h"
+#include "lua/interrupt.h"
 
 #include <string.h>
 
@@ -56,17 +56,22 @@ void eb_set_functions(lua_State *L, const luaL_Reg *functions) {
 }
 
 static const luaL_Reg module_functions[] = {
-    {"new", eb_new},       {"expired", eb_expired},
-    {"shield", eb_shield}, {"setLogger", eb_set_logger},
+    {"new", eb_new},
+    {"expired", eb_expired},
+    {"shield", eb_shield},
+    {"setLogger", eb_set_logger},
+    {"engine", eb_configure_engine},
     {NULL, NULL},
 };
 
 int luaopen_executionguard_core(lua_State *L) {
-  eb_open_run(L);
+  eb_open_interrupt(L);
   eb_open_lock(L);
   eb_open_query(L);
   eb_push_upvalues(L);
+  eb_open_run(L);
   eb_open_guard(L);
+  eb_open_wrap(L);
   lua_newtable(L);
   lua_insert(L, -EB_UPVALUES - 1);
   eb_set_functions(L, module_functions);

@@ -215,6 +215,7 @@ static void set_timeout(reader *r, const char *name, int value) {
   int64_t us = eb_us(seconds);
   r->settings->timeout_us = us == EG_FOREVER ? 0 : us;
   r->settings->wait_ms = eb_ms(seconds);
+  r->settings->timed = true;
 }
 
 static void set_join(reader *r, const char *name, int value) {

@@ -10,7 +10,7 @@
 **   1 guard  2 key  3 fn  4 options or nil  5 run or nil  6 message handler
 **   7 what fn returned or raised  8 text  9 traceback of an error
 */
-#include "lua/binding.h"
+#include "lua/interrupt.h"
 
 #include <string.h>
 
@@ -25,11 +25,16 @@ struct eb_run {
   int64_t attempt;
   int errors; /* height of the stash when fn was called */
   bool open;
+  bool armed;           /* frame and timer are in use */
+  eg_status kept;       /* OK, or what the keeper stored at the deadline */
   eb_run *next, **link; /* in the state's list */
-  eb_settings own;      /* where it has to outlive the call's frame */
+  eb_frame frame;
+  eg_timer timer;
+  eb_settings own; /* where it has to outlive the call's frame */
 };
 
 static const char run_metatable[] = "ExecutionGuard run";
+static const char shield_metatable[] = "ExecutionGuard shield";
 
 /* ------------------------------------------------------ list of runs -- */
 
@@ -52,6 +57,35 @@ static void unlink_run(eb_run *run) {
 
 /* ------------------------------------------------------- ends of a run -- */
 
+/* From now on the deadline is watched: the record ends at it, and fn too where
+** the caller gave one himself. */
+static void arm(lua_State *L, eb_run *run) {
+  const eb_settings *settings = run->settings;
+  eg_timer *timer = &run->timer;
+  timer->guard = run->guard->core;
+  timer->key = run->key;
+  timer->grant = run->grant;
+  timer->policy = &settings->policy;
+  timer->grace_us = eb_us(settings->close_grace);
+  run->kept = EG_OK;
+  run->armed = true;
+  eb_arm(L, &run->frame, timer, settings->timed && settings->interrupt);
+}
+
+static void disarm(lua_State *L, eb_run *run) {
+  if (!run->armed)
+    return;
+  run->armed = false;
+  run->kept = eg_timer_stop(&run->timer);
+  eb_leave(L, &run->frame);
+}
+
+void eb_void_runs(const eb_guard *guard) {
+  for (eb_run *run = guard->state->runs; run != NULL; run = run->next)
+    if (run->guard == guard && run->armed)
+      eg_timer_void(&run->timer);
+}
+
 static eg_status commit(eb_run *run, const eg_outcome *outcome,
                         eg_error *error) {
   eg_guard *core = run->guard->core;
@@ -60,6 +94,8 @@ static eg_status commit(eb_run *run, const eg_outcome *outcome,
     unlink_run(run);
   if (core == NULL)
     return EG_LOST; /* the guard was closed meanwhile */
+  if (run->kept != EG_OK)
+    return run->kept;
   eg_status status = eg_commit(core, run->key, &run->grant, outcome, policy,
                                error);
   if (status == EG_NOMEM && outcome->status == EG_FAILED) {
@@ -88,6 +124,55 @@ static void notify(lua_State *L, const eb_run *run, const char *name) {
   }
 }
 
+/* --- callbacks of runs that a guard further out has ended: after its own --- */
+
+static const char put_off_field[] = "ExecutionGuard put off";
+
+static int append(lua_State *L) {
+  /* 1 callback, 2 key */
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, put_off_field);
+  lua_Integer n = (lua_Integer)lua_rawlen(L, 3);
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, 3, n + 1);
+  lua_pushvalue(L, 2);
+  lua_rawseti(L, 3, n + 2);
+  return 0;
+}
+
+static void put_off(lua_State *L, const eb_run *run) {
+  if (run->guard->core == NULL)
+    return;
+  int top = lua_gettop(L);
+  lua_pushcfunction(L, append);
+  eb_push_callback(L, GUARD, OPTIONS, EB_ON_TIMEOUT);
+  lua_pushvalue(L, KEY);
+  if (lua_isnil(L, -2) || lua_pcall(L, 2, 0, 0) == LUA_OK)
+    lua_settop(L, top);
+  else
+    eb_log_warn(L, run->guard, "onTimeout was not called: no memory");
+  lua_settop(L, top);
+}
+
+static void call_put_off(lua_State *L, const eb_run *run) {
+  int top = lua_gettop(L);
+  if (eb_is_unwinding() ||
+      lua_getfield(L, LUA_REGISTRYINDEX, put_off_field) != LUA_TTABLE) {
+    lua_settop(L, top);
+    return;
+  }
+  lua_pushnil(L);
+  lua_setfield(L, LUA_REGISTRYINDEX, put_off_field);
+  lua_Integer n = (lua_Integer)lua_rawlen(L, top + 1);
+  for (lua_Integer i = 1; i < n; i += 2) {
+    lua_rawgeti(L, top + 1, i);
+    lua_rawgeti(L, top + 1, i + 1);
+    if (lua_pcall(L, 1, 0, 0) != LUA_OK)
+      eb_log_warn(L, run->guard, "onTimeout of a run inside failed");
+    lua_settop(L, top + 1);
+  }
+  lua_settop(L, top);
+}
+
 static int answer(lua_State *L, const char *reason) {
   lua_pushboolean(L, 0);
   lua_pushnil(L);
@@ -111,6 +196,7 @@ static int end_timeout(lua_State *L, eb_run *run) {
   eb_log_warn(L, run->guard, "'%s' timed out after %.6gs", eb_key_text(L),
               (double)run->settings->timeout_us / 1e6);
   notify(L, run, EB_ON_TIMEOUT);
+  call_put_off(L, run);
   return answer(L, "timeout");
 }
 
@@ -242,8 +328,9 @@ static bool still_holds(const eb_run *run) {
 ** grant is looked at again after it: much may have happened. */
 static bool try_again(lua_State *L, eb_run *run) {
   const eb_settings *settings = run->settings;
-  if (run->attempt >= settings->retry.attempts ||
-      eg_now_us() >= run->grant.deadline_us || !still_holds(run) ||
+  if (run->attempt >= settings->retry.attempts || run->kept != EG_OK ||
+      eb_is_unwinding() || eg_now_us() >= run->grant.deadline_us ||
+      !still_holds(run) ||
       !eb_retry_wanted(L, GUARD, OPTIONS, RESULT, run->attempt))
     return false;
   double delay = eb_retry_delay(eb_get_state(L), &settings->retry,
@@ -261,9 +348,24 @@ static bool try_again(lua_State *L, eb_run *run) {
 
 /* ------------------------------------------------------------- calling -- */
 
+/* fn was ended because the time of a guard further out is over: this run has
+** timed out as well, and the error goes on. */
+static int unwind(lua_State *L, eb_run *run) {
+  const eg_outcome outcome = {.status = EG_TIMEOUT,
+                              .error = eg_str("timed out")};
+  eg_error error;
+  eg_status ended = commit(run, &outcome, &error);
+  if (ended == EG_OK || ended == EG_TIMEOUT)
+    put_off(L, run);
+  eb_push_sentinel(L);
+  return lua_error(L);
+}
+
 static int finish(lua_State *L, eb_run *run, int status) {
   if (status == LUA_OK || status == LUA_YIELD)
     return end_ok(L, run);
+  if (eb_is_unwinding() && eb_is_sentinel(L, RESULT))
+    return unwind(L, run);
   return end_failed(L, run, true, eb_error_text(L, TEXT),
                     eb_error_text(L, TRACE));
 }
@@ -284,7 +386,9 @@ static int call(lua_State *L, eb_run *run) {
     lua_settop(L, HANDLER);
     lua_pushvalue(L, FN);
     run->errors = eb_get_state(L)->errors;
+    arm(L, run);
     status = lua_pcallk(L, 0, 1, HANDLER, (lua_KContext)run, continued);
+    disarm(L, run);
   } while (failed(L, run, status) && try_again(L, run));
   return finish(L, run, status);
 }
@@ -293,6 +397,7 @@ static int call(lua_State *L, eb_run *run) {
 ** the run in its userdata is not. */
 static int continued(lua_State *L, int status, lua_KContext ctx) {
   eb_run *run = (eb_run *)ctx;
+  disarm(L, run);
   if (failed(L, run, status) && try_again(L, run))
     return call(L, run);
   return finish(L, run, status);
@@ -305,8 +410,13 @@ static eb_run *abandon(lua_State *L) {
   const eg_outcome outcome = {.status = EG_FAILED,
                               .error = eg_str("abandoned")};
   eg_error error;
-  if (run != NULL && run->open)
-    commit(run, &outcome, &error);
+  if (run == NULL || !run->open)
+    return run;
+  if (run->frame.linked) /* it is running: somebody plays with its metatable */
+    eg_timer_void(&run->timer);
+  else
+    disarm(L, run);
+  commit(run, &outcome, &error);
   return run;
 }
 
@@ -328,10 +438,15 @@ static int run_close(lua_State *L) {
   return 0;
 }
 
+static int reserve(lua_State *L) {
+  eb_reserve_parking(lua_touserdata(L, 1));
+  return 0;
+}
+
 static int new_run(lua_State *L) {
   /* 1 guard */
   eb_run *run = lua_newuserdatauv(L, sizeof *run, 2);
-  run->open = false;
+  run->open = run->armed = false;
   luaL_setmetatable(L, run_metatable);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, 1);
@@ -384,6 +499,14 @@ static int start(lua_State *L, eb_run *run) {
 ** with its coroutine. */
 static int start_yieldable(lua_State *L, const eb_run *granted) {
   eb_run *run = push_run(L);
+  if (run != NULL && eb_is_known(L)) {
+    lua_pushcfunction(L, reserve);
+    lua_pushlightuserdata(L, L);
+    if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
+      run->open = false;
+      run = NULL;
+    }
+  }
   if (run == NULL) {
     eb_run lost = *granted;
     const eg_outcome outcome = {.status = EG_FAILED,
@@ -521,12 +644,21 @@ int eb_run_once(lua_State *L) {
   run.guard = guard;
   run.key = key;
   run.settings = settings;
-  run.open = false;
+  run.open = run.armed = false;
+  run.kept = EG_OK;
   if (lua_isyieldable(L))
     return start_yieldable(L, &run);
   lua_pushnil(L); /* no run on the Lua stack */
   return start(L, &run);
 }
+
+static int shield_close(lua_State *L);
+
+static const luaL_Reg shield_metamethods[] = {
+    {"__close", shield_close},
+    {"__gc", shield_close},
+    {NULL, NULL},
+};
 
 static const luaL_Reg run_metamethods[] = {
     {"__close", run_close},
@@ -534,10 +666,19 @@ static const luaL_Reg run_metamethods[] = {
     {NULL, NULL},
 };
 
+/* The upvalues are on top. */
 void eb_open_run(lua_State *L) {
+  int upvalues = lua_gettop(L) - EB_UPVALUES + 1;
   luaL_newmetatable(L, run_metatable);
-  luaL_setfuncs(L, run_metamethods, 0);
-  lua_pop(L, 1);
+  for (int i = 0; i < EB_UPVALUES; i++)
+    lua_pushvalue(L, upvalues + i);
+  eb_set_functions(L, run_metamethods);
+  lua_pop(L, EB_UPVALUES + 1);
+  luaL_newmetatable(L, shield_metatable);
+  for (int i = 0; i < EB_UPVALUES; i++)
+    lua_pushvalue(L, upvalues + i);
+  eb_set_functions(L, shield_metamethods);
+  lua_pop(L, EB_UPVALUES + 1);
 }
 
 /* ------------------------------------------------------ expired, shield -- */
@@ -562,12 +703,28 @@ int eb_expired(lua_State *L) {
 static int shield_end(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
-  return lua_gettop(L);
+  return lua_gettop(L) - 1;
+}
+
+static int shield_close(lua_State *L) {
+  eb_leave(L, lua_touserdata(L, 1));
+  eb_look();
+  return 0;
 }
 
 /* shield(fn, ...) -> what fn returns; no interruption comes before that. */
 int eb_shield(lua_State *L) {
   eb_check_callable(L, 1, "ExecutionGuard.shield", "fn");
-  lua_callk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, shield_end);
+  bool known = eb_is_known(L);
+  if (known && lua_isyieldable(L))
+    eb_reserve_parking(L);
+  eb_frame *frame = lua_newuserdatauv(L, sizeof *frame, 0);
+  frame->linked = frame->parked = false;
+  luaL_setmetatable(L, shield_metatable);
+  lua_insert(L, 1);
+  lua_toclose(L, 1);
+  if (known)
+    eb_enter(L, frame, EB_SHIELD);
+  lua_callk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, shield_end);
   return shield_end(L, LUA_OK, 0);
 }

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: MIT
+** The chain of frames, the signal, the hook: see interrupt.h.
+*/
+#include "lua/interrupt.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+
+/* Set once in each Lua state; their addresses are keys in the registry. */
+static const char sentinel_key, parked_key;
+
+#define COUNT_STEP 1000 /* instructions between two looks, engine "count" */
+
+enum { ENGINE_SIGNAL, ENGINE_COUNT, ENGINE_NONE };
+
+static pthread_mutex_t engine_lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_int engine = ENGINE_SIGNAL;
+static int signal_wanted = SIGURG; /* under engine_lock */
+static atomic_int signal_in_use;   /* 0: no handler is set */
+static struct sigaction old_action;
+
+static int64_t machine_now(void) {
+  const eg_clock *clock = eg_system_clock();
+  return clock->now_us(clock->ctx);
+}
+
+/* ------------------------------------------------------------ chain -- */
+
+static eb_frame *top_frame(void) { return eg_thread_anchored(); }
+
+static void set_top(eb_frame *frame) {
+  void **anchor = eg_thread_anchor();
+  atomic_signal_fence(memory_order_seq_cst);
+  *(void *volatile *)anchor = frame;
+  atomic_signal_fence(memory_order_seq_cst);
+}
+
+static bool is_due(const eb_frame *f) {
+  return f->kind == EB_RUN && f->interrupts && eg_timer_fired(f->timer) != 0;
+}
+
+/* The outermost guard that is to be ended, up to the latest shield. */
+static eb_frame *outermost(eb_frame *top) {
+  eb_frame *found = NULL;
+  for (eb_frame *f = top; f != NULL && f->kind != EB_SHIELD; f = f->outer)
+    if (is_due(f))
+      found = f;
+  return found;
+}
+
+static bool is_base(const eb_frame *f) {
+  return f->outer == NULL || f->outer->L != f->L;
+}
+
+static eb_frame *base_of(eb_frame *f) {
+  while (!is_base(f))
+    f = f->outer;
+  return f;
+}
+
+bool eb_is_unwinding(void) { return outermost(top_frame()) != NULL; }
+
+bool eb_is_known(lua_State *L) {
+  const eb_frame *top = top_frame();
+  return !lua_isyieldable(L) || (top != NULL && top->L == L);
+}
+
+/* ------------------------------------------------------------- hooks -- */
+
+static void raising_hook(lua_State *L, lua_Debug *ar);
+static void counting_hook(lua_State *L, lua_Debug *ar);
+
+bool eb_is_our_hook(lua_Hook hook) {
+  return hook == raising_hook || hook == counting_hook;
+}
+
+eb_frame *eb_hook_frame(lua_State *L) {
+  for (eb_frame *f = top_frame(); f != NULL; f = f->outer)
+    if (f->L == L)
+      return base_of(f);
+  return NULL;
+}
+
+/* In the frames of its coroutine, f is the first. */
+static void set_hook(eb_frame *f, lua_Hook hook, int count) {
+  lua_Hook now = lua_gethook(f->L);
+  if (!eb_is_our_hook(now)) {
+    f->hook = now;
+    f->mask = lua_gethookmask(f->L);
+    f->count = lua_gethookcount(f->L);
+  }
+  lua_sethook(f->L, hook, LUA_MASKCOUNT, count);
+}
+
+static void put_back(const eb_frame *base, lua_State *L) {
+  if (eb_is_our_hook(lua_gethook(L)))
+    lua_sethook(L, base->hook, base->mask, base->count);
+}
+
+/* On every coroutine from the top to the guard's. */
+static void hook_all(eb_frame *top, const eb_frame *guard) {
+  for (eb_frame *f = base_of(top);; f = base_of(f->outer)) {
+    set_hook(f, raising_hook, 1);
+    if (f->L == guard->L)
+      return;
+  }
+}
+
+static void unhook_all(eb_frame *top, const eb_frame *guard) {
+  for (eb_frame *f = base_of(top);; f = base_of(f->outer)) {
+    put_back(f, f->L);
+    if (f->L == guard->L)
+      return;
+  }
+}
+
+/* An eighth less: the keeper's clock started a little before ours did. */
+static bool in_grace(const eb_frame *f) {
+  return f->raised_us != 0 &&
+         machine_now() < f->raised_us + f->grace_us - f->grace_us / 8;
+}
+
+void eb_look(void) {
+  eb_frame *top = top_frame();
+  if (top == NULL || top->defers)
+    return;
+  eb_frame *guard = outermost(top);
+  if (guard != NULL && !in_grace(guard))
+    hook_all(top, guard);
+}
+
+static void raising_hook(lua_State *L, lua_Debug *ar) {
+  (void)ar;
+  eb_frame *top = top_frame(), *guard = outermost(top);
+  if (guard == NULL || in_grace(guard)) {
+    const eb_frame *base = eb_hook_frame(L);
+    if (base != NULL)
+      put_back(base, L);
+    else
+      lua_sethook(L, NULL, 0, 0);
+    return;
+  }
+  if (guard->raised_us == 0 && guard->grace_us > 0) {
+    guard->raised_us = machine_now();
+    unhook_all(top, guard);
+  }
+  eb_push_sentinel(L);
+  lua_error(L);
+}
+
+static void counting_hook(lua_State *L, lua_Debug *ar) {
+  (void)L;
+  (void)ar;
+  eb_look();
+}
+
+/* Where no signal comes, code that has a deadline is counted, unless somebody
+** has a hook of his own there. */
+static void count_here(eb_frame *f) {
+  eb_frame *base = base_of(f);
+  if (lua_gethook(f->L) != NULL)
+    return;
+  for (const eb_frame *g = f; g != NULL; g = g->outer)
+    if (g->interrupts && !g->timer->signals) {
+      set_hook(base, counting_hook, COUNT_STEP);
+      return;
+    }
+}
+
+/* ------------------------------------------------- enter and leave -- */
+
+static void link_frame(eb_frame *frame, eb_frame *outer) {
+  frame->outer = outer;
+  frame->linked = true;
+  set_top(frame);
+  count_here(frame);
+}
+
+void eb_enter(lua_State *L, eb_frame *frame, eb_kind kind) {
+  frame->L = L;
+  frame->kind = kind;
+  frame->linked = frame->parked = false;
+  frame->defers = false;
+  frame->raised_us = 0;
+  frame->hook = NULL;
+  frame->mask = frame->count = 0;
+  if (kind != EB_RUN)
+    frame->interrupts = false;
+  void **anchor = eg_thread_anchor();
+  if (anchor != NULL)
+    link_frame(frame, *anchor);
+}
+
+static void set_parked(lua_State *L, lua_State *co, eb_frame *first);
+
+static void unlink_frame(eb_frame *frame) {
+  lua_State *L = frame->L;
+  const eb_frame *base = base_of(frame);
+  set_top(frame->outer);
+  frame->linked = false;
+  if (base == frame || outermost(frame->outer) == NULL) {
+    put_back(base, L);
+    if (base != frame)
+      count_here(frame->outer);
+  }
+}
+
+void eb_leave(lua_State *L, eb_frame *frame) {
+  if (frame->linked) {
+    unlink_frame(frame);
+  } else if (frame->parked) {
+    frame->parked = false;
+    eb_get_state(L)->parked--;
+    if (L == frame->L)
+      set_parked(L, L, frame->outer);
+  }
+}
+
+/* ---------------------------------------------------------- parking -- */
+
+/* In a table with weak keys, coroutine -> its latest frame; false: none. */
+static void set_parked(lua_State *L, lua_State *co, eb_frame *first) {
+  if (!lua_checkstack(L, 4) || !lua_checkstack(co, 1))
+    return;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &parked_key);
+  lua_pushthread(co);
+  if (co != L)
+    lua_xmove(co, L, 1);
+  if (first != NULL)
+    lua_pushlightuserdata(L, first);
+  else
+    lua_pushboolean(L, 0);
+  lua_rawset(L, -3); /* the key is there already: takes no memory */
+  lua_pop(L, 1);
+}
+
+void eb_reserve_parking(lua_State *L) {
+  luaL_checkstack(L, 4, "ExecutionGuard");
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &parked_key);
+  lua_pushthread(L);
+  if (lua_rawget(L, -2) == LUA_TNIL) {
+    lua_pushthread(L);
+    lua_pushboolean(L, 0);
+    lua_rawset(L, -4);
+  }
+  lua_pop(L, 2);
+}
+
+static eb_frame *get_parked(lua_State *L, lua_State *co) {
+  if (!lua_checkstack(L, 4) || !lua_checkstack(co, 1))
+    return NULL;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &parked_key);
+  lua_pushthread(co);
+  if (co != L)
+    lua_xmove(co, L, 1);
+  lua_rawget(L, -2);
+  eb_frame *first = lua_touserdata(L, -1);
+  lua_pop(L, 2);
+  return first;
+}
+
+/* From the outermost to the latest: timers are a stack. */
+static void relink(eb_state *state, eb_frame *frame, eb_frame *resume) {
+  if (frame->outer != NULL)
+    relink(state, frame->outer, resume);
+  frame->parked = false;
+  state->parked--;
+  if (frame->kind == EB_RUN)
+    eg_timer_unpark(frame->timer);
+  link_frame(frame, top_frame());
+}
+
+void eb_unpark(lua_State *L, lua_State *co, eb_frame *resume) {
+  eb_state *state = eb_get_state(L);
+  if (state->parked == 0 || !resume->linked || lua_status(co) != LUA_YIELD)
+    return;
+  eb_frame *first = get_parked(L, co);
+  if (first == NULL)
+    return;
+  set_parked(L, co, NULL);
+  relink(state, first, resume);
+  eb_look();
+}
+
+void eb_park(lua_State *L, lua_State *co, eb_frame *resume, bool yielded) {
+  if (!resume->linked)
+    return;
+  eb_frame *first = top_frame();
+  if (first == resume)
+    return;
+  for (eb_frame *f = first; f != resume;) {
+    eb_frame *outer = f->outer;
+    unlink_frame(f);
+    if (yielded) {
+      f->parked = true;
+      eb_get_state(L)->parked++;
+      if (f->kind == EB_RUN)
+        eg_timer_park(f->timer);
+      f->outer = outer != resume ? outer : NULL;
+    }
+    f = outer;
+  }
+  if (yielded)
+    set_parked(L, co, first);
+}
+
+/* ------------------------------------------------------------ signal -- */
+
+static void on_signal(int number, siginfo_t *info, void *context) {
+  eg_thread_heard();
+  eb_look();
+  if (old_action.sa_flags & SA_SIGINFO)
+    old_action.sa_sigaction(number, info, context);
+  else if (old_action.sa_handler != SIG_DFL &&
+           old_action.sa_handler != SIG_IGN)
+    old_action.sa_handler(number);
+}
+
+/* With engine_lock held.  number 0: only puts the old one back. */
+static void use_signal(int number) {
+  int before = atomic_load(&signal_in_use);
+  struct sigaction action;
+  if (before == number)
+    return;
+  if (before != 0 && sigaction(before, NULL, &action) == 0 &&
+      (action.sa_flags & SA_SIGINFO) && action.sa_sigaction == on_signal)
+    sigaction(before, &old_action, NULL);
+  atomic_store(&signal_in_use, 0);
+  eg_timer_signal(0);
+  memset(&action, 0, sizeof action);
+  action.sa_sigaction = on_signal;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+  if (number == 0 || sigaction(number, NULL, &old_action) != 0 ||
+      sigaction(number, &action, NULL) != 0)
+    return;
+  atomic_store(&signal_in_use, number);
+  eg_timer_signal(number);
+}
+
+/* Signals, or counting where they cannot be had. */
+static bool signals_here(void) {
+  if (atomic_load(&engine) == ENGINE_COUNT)
+    return false;
+  if (atomic_load(&signal_in_use) == 0) {
+    pthread_mutex_lock(&engine_lock);
+    use_signal(signal_wanted);
+    pthread_mutex_unlock(&engine_lock);
+  }
+  return atomic_load(&signal_in_use) != 0 && !eg_thread_deaf();
+}
+
+void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer, bool wanted) {
+  bool known = eb_is_known(L);
+  frame->timer = timer;
+  frame->interrupts = wanted && known && atomic_load(&engine) != ENGINE_NONE;
+  frame->grace_us = timer->grace_us;
+  timer->signals = frame->interrupts && signals_here();
+  frame->linked = frame->parked = false;
+  eg_timer_start(timer);
+  if (known)
+    eb_enter(L, frame, EB_RUN);
+  else
+    eg_timer_park(timer); /* nobody will tell us when it leaves the thread */
+}
+
+/* engine(name or nil, signal or nil): what configure was told. */
+int eb_configure_engine(lua_State *L) {
+  static const char *const names[] = {"signal", "count", "none", NULL};
+  int number = (int)luaL_optinteger(L, 2, SIGURG);
+  atomic_store(&engine, luaL_checkoption(L, 1, "signal", names));
+  pthread_mutex_lock(&engine_lock);
+  signal_wanted = number;
+  if (atomic_load(&signal_in_use) != 0)
+    use_signal(atomic_load(&engine) == ENGINE_SIGNAL ? number : 0);
+  pthread_mutex_unlock(&engine_lock);
+  return 0;
+}
+
+/* ---------------------------------------------------------- sentinel -- */
+
+void eb_push_sentinel(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &sentinel_key);
+}
+
+bool eb_is_sentinel(lua_State *L, int index) {
+  index = lua_absindex(L, index);
+  eb_push_sentinel(L);
+  bool same = lua_rawequal(L, index, -1);
+  lua_pop(L, 1);
+  return same;
+}
+
+void eb_open_interrupt(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &sentinel_key) == LUA_TNIL) {
+    lua_pushliteral(L, "interrupted: the time of an ExecutionGuard run is "
+                       "over");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &sentinel_key);
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "k");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &parked_key);
+  }
+  lua_pop(L, 1);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT
+** Interrupting guarded functions: what the files of the binding share of it.
+**
+** THE CHAIN.  Each thread has a list of frames, the latest first: one for
+** every guarded function, shield and resumed coroutine that is running on it.
+** Frames are linked and unlinked by their own thread alone, each with one
+** store of the thread's anchor, and read by it and by its signal handler;
+** nobody else ever looks.  A frame is complete before it is linked, and is
+** unlinked before control can leave the thread: so the handler may walk the
+** list at any moment.  A signal carries nothing.  It means "look at your
+** chain": whether something is to be interrupted is decided from the frames
+** and whether their timers have fired, in the handler and again in the hook,
+** so one that comes late, or to the wrong thread, does nothing.
+**
+** THE HOOK is set, with count 1, on every coroutine from the top of the chain
+** down to the outermost guard that is to be ended, and it raises the sentinel.
+** It raises it once, and then lets the code run for the grace time, so that
+** <close> variables can be closed; what still runs after that gets it at every
+** instruction, as often as it is caught, until the guard's function is gone.
+** The user's own hook is kept in the first frame of its coroutine meanwhile.
+*/
+#ifndef EG_LUA_INTERRUPT_H
+#define EG_LUA_INTERRUPT_H
+
+#include "lua/binding.h"
+
+typedef enum eb_kind { EB_RESUME, EB_RUN, EB_SHIELD } eb_kind;
+
+typedef struct eb_frame {
+  lua_State *L;
+  struct eb_frame *outer;
+  eb_kind kind;
+  bool linked, parked;
+  bool interrupts;   /* RUN: at its deadline */
+  bool defers;       /* the hook is being changed: handler, keep off */
+  eg_timer *timer;   /* RUN */
+  int64_t raised_us; /* RUN: first; by the machine's clock */
+  int64_t grace_us;  /* RUN */
+  lua_Hook hook;     /* the user's, while ours is set */
+  int mask, count;
+} eb_frame;
+
+/* Links a frame; not linked where there is no memory. */
+void eb_enter(lua_State *L, eb_frame *frame, eb_kind kind);
+
+/* Unlinks the latest frame, and puts the user's hook back where ours has
+** nothing to do any more.  Of one that is parked: it is no more. */
+void eb_leave(lua_State *L, eb_frame *frame);
+
+/* Is L run by something that will tell us when it yields? */
+bool eb_is_known(lua_State *L);
+
+/* L may yield out of frames: makes room to remember them.  Raises. */
+void eb_reserve_parking(lua_State *L);
+
+/* A coroutine is about to be resumed, by `resume`, which is linked: its frames
+** follow.  It has come back: they are taken off, and remembered. */
+void eb_unpark(lua_State *L, lua_State *co, eb_frame *resume);
+void eb_park(lua_State *L, lua_State *co, eb_frame *resume, bool yielded);
+
+/* Does a guard further out want everything above it gone? */
+bool eb_is_unwinding(void);
+
+/* Looks at the chain as if a signal had come. */
+void eb_look(void);
+
+/* The error that is raised; is it that at index? */
+void eb_push_sentinel(lua_State *L);
+bool eb_is_sentinel(lua_State *L, int index);
+
+/* Is this hook one of ours?  The frame that keeps the user's. */
+bool eb_is_our_hook(lua_Hook hook);
+eb_frame *eb_hook_frame(lua_State *L);
+
+/* Fills what the run asks of the engine: frame and timer. */
+void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer, bool wanted);
+
+int eb_configure_engine(lua_State *L);
+void eb_open_interrupt(lua_State *L);
+void eb_open_wrap(lua_State *L); /* wrap.c */
+
+#endif
