@@ -269,7 +269,7 @@ local operations = {}
 
 function test:advance(s)
   clock.advance(s)
-  self.model.now = self.model.now + math.floor(s * 1e6 + 0.5)
+  self.model:move(math.floor(s * 1e6 + 0.5))
 end
 
 --- What happens inside of fn, which has been told to fail so often first.
@@ -293,7 +293,7 @@ function test:attempt(run)
   end
   local delay = self.model:again(run.grant, run.calls)
   run.stops = not delay
-  self.model.now = self.model.now + (delay or 0)
+  self.model:move(delay or 0)
   error(run.err, 0)
 end
 
@@ -396,7 +396,7 @@ function test:lock(key, which, timeout, acquire)
   local token, why = acquire(self.guards[which], key, timeout)
   if reason == "cooldown" and timeout > 0 then
     local waited = clock.steady() - self.start
-    m.now = math.floor(waited * 1e6 + 0.5)
+    m:move(math.floor(waited * 1e6 + 0.5) - m.now)
     if m.now < before or m.now > before + timeout * 1000000 then
       self:disagree("a wait of at most " .. timeout, before, m.now)
     end

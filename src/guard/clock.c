@@ -156,6 +156,7 @@ void egi_sleep(const eg_clock *clock, int64_t us) {
   pthread_mutex_unlock(&mutex);
   pthread_cond_destroy(&cond);
   pthread_mutex_destroy(&mutex);
+  egi_keeper_settle();
 }
 
 void eg_sleep_us(int64_t us) { egi_sleep(&process_clock, us); }

@@ -62,7 +62,8 @@ const eg_clock *egi_clock_in_force(void);
 /* The clock was moved or exchanged: the keeper looks again, soon. */
 void egi_keeper_ring(void);
 
-/* The same, and it has looked on return.  To be called without any lock. */
+/* The same, and it has looked on return, so that a test can rely on it.  To
+** be called without any lock.  Nothing under the machine's clock. */
 void egi_keeper_settle(void);
 
 /* ---- park.c: timers that belong to no thread, a heap by deadline ---- */

@@ -286,6 +286,8 @@ void egi_keeper_ring(void) {
 }
 
 void egi_keeper_settle(void) {
+  if (egi_clock_in_force() == eg_system_clock())
+    return;
   pthread_mutex_lock(&sleep_lock);
   uint64_t order = ++asked;
   rung = true;

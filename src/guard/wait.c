@@ -54,6 +54,7 @@ static eg_status sleep_on(waiting *w, int64_t left_us, eg_error *error) {
     return EG_CHANGED;
   }
   eg_status status = w->step->guard->ops->wait(w->watch, until, error);
+  egi_keeper_settle();
   return status == EG_TIMEOUT && until < w->deadline_us ? EG_CHANGED : status;
 }
 

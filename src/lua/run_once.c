@@ -62,6 +62,8 @@ static void unlink_run(eb_run *run) {
 static void arm(lua_State *L, eb_run *run) {
   const eb_settings *settings = run->settings;
   eg_timer *timer = &run->timer;
+  if (run->guard->core == NULL)
+    return; /* closed by a logger */
   timer->guard = run->guard->core;
   timer->key = run->key;
   timer->grant = run->grant;

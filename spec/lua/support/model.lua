@@ -162,6 +162,7 @@ function model:again(grant, attempt)
     or over(self, grant.deadline) then
     return
   end
+  grant.deadline = nil -- the delay does not count
   return us(retry.delay * (retry.factor or 2) ^ (attempt - 1))
 end
 
@@ -215,7 +216,9 @@ end
 --- The run ends: with a value, or with the text of an error.  The reason.
 function model:commit(grant, raised, value)
   local slot, options = grant.slot, grant.options
-  if lost(grant) then
+  if grant.fired then
+    return "timeout"
+  elseif lost(grant) then
     return "lost"
   end
   local rec, reason = slot.rec
@@ -234,6 +237,19 @@ function model:commit(grant, raised, value)
   local kept = slot.not_before or self.now
   slot.not_before = math.max(cooled, kept)
   return reason
+end
+
+--- Moves the clock: runs whose deadline has come end there, in the order of
+--- their deadlines, though their functions go on.
+function model:move(by)
+  self.now = self.now + by
+  for _, slot in pairs(self.slots) do
+    local held = slot.held
+    if held and held.kind == "run" and over(self, held.deadline) then
+      self:commit(held)
+      held.fired = true
+    end
+  end
 end
 
 -- -------------------------------------------------------------- locks --
