@@ -205,9 +205,9 @@ describe("interruption", function()
   it("waits for a shield", function()
     local done
     ends(function()
-      done = ExecutionGuard.shield(function(x)
+      ExecutionGuard.shield(function(x)
         spin(2 * LIMIT)
-        return x
+        done = x
       end, "done")
       forever()
     end)
@@ -412,11 +412,14 @@ describe("interruption", function()
     end
 
     it("with the same errors", function()
-      fails("bad argument #1 to 'resume' (coroutine expected)",
+      fails("bad argument #1 to 'coroutine.resume' " ..
+        "(coroutine expected, got number)",
         coroutine.resume, 1)
-      fails("bad argument #1 to 'wrap' (function expected, got number)",
+      fails("bad argument #1 to 'coroutine.wrap' " ..
+        "(function expected, got number)",
         coroutine.wrap, 1)
-      fails("bad argument #1 to 'close' (coroutine expected)",
+      fails("bad argument #1 to 'coroutine.close' " ..
+        "(coroutine expected, got no value)",
         coroutine.close)
       fails("bad argument #2 to 'xpcall' (function expected, got no value)",
         xpcall, print)

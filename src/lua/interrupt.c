@@ -93,9 +93,27 @@ static void set_hook(eb_frame *f, lua_Hook hook, int count) {
   lua_sethook(f->L, hook, LUA_MASKCOUNT, count);
 }
 
-static void put_back(const eb_frame *base, lua_State *L) {
-  if (eb_is_our_hook(lua_gethook(L)))
+/* Is there a guard that no signal ends? */
+static bool is_counted(const eb_frame *f) {
+  for (; f != NULL; f = f->outer)
+    if (f->interrupts && !f->timer->signals)
+      return true;
+  return false;
+}
+
+/* Code that no signal interrupts is counted, unless somebody has a hook of his
+** own there.  f and what is further out decide; base is the first of L. */
+static void calm(eb_frame *base, const eb_frame *f, lua_State *L) {
+  lua_Hook now = lua_gethook(L);
+  bool ours = eb_is_our_hook(now);
+  lua_Hook users = ours ? base->hook : now;
+  if (users == NULL && is_counted(f)) {
+    base->hook = NULL;
+    base->mask = base->count = 0;
+    lua_sethook(L, counting_hook, LUA_MASKCOUNT, COUNT_STEP);
+  } else if (ours) {
     lua_sethook(L, base->hook, base->mask, base->count);
+  }
 }
 
 /* On every coroutine from the top to the guard's. */
@@ -109,7 +127,7 @@ static void hook_all(eb_frame *top, const eb_frame *guard) {
 
 static void unhook_all(eb_frame *top, const eb_frame *guard) {
   for (eb_frame *f = base_of(top);; f = base_of(f->outer)) {
-    put_back(f, f->L);
+    calm(f, top, f->L);
     if (f->L == guard->L)
       return;
   }
@@ -134,9 +152,9 @@ static void raising_hook(lua_State *L, lua_Debug *ar) {
   (void)ar;
   eb_frame *top = top_frame(), *guard = outermost(top);
   if (guard == NULL || in_grace(guard)) {
-    const eb_frame *base = eb_hook_frame(L);
+    eb_frame *base = eb_hook_frame(L);
     if (base != NULL)
-      put_back(base, L);
+      calm(base, top, L);
     else
       lua_sethook(L, NULL, 0, 0);
     return;
@@ -155,26 +173,14 @@ static void counting_hook(lua_State *L, lua_Debug *ar) {
   eb_look();
 }
 
-/* Where no signal comes, code that has a deadline is counted, unless somebody
-** has a hook of his own there. */
-static void count_here(eb_frame *f) {
-  eb_frame *base = base_of(f);
-  if (lua_gethook(f->L) != NULL)
-    return;
-  for (const eb_frame *g = f; g != NULL; g = g->outer)
-    if (g->interrupts && !g->timer->signals) {
-      set_hook(base, counting_hook, COUNT_STEP);
-      return;
-    }
-}
-
 /* ------------------------------------------------- enter and leave -- */
 
 static void link_frame(eb_frame *frame, eb_frame *outer) {
   frame->outer = outer;
   frame->linked = true;
   set_top(frame);
-  count_here(frame);
+  if (is_counted(frame))
+    calm(base_of(frame), frame, frame->L);
 }
 
 void eb_enter(lua_State *L, eb_frame *frame, eb_kind kind) {
@@ -196,14 +202,13 @@ static void set_parked(lua_State *L, lua_State *co, eb_frame *first);
 
 static void unlink_frame(eb_frame *frame) {
   lua_State *L = frame->L;
-  const eb_frame *base = base_of(frame);
+  eb_frame *base = base_of(frame);
   set_top(frame->outer);
   frame->linked = false;
-  if (base == frame || outermost(frame->outer) == NULL) {
-    put_back(base, L);
-    if (base != frame)
-      count_here(frame->outer);
-  }
+  if (base == frame)
+    calm(base, NULL, L);
+  else if (outermost(frame->outer) == NULL)
+    calm(base, frame->outer, L);
 }
 
 void eb_leave(lua_State *L, eb_frame *frame) {
