@@ -413,13 +413,13 @@ describe("interruption", function()
 
     it("with the same errors", function()
       fails("bad argument #1 to 'coroutine.resume' " ..
-        "(coroutine expected, got number)",
+        "(thread expected, got number)",
         coroutine.resume, 1)
       fails("bad argument #1 to 'coroutine.wrap' " ..
         "(function expected, got number)",
         coroutine.wrap, 1)
       fails("bad argument #1 to 'coroutine.close' " ..
-        "(coroutine expected, got no value)",
+        "(thread expected, got no value)",
         coroutine.close)
       fails("bad argument #2 to 'xpcall' (function expected, got no value)",
         xpcall, print)

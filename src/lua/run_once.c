@@ -448,7 +448,7 @@ static int reserve(lua_State *L) {
 static int new_run(lua_State *L) {
   /* 1 guard */
   eb_run *run = lua_newuserdatauv(L, sizeof *run, 2);
-  run->open = run->armed = false;
+  run->open = run->armed = run->frame.linked = false;
   luaL_setmetatable(L, run_metatable);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, 1);
@@ -646,7 +646,7 @@ int eb_run_once(lua_State *L) {
   run.guard = guard;
   run.key = key;
   run.settings = settings;
-  run.open = run.armed = false;
+  run.open = run.armed = run.frame.linked = false;
   run.kept = EG_OK;
   if (lua_isyieldable(L))
     return start_yieldable(L, &run);
