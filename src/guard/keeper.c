@@ -286,8 +286,9 @@ void egi_keeper_ring(void) {
 }
 
 void egi_keeper_settle(void) {
-  if (egi_clock_in_force() == eg_system_clock())
-    return;
+  if (egi_clock_in_force() == eg_system_clock() ||
+      atomic_load(&wake) > eg_now_us())
+    return; /* wake is never later than a deadline that is kept */
   pthread_mutex_lock(&sleep_lock);
   uint64_t order = ++asked;
   rung = true;

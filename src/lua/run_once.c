@@ -126,7 +126,7 @@ static void notify(lua_State *L, const eb_run *run, const char *name) {
   }
 }
 
-/* --- callbacks of runs that a guard further out has ended: after its own --- */
+/* Callbacks of runs that a guard further out has ended come after its own. */
 
 static const char put_off_field[] = "ExecutionGuard put off";
 
