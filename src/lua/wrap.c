@@ -212,13 +212,14 @@ static int wrapped_sethook(lua_State *L) {
 /* ------------------------------------------------------------- opening -- */
 
 /* Puts a closure over the upvalues on top, and over what was there, in the
-** place of library[name]. */
+** place of library[name], unless one is there already. */
 static void replace(lua_State *L, const char *library, const char *name,
                     lua_CFunction function) {
   int first = lua_gettop(L) - EB_UPVALUES + 1;
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   if (lua_getfield(L, -1, library) == LUA_TTABLE &&
-      lua_getfield(L, -1, name) == LUA_TFUNCTION) {
+      lua_getfield(L, -1, name) == LUA_TFUNCTION &&
+      lua_tocfunction(L, -1) != function) {
     for (int i = 0; i < EB_UPVALUES; i++)
       lua_pushvalue(L, first + i);
     lua_pushvalue(L, -EB_UPVALUES - 1);
@@ -228,15 +229,9 @@ static void replace(lua_State *L, const char *library, const char *name,
   lua_settop(L, first + EB_UPVALUES - 1);
 }
 
-/* Once in a Lua state; the upvalues are on top. */
+/* At each require: somebody may have put Lua's own back, as busted does with
+** the globals between two files.  The upvalues are on top. */
 void eb_open_wrap(lua_State *L) {
-  static const char done_key;
-  bool done = lua_rawgetp(L, LUA_REGISTRYINDEX, &done_key) != LUA_TNIL;
-  lua_pop(L, 1);
-  if (done)
-    return;
-  lua_pushboolean(L, 1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &done_key);
   replace(L, "coroutine", "resume", wrapped_resume);
   replace(L, "coroutine", "wrap", wrapped_wrap);
   replace(L, "coroutine", "close", wrapped_close);
