@@ -190,13 +190,14 @@ void eb_opaque_set(lua_State *L, int value_index);
 void eb_opaque_get(lua_State *L, const eb_guard *guard, int key_index);
 void eb_opaque_drop(lua_State *L, const eb_guard *guard, int key_index);
 
-/* ---- running: run_once.c ---- */
+/* ---- running: run_once.c, run_*.c, shield.c ---- */
 
 int eb_run_once(lua_State *L);
 void eb_void_runs(const eb_guard *guard); /* it is about to be closed */
 int eb_expired(lua_State *L);
 int eb_shield(lua_State *L);
 void eb_open_run(lua_State *L);
+void eb_open_shield(lua_State *L);
 
 /* ---- retry.c ---- */
 

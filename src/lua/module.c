@@ -70,6 +70,7 @@ int luaopen_executionguard_core(lua_State *L) {
   eb_open_query(L);
   eb_push_upvalues(L);
   eb_open_run(L);
+  eb_open_shield(L);
   eb_open_guard(L);
   eb_open_wrap(L);
   lua_newtable(L);

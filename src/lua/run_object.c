@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT
+** The life of a run: the list of those that are open, the watch of their
+** deadlines, and the userdata of those that can yield.
+**
+** A run lives on the C stack where it cannot yield, and in a userdata on the
+** Lua stack where it can: then __close and __gc end it as "abandoned" when its
+** coroutine is closed or collected.
+*/
+#include "lua/run.h"
+
+static const char run_metatable[] = "ExecutionGuard run";
+
+/* ------------------------------------------------------ list of runs -- */
+
+void eb_link_run(lua_State *L, eb_run *run) {
+  eb_state *state = eb_get_state(L);
+  run->open = true;
+  run->next = state->runs;
+  run->link = &state->runs;
+  if (run->next != NULL)
+    run->next->link = &run->next;
+  state->runs = run;
+}
+
+static void unlink_run(eb_run *run) {
+  run->open = false;
+  *run->link = run->next;
+  if (run->next != NULL)
+    run->next->link = run->link;
+}
+
+/* ---------------------------------------------------------- deadline -- */
+
+/* From now on the deadline is watched: the record ends at it, and fn too where
+** the caller gave one himself. */
+void eb_arm_run(lua_State *L, eb_run *run) {
+  const eb_settings *settings = run->settings;
+  eg_timer *timer = &run->timer;
+  if (run->guard->core == NULL)
+    return; /* closed by a logger */
+  timer->guard = run->guard->core;
+  timer->key = run->key;
+  timer->grant = run->grant;
+  timer->policy = &settings->policy;
+  timer->grace_us = eb_us(settings->close_grace);
+  run->kept = EG_OK;
+  run->armed = true;
+  eb_arm(L, &run->frame, timer, settings->timed && settings->interrupt);
+}
+
+void eb_disarm_run(lua_State *L, eb_run *run) {
+  if (!run->armed)
+    return;
+  run->armed = false;
+  run->kept = eg_timer_stop(&run->timer);
+  eb_leave(L, &run->frame);
+}
+
+void eb_void_runs(const eb_guard *guard) {
+  for (eb_run *run = guard->state->runs; run != NULL; run = run->next)
+    if (run->guard == guard && run->armed)
+      eg_timer_void(&run->timer);
+}
+
+eg_status eb_commit_run(eb_run *run, const eg_outcome *outcome,
+                        eg_error *error) {
+  eg_guard *core = run->guard->core;
+  const eg_policy *policy = &run->settings->policy;
+  if (run->open)
+    unlink_run(run);
+  if (core == NULL)
+    return EG_LOST; /* the guard was closed meanwhile */
+  if (run->kept != EG_OK)
+    return run->kept;
+  eg_status status = eg_commit(core, run->key, &run->grant, outcome, policy,
+                               error);
+  if (status == EG_NOMEM && outcome->status == EG_FAILED) {
+    const eg_outcome bare = {.status = EG_FAILED};
+    status = eg_commit(core, run->key, &run->grant, &bare, policy, error);
+  }
+  return status;
+}
+
+/* ---------------------------------------------------------- userdata -- */
+
+/* A run whose coroutine is gone ends as abandoned; one that has ended does
+** nothing more. */
+static eb_run *abandon(lua_State *L) {
+  eb_run *run = luaL_testudata(L, 1, run_metatable);
+  const eg_outcome outcome = {.status = EG_FAILED,
+                              .error = eg_str("abandoned")};
+  eg_error error;
+  if (run == NULL || !run->open)
+    return run;
+  if (run->frame.linked) /* it is running: somebody plays with its metatable */
+    eg_timer_void(&run->timer);
+  else
+    eb_disarm_run(L, run);
+  eb_commit_run(run, &outcome, &error);
+  return run;
+}
+
+static int run_gc(lua_State *L) {
+  abandon(L);
+  return 0;
+}
+
+/* The userdata may serve the guard's next run from here on, not earlier: until
+** now its __close was still to come. */
+static int run_close(lua_State *L) {
+  if (abandon(L) == NULL)
+    return 0;
+  lua_pushnil(L);
+  lua_setiuservalue(L, 1, 2);
+  lua_getiuservalue(L, 1, 1);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, EB_UV_SPARE);
+  return 0;
+}
+
+static int new_run(lua_State *L) {
+  /* 1 guard */
+  eb_run *run = lua_newuserdatauv(L, sizeof *run, 2);
+  run->open = run->armed = run->frame.linked = false;
+  luaL_setmetatable(L, run_metatable);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
+  return 1;
+}
+
+/* Puts a run that can outlive the C frame at EB_AT_RUN: the guard's spare one, or
+** failing that a new one.  NULL: no memory, and an error object is at EB_AT_RUN. */
+eb_run *eb_push_run(lua_State *L) {
+  if (lua_getiuservalue(L, EB_AT_GUARD, EB_UV_SPARE) == LUA_TUSERDATA) {
+    lua_pushnil(L);
+    lua_setiuservalue(L, EB_AT_GUARD, EB_UV_SPARE);
+  } else {
+    lua_pop(L, 1);
+    lua_pushcfunction(L, new_run);
+    lua_pushvalue(L, EB_AT_GUARD);
+    if (lua_pcall(L, 1, 1, 0) != LUA_OK)
+      return NULL;
+  }
+  lua_pushvalue(L, EB_AT_KEY);
+  lua_setiuservalue(L, EB_AT_RUN, 2);
+  return lua_touserdata(L, EB_AT_RUN);
+}
+
+static const luaL_Reg run_metamethods[] = {
+    {"__close", run_close},
+    {"__gc", run_gc},
+    {NULL, NULL},
+};
+
+/* The upvalues are on top. */
+void eb_open_run(lua_State *L) {
+  int upvalues = lua_gettop(L) - EB_UPVALUES + 1;
+  luaL_newmetatable(L, run_metatable);
+  for (int i = 0; i < EB_UPVALUES; i++)
+    lua_pushvalue(L, upvalues + i);
+  eb_set_functions(L, run_metamethods);
+  lua_pop(L, EB_UPVALUES + 1);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT
+** ExecutionGuard.expired and shield: what a guarded function may ask about its
+** deadline, and how it keeps together what belongs together.
+*/
+#include "lua/run.h"
+
+static const char shield_metatable[] = "ExecutionGuard shield";
+
+/* expired() -> has the run that this coroutine is in passed its deadline, or
+** lost its grant? */
+int eb_expired(lua_State *L) {
+  const eb_run *run = eb_get_state(L)->runs;
+  while (run != NULL && run->L != L)
+    run = run->next;
+  if (run == NULL) {
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  bool over = run->guard->core == NULL ||
+              eg_now_us() >= run->grant.deadline_us ||
+              !eg_holds(run->guard->core, run->key, run->grant.token);
+  lua_pushboolean(L, over);
+  return 1;
+}
+
+static int shield_end(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  return lua_gettop(L) - 1;
+}
+
+static int shield_close(lua_State *L) {
+  eb_leave(L, lua_touserdata(L, 1));
+  eb_look();
+  return 0;
+}
+
+/* shield(fn, ...) -> what fn returns; no interruption comes before that. */
+int eb_shield(lua_State *L) {
+  eb_check_callable(L, 1, "ExecutionGuard.shield", "fn");
+  bool known = eb_is_known(L);
+  if (known && lua_isyieldable(L))
+    eb_reserve_parking(L);
+  eb_frame *frame = lua_newuserdatauv(L, sizeof *frame, 0);
+  frame->linked = frame->parked = false;
+  luaL_setmetatable(L, shield_metatable);
+  lua_insert(L, 1);
+  lua_toclose(L, 1);
+  if (known)
+    eb_enter(L, frame, EB_SHIELD);
+  lua_callk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, shield_end);
+  return shield_end(L, LUA_OK, 0);
+}
+
+static const luaL_Reg shield_metamethods[] = {
+    {"__close", shield_close},
+    {"__gc", shield_close},
+    {NULL, NULL},
+};
+
+/* The upvalues are on top. */
+void eb_open_shield(lua_State *L) {
+  int upvalues = lua_gettop(L) - EB_UPVALUES + 1;
+  luaL_newmetatable(L, shield_metatable);
+  for (int i = 0; i < EB_UPVALUES; i++)
+    lua_pushvalue(L, upvalues + i);
+  eb_set_functions(L, shield_metamethods);
+  lua_pop(L, EB_UPVALUES + 1);
+}
