@@ -44,6 +44,12 @@
 -- suspended until somebody resumes it (task.spawn(thread), say); task.run does
 -- not wait for it, and if nobody refers to it any more, it is garbage.
 --
+-- INTERRUPTION.  A guard around whoever turns the scheduler may end that at its
+-- deadline: then the task that runs at that moment is ended, all others stand
+-- in their queues as before, and whoever turns the scheduler next goes on with
+-- them.  No function of this file or of timers is left half-way; the loops ask
+-- by `checkpoint`.
+--
 -- ERRORS of a task go to the handler of task.onError, else to warn, with a
 -- traceback; its <close> variables are closed.  Nobody else is disturbed.
 
@@ -51,6 +57,7 @@ local core = require "executionguard.core"
 local timers = require "executionguard.timers"
 
 local steady, sleep = core.clock.steady, core.clock.sleep
+local checkpoint, interrupted = core.own.checkpoint, core.own.interrupted
 local create, resume, yield = coroutine.create, coroutine.resume,
   coroutine.yield
 local running, status = coroutine.running, coroutine.status
@@ -158,6 +165,10 @@ local function failed(thread, err)
   if status(thread) ~= "dead" then
     return false -- it was not resumed: the C stack is full
   end
+  if interrupted(err) then -- with all the others, and no fault of its own
+    close(thread, err)
+    return true
+  end
   local trace = debug.traceback(thread, text_of(err))
   close(thread, err)
   report(err, trace, thread)
@@ -165,6 +176,7 @@ local function failed(thread, err)
 end
 
 -- Resumes a suspended thread.  False and a message: that could not be done.
+-- True and an error: that was the task's own, or ends this one as well.
 local function go(thread, ...)
   local previous = current
   current = thread
@@ -218,6 +230,8 @@ local function wake_plan(plan, due, number)
   end
   if not ok then
     give_up(plan.queue, plan, due, number, err)
+  elseif err then
+    checkpoint(err)
   end
 end
 
@@ -255,6 +269,7 @@ local function wake_all(queue, time, limit)
       current = nil
       if not ok then
         wait_failed(queue, item, due, number, err)
+        checkpoint(err)
       end
     elseif item then
       wake_plan(item, due, number)
@@ -264,6 +279,7 @@ local function wake_all(queue, time, limit)
 end
 
 local function turn()
+  checkpoint()
   local limit, time = seq, now()
   wake_all(waiting, time, limit)
   wake_all(ready, time, limit)
@@ -361,6 +377,9 @@ function task.spawn(what, ...)
   end
   if plan then
     timers.stale(plan.queue)
+  end
+  if err then
+    checkpoint(err)
   end
   return thread
 end
@@ -508,5 +527,7 @@ function task.onError(fn)
   handler = fn
   return previous
 end
+
+core.own.claim()
 
 return task

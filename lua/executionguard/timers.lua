@@ -22,6 +22,8 @@
 -- and the last nothing is collected: no finalizer finds it half changed.  New
 -- room is asked for before anything is counted on it.
 
+local core = require "executionguard.core"
+
 local status = coroutine.status
 
 local timers = {}
@@ -247,5 +249,7 @@ function timers.first(queue)
   end
   return list and list.due
 end
+
+core.own.claim()
 
 return timers

@@ -61,6 +61,18 @@ static eb_frame *base_of(eb_frame *f) {
 
 bool eb_is_unwinding(void) { return outermost(top_frame()) != NULL; }
 
+/* The nearest deadline that interrupts what runs here. */
+static int64_t nearest_deadline(void) {
+  int64_t us = EG_FOREVER;
+  for (const eb_frame *f = top_frame(); f != NULL; f = f->outer) {
+    if (f->kind == EB_SHIELD)
+      return us;
+    if (f->kind == EB_RUN && f->interrupts && f->timer->grant.deadline_us < us)
+      us = f->timer->grant.deadline_us;
+  }
+  return us;
+}
+
 bool eb_is_known(lua_State *L) {
   const eb_frame *top = top_frame();
   return !lua_isyieldable(L) || (top != NULL && top->L == L);
@@ -139,6 +151,23 @@ static bool in_grace(const eb_frame *f) {
          machine_now() < f->raised_us + f->grace_us - f->grace_us / 8;
 }
 
+/* Where the deadline is over, and the keeper has not said so yet, or <close>
+** variables have their time, it is a matter of some milliseconds. */
+#define SHORT_SLEEP_US 1000
+
+void eb_sleep(int64_t us) {
+  int64_t now = eg_now_us();
+  int64_t until = us < EG_FOREVER - now ? now + us : EG_FOREVER;
+  for (; now < until; now = eg_now_us()) {
+    const eb_frame *guard = outermost(top_frame());
+    if (guard != NULL && !in_grace(guard))
+      return;
+    int64_t due = nearest_deadline();
+    int64_t next = due > now ? due : now + SHORT_SLEEP_US;
+    eg_sleep_us((next < until ? next : until) - now);
+  }
+}
+
 void eb_look(void) {
   eb_frame *top = top_frame();
   if (top == NULL || top->defers)
@@ -148,8 +177,22 @@ void eb_look(void) {
     hook_all(top, guard);
 }
 
+static int raise_from(lua_State *L, eb_frame *top, eb_frame *guard) {
+  if (guard->raised_us == 0 && guard->grace_us > 0) {
+    guard->raised_us = machine_now();
+    unhook_all(top, guard);
+  }
+  eb_push_sentinel(L);
+  return lua_error(L);
+}
+
+void eb_checkpoint(lua_State *L, bool caught) {
+  eb_frame *top = top_frame(), *guard = outermost(top);
+  if (guard != NULL && (caught || !in_grace(guard)))
+    raise_from(L, top, guard);
+}
+
 static void raising_hook(lua_State *L, lua_Debug *ar) {
-  (void)ar;
   eb_frame *top = top_frame(), *guard = outermost(top);
   if (guard == NULL || in_grace(guard)) {
     eb_frame *base = eb_hook_frame(L);
@@ -159,12 +202,8 @@ static void raising_hook(lua_State *L, lua_Debug *ar) {
       lua_sethook(L, NULL, 0, 0);
     return;
   }
-  if (guard->raised_us == 0 && guard->grace_us > 0) {
-    guard->raised_us = machine_now();
-    unhook_all(top, guard);
-  }
-  eb_push_sentinel(L);
-  lua_error(L);
+  if (!eb_is_own_function(L, ar))
+    raise_from(L, top, guard);
 }
 
 static void counting_hook(lua_State *L, lua_Debug *ar) {
@@ -389,6 +428,8 @@ void eb_push_sentinel(lua_State *L) {
 }
 
 bool eb_is_sentinel(lua_State *L, int index) {
+  if (lua_type(L, index) != LUA_TUSERDATA)
+    return false;
   index = lua_absindex(L, index);
   eb_push_sentinel(L);
   bool same = lua_rawequal(L, index, -1);
@@ -396,16 +437,46 @@ bool eb_is_sentinel(lua_State *L, int index) {
   return same;
 }
 
+#define SENTINEL_TEXT "interrupted: the time of an ExecutionGuard run is over"
+
+static int sentinel_text(lua_State *L) {
+  lua_pushliteral(L, SENTINEL_TEXT);
+  return 1;
+}
+
+void eb_convert_sentinel(lua_State *L) {
+  if (eb_is_unwinding() || !eb_is_sentinel(L, -1))
+    return;
+  lua_pop(L, 1);
+  lua_pushliteral(L, SENTINEL_TEXT);
+}
+
+/* A userdata, so that nobody can make one himself. */
+static void make_sentinel(lua_State *L) {
+  lua_newuserdatauv(L, 0, 0);
+  lua_createtable(L, 0, 3);
+  lua_pushcfunction(L, sentinel_text);
+  lua_setfield(L, -2, "__tostring");
+  lua_pushliteral(L, "ExecutionGuard interruption");
+  lua_setfield(L, -2, "__name");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_setmetatable(L, -2);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &sentinel_key);
+}
+
+void eb_push_weak_table(lua_State *L) {
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "k");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+}
+
 void eb_open_interrupt(lua_State *L) {
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &sentinel_key) == LUA_TNIL) {
-    lua_pushliteral(L, "interrupted: the time of an ExecutionGuard run is "
-                       "over");
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &sentinel_key);
-    lua_newtable(L);
-    lua_createtable(L, 0, 1);
-    lua_pushliteral(L, "k");
-    lua_setfield(L, -2, "__mode");
-    lua_setmetatable(L, -2);
+    make_sentinel(L);
+    eb_push_weak_table(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &parked_key);
   }
   lua_pop(L, 1);

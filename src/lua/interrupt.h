@@ -18,6 +18,10 @@
 ** <close> variables can be closed; what still runs after that gets it at every
 ** instruction, as often as it is caught, until the guard's function is gone.
 ** The user's own hook is kept in the first frame of its coroutine meanwhile.
+**
+** THE SENTINEL is a userdata that only we can raise.  It means something while
+** somebody is to be interrupted; where it comes out of a coroutine later, it
+** is turned into its text.
 */
 #ifndef EG_LUA_INTERRUPT_H
 #define EG_LUA_INTERRUPT_H
@@ -68,12 +72,31 @@ void eb_look(void);
 void eb_push_sentinel(lua_State *L);
 bool eb_is_sentinel(lua_State *L, int index);
 
+/* On top, and nobody is to be interrupted: only its text goes on. */
+void eb_convert_sentinel(lua_State *L);
+
+/* Raises it where somebody is to be interrupted: for code in C, and for that
+** of our own in Lua.  caught: it was raised already. */
+void eb_checkpoint(lua_State *L, bool caught);
+
+/* Sleeps; returns early where somebody is to be interrupted. */
+void eb_sleep(int64_t us);
+
+/* Pushes a table with weak keys. */
+void eb_push_weak_table(lua_State *L);
+
 /* Is this hook one of ours?  The frame that keeps the user's. */
 bool eb_is_our_hook(lua_Hook hook);
 eb_frame *eb_hook_frame(lua_State *L);
 
 /* Fills what the run asks of the engine: frame and timer. */
 void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer, bool wanted);
+
+/* ---- own_functions.c: Lua functions that are never left half-way ---- */
+
+/* Is the function that the hook was called in one of them? */
+bool eb_is_own_function(lua_State *L, lua_Debug *ar);
+void eb_push_own(lua_State *L); /* what our chunks need for it */
 
 int eb_configure_engine(lua_State *L);
 void eb_open_interrupt(lua_State *L);

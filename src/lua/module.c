@@ -83,5 +83,7 @@ int luaopen_executionguard_core(lua_State *L) {
   lua_setfield(L, -2, "version");
   eb_push_testing(L);
   lua_setfield(L, -2, "clock");
+  eb_push_own(L);
+  lua_setfield(L, -2, "own");
   return 1;
 }

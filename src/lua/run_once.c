@@ -34,8 +34,8 @@ static bool try_again(lua_State *L, eb_run *run) {
   if (run->guard->log)
     eb_log_info(L, run->guard, "Retrying '%s' in %.3gs (attempt %lld failed)",
                 eb_key_text(L), delay, (long long)run->attempt);
-  eg_sleep_us(eb_us(delay));
-  if (!still_holds(run))
+  eb_sleep(eb_us(delay));
+  if (eb_is_unwinding() || !still_holds(run))
     return false;
   run->attempt++;
   set_deadline(run, eg_now_us());

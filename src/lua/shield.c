@@ -30,8 +30,11 @@ static int shield_end(lua_State *L, int status, lua_KContext ctx) {
 }
 
 static int shield_close(lua_State *L) {
-  eb_leave(L, lua_touserdata(L, 1));
-  eb_look();
+  eb_frame *frame = luaL_testudata(L, 1, shield_metatable);
+  if (frame != NULL && (!frame->linked || eg_thread_anchored() == frame)) {
+    eb_leave(L, frame); /* not: somebody calls this who has no business to */
+    eb_look();
+  }
   return 0;
 }
 

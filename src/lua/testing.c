@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
 ** The clock in force, for scripts: configured, read, moved by hand.
 */
-#include "lua/binding.h"
+#include "lua/interrupt.h"
 
 /* ExecutionGuard.now() -> seconds since the epoch, by the guards' clock. */
 static int now(lua_State *L) {
@@ -37,9 +37,11 @@ static int clock_use(lua_State *L) {
   return 0;
 }
 
-/* Blocks the thread; a test clock lets it go when it is moved. */
+/* Blocks the thread; a test clock lets it go when it is moved, the deadline of
+** a guard around it interrupts it. */
 static int clock_sleep(lua_State *L) {
-  eg_sleep_us(eb_us(eb_check_seconds(L, 1, "sleep", "seconds")));
+  eb_sleep(eb_us(eb_check_seconds(L, 1, "sleep", "seconds")));
+  eb_checkpoint(L, false);
   return 0;
 }
 

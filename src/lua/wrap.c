@@ -34,6 +34,7 @@ static int resume(lua_State *L, lua_State *co, int n) {
   eb_leave(L, &frame);
   if (status != LUA_OK && status != LUA_YIELD) {
     lua_xmove(co, L, 1);
+    eb_convert_sentinel(L);
     return -1;
   }
   if (!lua_checkstack(L, results + 1)) {
@@ -79,9 +80,9 @@ static int call_wrapped(lua_State *L) {
   if (status != LUA_OK && status != LUA_YIELD) {
     status = reset(L, co);
     lua_xmove(co, L, 1);
+    eb_convert_sentinel(L);
   }
-  if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING &&
-      !eb_is_sentinel(L, -1)) {
+  if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
     luaL_where(L, 1);
     lua_insert(L, -2);
     lua_concat(L, 2);
@@ -129,6 +130,7 @@ static int wrapped_close(lua_State *L) {
   }
   lua_pushboolean(L, 0);
   lua_xmove(co, L, 1);
+  eb_convert_sentinel(L);
   return 2;
 }
 
@@ -137,7 +139,7 @@ static int wrapped_close(lua_State *L) {
 /* A message handler runs where no hook is called when the error came from
 ** one: the sentinel passes it by. */
 static int handle(lua_State *L) {
-  if (eb_is_sentinel(L, 1))
+  if (eb_is_sentinel(L, 1) && eb_is_unwinding())
     return 1;
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
