@@ -44,10 +44,10 @@
 -- suspended until somebody resumes it (task.spawn(thread), say); task.run does
 -- not wait for it, and if nobody refers to it any more, it is garbage.
 --
--- INTERRUPTION.  A guard around whoever turns the scheduler may end that at its
--- deadline: then the task that runs at that moment is ended, all others stand
--- in their queues as before, and whoever turns the scheduler next goes on with
--- them.  No function of this file or of timers is left half-way; the loops ask
+-- INTERRUPTION.  A guard around whoever turns the scheduler may end that at
+-- its deadline: then the task that runs at that moment is ended, all others
+-- stand in their queues as before, and whoever turns the scheduler next goes
+-- on with them.  No function of this file or of timers is left half-way; the loops ask
 -- by `checkpoint`.
 --
 -- ERRORS of a task go to the handler of task.onError, else to warn, with a

@@ -119,7 +119,8 @@ end
 --- When the store is away: "fail" (reason `unavailable`), "run" all the same,
 --- or "stale": the last result known. Default "fail".
 ---@field whenUnavailable? "fail"|"run"|"stale"
---- Interrupt the function at a deadline that was given. Default true.
+--- End the function at a deadline that was given, to the call or to `new`
+--- (the default of 30 s only marks). Default true.
 ---@field interrupt? boolean
 --- Seconds that `<close>` variables of an interrupted function get. Default
 --- 0.005.
@@ -329,12 +330,13 @@ function Guard:Close() end
 --- A clock of executionguard.testing: put in force for all guards. false: the
 --- system's clock again.
 ---@field clock? ExecutionGuard.TestClock|false
---- Number of the signal that interrupts, 1 to 64. Default SIGURG. Kept for
---- the interruption of runs, which is not part of this version.
+--- Number of the signal that interrupts, 1 to 64. Default SIGURG.
 ---@field signal? integer
---- Number of the signal that ends a wait. Default SIGRTMIN+5. Kept, as above.
+--- Number of the signal that ends a wait. Default SIGRTMIN+5. Kept; nothing
+--- acts on it in this version.
 ---@field waitSignal? integer
---- How runs are interrupted. Default "signal". Kept, as above.
+--- How runs are interrupted: by a signal to their thread; by a look every 1000
+--- instructions, which doubles what tight loops take; or not. Default "signal".
 ---@field engine? "signal"|"count"|"none"
 --- The event loop that runs suspended coroutines; false: none. Kept, as above.
 ---@field loop? table|false
