@@ -220,7 +220,7 @@ $(BUILD)/test/$(1)/%_test: $(BUILD)/obj/spec/$(1)/%_test.o \
 endef
 $(eval $(call test_program,c))
 $(eval $(call test_program,conformance))
-$(BUILD)/test/c/states_test: private OWN_LIBS += $(LUA_LIBS)
+$(BUILD)/test/c/states_test $(BUILD)/test/c/interrupt_test: private OWN_LIBS += $(LUA_LIBS)
 .SECONDARY: $(ALL_OBJ)
 
 # ------------------------------------------------------- what is needed --

@@ -22,9 +22,10 @@
 ** - No function here prints, exits, aborts or installs a signal handler.  (The
 **   Lua module installs one, for SIGURG unless it is told otherwise, when the
 **   first run begins that it is to interrupt; the old one is called after it.)
-** - Work in C is never interrupted.  Its record is TIMEDOUT at the deadline all
-**   the same, kept by one thread of the library with all signals blocked, which
-**   is started on first need and calls stores; a late return is told TIMEOUT.
+** - Work in C is never interrupted.  Its record is TIMEDOUT at the deadline
+**   all the same, kept by one thread of the library with all signals blocked,
+**   which is started on first need and calls stores; a late return is told
+**   TIMEOUT.
 ** - Every function may be called with a guard's work in progress in the same
 **   thread; none of them calls back into user code but eg_scan, eg_history,
 **   eg_run_once, the allocator, the clock and the log function, as said there.

@@ -47,8 +47,8 @@
 -- INTERRUPTION.  A guard around whoever turns the scheduler may end that at
 -- its deadline: then the task that runs at that moment is ended, all others
 -- stand in their queues as before, and whoever turns the scheduler next goes
--- on with them.  No function of this file or of timers is left half-way; the loops ask
--- by `checkpoint`.
+-- on with them.  No function of this file or of timers is left half-way; the
+-- loops ask by `checkpoint`.
 --
 -- ERRORS of a task go to the handler of task.onError, else to warn, with a
 -- traceback; its <close> variables are closed.  Nobody else is disturbed.

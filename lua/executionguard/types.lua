@@ -335,8 +335,9 @@ function Guard:Close() end
 --- Number of the signal that ends a wait. Default SIGRTMIN+5. Kept; nothing
 --- acts on it in this version.
 ---@field waitSignal? integer
---- How runs are interrupted: by a signal to their thread; by a look every 1000
---- instructions, which doubles what tight loops take; or not. Default "signal".
+--- How runs are interrupted: by a signal to their thread; by a look every
+--- 1000 instructions, which doubles what tight loops take; or not. Default
+--- "signal".
 ---@field engine? "signal"|"count"|"none"
 --- The event loop that runs suspended coroutines; false: none. Kept, as above.
 ---@field loop? table|false

@@ -25,7 +25,8 @@ int eb_handler(lua_State *L) {
   const int stash = lua_upvalueindex(1);
   eb_state *state = lua_touserdata(L, lua_upvalueindex(2));
   lua_settop(L, 1);
-  if (state->errors >= MOST_NESTED || eb_is_sentinel(L, 1))
+  if (state->errors >= MOST_NESTED ||
+      (eb_is_sentinel(L, 1) && eb_is_unwinding()))
     return 1;
   lua_pushcfunction(L, text_of);
   lua_pushvalue(L, 1);

@@ -50,7 +50,7 @@ eg_status eb_commit_run(eb_run *run, const eg_outcome *outcome,
                         eg_error *error);
 
 /* Puts a run that can outlive the C frame at EB_AT_RUN: the guard's spare one,
-** or failing that a new one.  NULL: no memory, and an error object is there. */
+** or failing that a new one.  NULL: no memory; an error object is there. */
 eb_run *eb_push_run(lua_State *L);
 
 /* ---- run_callbacks.c ---- */

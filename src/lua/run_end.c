@@ -40,8 +40,6 @@ static int end_lost(lua_State *L, eb_run *run) {
   return eb_answer(L, "lost");
 }
 
-/* fn failed, and its error object is at EB_AT_RESULT; or what it returned cannot be
-** stored, and the text takes its place there. */
 int eb_end_failed(lua_State *L, eb_run *run, bool raised, eg_bytes text,
                   eg_bytes trace) {
   const eg_outcome outcome = {
@@ -76,8 +74,8 @@ typedef struct product {
   char why[EB_WHY];
 } product;
 
-/* What is to be stored of the value at EB_AT_RESULT.  False: it cannot be, why says
-** the reason. */
+/* What is to be stored of the value at EB_AT_RESULT.  False: it cannot be, why
+** says the reason. */
 static bool prepare(lua_State *L, eb_run *run, eg_outcome *outcome,
                     product *p) {
   const eg_policy *policy = &run->settings->policy;

@@ -128,8 +128,6 @@ static int new_run(lua_State *L) {
   return 1;
 }
 
-/* Puts a run that can outlive the C frame at EB_AT_RUN: the guard's spare one, or
-** failing that a new one.  NULL: no memory, and an error object is at EB_AT_RUN. */
 eb_run *eb_push_run(lua_State *L) {
   if (lua_getiuservalue(L, EB_AT_GUARD, EB_UV_SPARE) == LUA_TUSERDATA) {
     lua_pushnil(L);

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT
+** Interruption as a host in C sees it: threads with the signal blocked,
+** threads that come and go, debuggers that call lua_sethook.
+**
+** Real time, with generous bounds: what is tried is the signal.
+*/
+#include "support.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+/* Where the module is, if the environment does not say it. */
+static const char prelude[] =
+    "local build = os.getenv 'EXECUTIONGUARD_BUILD'\n"
+    "if not build and not (os.getenv 'LUA_CPATH' or\n"
+    "    os.getenv 'LUA_CPATH_5_4') then build = './build' end\n"
+    "if build then\n"
+    "  local lua = build .. '/lua/'\n"
+    "  package.path = lua .. '?.lua;' .. lua .. '?/init.lua;' ..\n"
+    "    package.path\n"
+    "  package.cpath = lua .. '?.so;' .. package.cpath\n"
+    "end\n"
+    "ExecutionGuard = require 'executionguard'\n"
+    "guard = ExecutionGuard.new()\n"
+    "now = require 'executionguard.core'.clock.steady\n"
+    "function forever() while true do end end\n"
+    "function spin(s) local t = now() while now() - t < s do end end\n"
+    "function run(fn, timeout)\n"
+    "  local start = now()\n"
+    "  local _, _, why = guard:RunOnce('k', fn,\n"
+    "    { timeout = timeout or 0.01, allowRerun = true })\n"
+    "  return why, now() - start\n"
+    "end\n";
+
+static void run_chunk(lua_State *L, const char *chunk) {
+  if (luaL_dostring(L, chunk) != LUA_OK)
+    fail_msg("%s", lua_tostring(L, -1));
+}
+
+static lua_State *new_state(void) {
+  lua_State *L = luaL_newstate();
+  assert_non_null(L);
+  luaL_openlibs(L);
+  run_chunk(L, prelude);
+  return L;
+}
+
+/* ------------------------------------------------------------ threads -- */
+
+static const char ends_in_time[] = "local why, took = run(forever)\n"
+                                   "assert(why == 'timeout', why)\n"
+                                   "assert(took >= 0.01 and took < 5, took)\n";
+
+typedef struct visitor {
+  const char *chunk;
+  bool blocked;
+  char why[256]; /* what went wrong, or nothing */
+} visitor;
+
+/* No assertion of cmocka's: that is for the test's own thread. */
+static void *visit(void *arg) {
+  visitor *v = arg;
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGURG);
+  if (v->blocked)
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+  v->why[0] = '\0';
+  lua_State *L = luaL_newstate();
+  luaL_openlibs(L);
+  if (luaL_dostring(L, prelude) != LUA_OK ||
+      luaL_dostring(L, v->chunk) != LUA_OK)
+    snprintf(v->why, sizeof v->why, "%s", lua_tostring(L, -1));
+  lua_close(L);
+  return NULL;
+}
+
+static void in_a_thread(const char *chunk, bool blocked) {
+  visitor v = {.chunk = chunk, .blocked = blocked};
+  pthread_t thread;
+  assert_int_equal(pthread_create(&thread, NULL, visit, &v), 0);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  if (v.why[0] != '\0')
+    fail_msg("%s", v.why);
+}
+
+static void thread_that_blocks_the_signal_is_counted_next_time(void **state) {
+  (void)state;
+  /* The first run cannot be ended; it comes back by itself, and too late. */
+  in_a_thread("local why, took = run(function() spin(0.2) end)\n"
+              "assert(why == 'timeout', why)\n"
+              "assert(took >= 0.2, took)\n"
+              "assert(debug.gethook() == nil)\n"
+              "local why, took = run(forever)\n"
+              "assert(why == 'timeout', why)\n"
+              "assert(took >= 0.01 and took < 5, took)\n"
+              "assert(debug.gethook() == nil)\n",
+              true);
+}
+
+static void slot_of_a_thread_that_is_gone_serves_the_next(void **state) {
+  (void)state;
+  in_a_thread("run(function() spin(0.2) end)", true);
+  for (int i = 0; i < 20; i++) /* not deaf, as the one before it was */
+    in_a_thread(ends_in_time, false);
+}
+
+static void state_that_moves_to_another_thread_is_interrupted(void **state) {
+  (void)state;
+  lua_State *L = new_state();
+  in_a_thread(ends_in_time, false);
+  run_chunk(L, ends_in_time);
+  lua_close(L);
+}
+
+static void state_that_is_closed_in_a_run_that_yielded_is_well(void **state) {
+  (void)state;
+  for (int i = 0; i < 20; i++) {
+    lua_State *L = new_state();
+    run_chunk(L, "co = coroutine.create(function()\n"
+                 "  run(function() coroutine.yield() end, 0.001)\n"
+                 "end)\n"
+                 "assert(coroutine.resume(co))\n"
+                 "spin(0.002 * math.random())\n");
+    lua_close(L);
+  }
+}
+
+/* ---------------------------------------------------------- debuggers -- */
+
+static int steps;
+
+static void debugger(lua_State *L, lua_Debug *ar) {
+  (void)L;
+  (void)ar;
+  steps++;
+}
+
+/* attach(): what a debugger does, without asking anybody. */
+static int attach(lua_State *L) {
+  lua_sethook(L, debugger, LUA_MASKLINE | LUA_MASKCOUNT, 100);
+  return 0;
+}
+
+static int detach(lua_State *L) {
+  lua_sethook(L, NULL, 0, 0);
+  return 0;
+}
+
+static void expect_attached(lua_State *L) {
+  assert_true(lua_gethook(L) == debugger);
+  assert_int_equal(lua_gethookmask(L), LUA_MASKLINE | LUA_MASKCOUNT);
+  assert_int_equal(lua_gethookcount(L), 100);
+  steps = 0;
+  run_chunk(L, "for i = 1, 1000 do local x = i end");
+  assert_true(steps > 0);
+}
+
+static lua_State *new_debugged_state(void) {
+  lua_State *L = new_state();
+  lua_register(L, "attach", attach);
+  lua_register(L, "detach", detach);
+  return L;
+}
+
+static void debugger_attached_before_comes_back(void **state) {
+  (void)state;
+  lua_State *L = new_debugged_state();
+  attach(L);
+  run_chunk(L, ends_in_time);
+  expect_attached(L);
+  lua_close(L);
+}
+
+static void debugger_attached_in_a_run_stays(void **state) {
+  (void)state;
+  lua_State *L = new_debugged_state();
+  run_chunk(L, "assert(run(function() attach() forever() end) == 'timeout')");
+  expect_attached(L);
+  lua_close(L);
+}
+
+static void debugger_attached_again_and_again_does_not_save_it(void **state) {
+  (void)state;
+  lua_State *L = new_debugged_state();
+  run_chunk(L, "local why, took = run(function()\n"
+               "  while true do attach() end\n"
+               "end)\n"
+               "assert(why == 'timeout', why)\n"
+               "assert(took < 5, took)\n");
+  expect_attached(L);
+  run_chunk(L, "local why, took = run(function()\n"
+               "  while true do detach() end\n"
+               "end)\n"
+               "assert(why == 'timeout', why)\n"
+               "assert(took < 5, took)\n");
+  assert_true(lua_gethook(L) == NULL);
+  lua_close(L);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(thread_that_blocks_the_signal_is_counted_next_time),
+      cmocka_unit_test(slot_of_a_thread_that_is_gone_serves_the_next),
+      cmocka_unit_test(state_that_moves_to_another_thread_is_interrupted),
+      cmocka_unit_test(state_that_is_closed_in_a_run_that_yielded_is_well),
+      cmocka_unit_test(debugger_attached_before_comes_back),
+      cmocka_unit_test(debugger_attached_in_a_run_stays),
+      cmocka_unit_test(debugger_attached_again_and_again_does_not_save_it),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
