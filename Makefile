@@ -206,7 +206,8 @@ $(PC_FILE): src/executionguard.h Makefile
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$PC_TEXT" >$@
 
-# Tests see the internal symbols too, hence the archive.
+# Tests see the internal symbols too, hence the archive.  Not optimised across
+# files: that would be done again for each program.
 helpers = $(call objects,$(HELP_SRC_c) \
             $(if $(filter conformance,$(1)),$(HELP_SRC_conformance)))
 
@@ -215,8 +216,8 @@ $(BUILD)/test/$(1)/%_test: $(BUILD)/obj/spec/$(1)/%_test.o \
                            $(call helpers,$(1)) $(STATIC_LIB)
 	$$(call say,LD,$$@)
 	@mkdir -p $$(@D)
-	$$(Q)$$(LINK) -o $$@ $$(filter %.o,$$^) $$(STATIC_LIB) $$(CMOCKA_LIBS) \
-	  $$(OWN_LIBS) $$(LIBS)
+	$$(Q)$$(LINK) $$(if $$(LTO),-fno-lto) -o $$@ $$(filter %.o,$$^) \
+	  $$(STATIC_LIB) $$(CMOCKA_LIBS) $$(OWN_LIBS) $$(LIBS)
 endef
 $(eval $(call test_program,c))
 $(eval $(call test_program,conformance))
