@@ -338,12 +338,104 @@ EG_API void eg_reply_free(eg_reply *reply);
 ** and then nothing was granted.  It waits at most wait_ms (0: not at all) for
 ** a lock to become free, a lock also for a cooldown; a run that is going on is
 ** waited for only by policy->join_ms.  policy may be NULL (the default).
-** Waiting never polls in the memory store.  A wait that cannot end, because
-** the caller's own state holds the key, ends at once with DEADLOCK.
+** Waiting never polls in the memory store; see WHO COMES FIRST below.  A wait
+** that cannot end, because the caller's own state holds the key, ends at once
+** with DEADLOCK.
 */
 EG_API eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
                             const eg_policy *policy, int64_t wait_ms,
                             eg_grant *grant, eg_reply *reply);
+
+/* ------------------------------------------- waiting without blocking -- */
+
+/*
+** WHO COMES FIRST.  Those who wait for a key in this process, in any thread,
+** through any guard, stand in one line, and are served in order of arrival.
+** A newcomer may take a key that is free at that moment.  A lock that ends
+** while somebody waits for a lock is handed over: it is the first one's before
+** the call that ended it returns.  Who gave up, was cancelled or whose guard
+** was closed never holds the key, and the next one is served at once.
+**
+** A bell is what a thread sleeps on that waits for several things at once: for
+** keys, for descriptors, for other threads.  It belongs to one thread at a
+** time; everybody may ring it.  A call is one thing it may be rung for: put
+** it into a struct of yours, zeroed.
+*/
+typedef struct eg_bell eg_bell;
+
+typedef struct eg_call {
+  void *tag; /* yours */
+  /* the library's own */
+  struct eg_call *next;
+  bool rung;
+} eg_call;
+
+/* eg_bell_open: env NULL: the process's allocator, the clock in force.  The
+** bell needs no descriptor until one is asked for.  Errors: NOMEM.
+** eg_bell_close: nothing may refer to it any more; NULL is ignored. */
+EG_API eg_status eg_bell_open(const eg_env *env, eg_bell **bell,
+                              eg_error *error);
+EG_API void eg_bell_close(eg_bell *bell);
+
+/* eg_bell_ring: wakes who sleeps on the bell, now or next time.  call: what
+** for; it stays the caller's, and must live until eg_bell_next returned it or
+** eg_bell_forget; rung twice before that it comes once.  NULL: for nothing in
+** particular.  In any thread, with any lock held; never blocks, never fails.
+** Not in a signal handler. */
+EG_API void eg_bell_ring(eg_bell *bell, eg_call *call);
+
+/* eg_bell_next: takes the call that rang first; NULL: there is none, and the
+** bell is silent.  eg_bell_forget: the call is not to come any more. */
+EG_API eg_call *eg_bell_next(eg_bell *bell);
+EG_API void eg_bell_forget(eg_bell *bell, eg_call *call);
+
+/* eg_bell_wait: blocks until the bell is rung, or that steady time has come
+** (EG_FOREVER: never).  True: it was rung; take the calls with eg_bell_next
+** until there are none, or it is rung still. */
+EG_API bool eg_bell_wait(eg_bell *bell, int64_t deadline_us);
+
+/* eg_bell_fd: a descriptor that is readable while the bell is rung, for loops
+** that poll; it is the bell's.  -1 and UNAVAILABLE: the system has none left.
+** eg_bell_watch: the call rings once when fd is readable; to be asked for
+** again then.  eg_bell_unwatch: no more; before fd is closed. */
+EG_API int eg_bell_fd(eg_bell *bell, eg_error *error);
+EG_API eg_status eg_bell_watch(eg_bell *bell, int fd, eg_call *call,
+                               eg_error *error);
+EG_API void eg_bell_unwatch(eg_bell *bell, int fd);
+
+/*
+** eg_acquire_begin: asks as eg_acquire does, and never blocks longer than the
+** store does.  *pending NULL: the answer is final, as that of eg_acquire.
+** Else it is the refusal that there is to wait for, and the wait has begun:
+** call eg_pending_over whenever its call rang, and no later than
+** eg_pending_due_us.  The own state's holding the key is no DEADLOCK here
+** (whoever waits so can do other things meanwhile); eg_pending_for_self tells.
+** policy is copied; its owner must live as long as the wait.  bell must
+** outlive it.  eg_close of the guard ends it as CANCELED.
+*/
+typedef struct eg_pending eg_pending;
+EG_API eg_status eg_acquire_begin(eg_guard *guard, eg_bytes key, eg_want want,
+                                  const eg_policy *policy, int64_t wait_ms,
+                                  eg_bell *bell, eg_pending **pending,
+                                  eg_grant *grant, eg_reply *reply);
+
+/* eg_pending_over: true: the wait is over, *status, *grant and *reply are as
+** eg_acquire would have left them, and pending is freed.  False: not yet, and
+** *status is the refusal. */
+EG_API bool eg_pending_over(eg_pending *pending, eg_status *status,
+                            eg_grant *grant, eg_reply *reply);
+
+/* eg_pending_cancel: gives up; what was granted at that very moment is given
+** back, and the next in line served, before it returns.  Frees it; NULL is
+** ignored. */
+EG_API void eg_pending_cancel(eg_pending *pending);
+
+/* eg_pending_call: what the bell rings for it.  eg_pending_due_us: the steady
+** time at which to look again at the latest (EG_FOREVER: when it rings).
+** eg_pending_for_self: is the key held by the state that waits for it? */
+EG_API eg_call *eg_pending_call(eg_pending *pending);
+EG_API int64_t eg_pending_due_us(eg_pending *pending);
+EG_API bool eg_pending_for_self(eg_pending *pending);
 
 /* How a run ended. */
 typedef struct eg_outcome {

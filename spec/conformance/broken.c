@@ -31,7 +31,7 @@ static eg_status broken_open(const egi_url *url, const eg_env *env,
     free(b);
     return status;
   }
-  b->base.ops = broken_ops(good, what);
+  b->base = (egi_store){.ops = broken_ops(good, what)};
   b->env = *env;
   *store = &b->base;
   return EG_OK;

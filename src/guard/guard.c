@@ -59,7 +59,10 @@ void eg_close(eg_guard *guard) {
   if (guard == NULL)
     return;
   eg_env env = guard->env;
+  const void *space = guard->store->space;
+  egi_line_close(guard);
   guard->ops->close(guard->store);
+  egi_line_closed(space);
   egi_owner_delist(guard);
   egi_history_close(guard->history, &env);
   egi_free(&env, guard, sizeof *guard);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
 ** What the files of the guard share.
 **
-** LOCKS, in the order in which they are taken: the keeper's work lock; a
-** store's own; then that of the keeper's sleep; then the test clock's; then
-** the list of guards (owner.c); then the list of threads (stats.c).  No lock
-** of this layer but the first is held while a store is called.
+** LOCKS, in the order in which they are taken: the keeper's work lock; the
+** lines of waiters (line.c); a store's own; a bell's, or that of the keeper's
+** sleep; then the test clock's; then the list of guards (owner.c); then the
+** list of threads (stats.c).  No lock of this layer is held while a store is
+** called but the first, and that of a line for `apply`.
 */
 #ifndef EG_GUARD_GUARD_H
 #define EG_GUARD_GUARD_H
@@ -164,15 +165,36 @@ void egi_buffer_init(egi_buffer *buffer, void *small, size_t size);
 bool egi_buffer_grow(egi_buffer *buffer, const eg_env *env);
 void egi_memory_free(eg_memory *memory);
 
+/* ---- verbs.c: the answer of a step ---- */
+
+/* Puts it into a reply, with what the step's buffer holds. */
+void egi_reply_take(eg_reply *reply, egi_step *step, eg_status status);
+void egi_grant_fill(eg_grant *grant, const egi_step *step);
+
 /* ---- wait.c ---- */
 
-/* The event of *step was refused because somebody holds the key, or it cools
-** down: tries again until the deadline.  Returns as egi_step_run. */
-eg_status egi_wait_free(egi_step *step, int64_t deadline_us, eg_error *error);
+/* An acquire was refused: is there anything to wait for, and time for it? */
+bool egi_wait_worth(const egi_step *step, eg_status status, int64_t wait_ms);
 
-/* The run of *step met another that is going on: waits for what comes of it.
-** Returns its outcome, or OK when the event is to be asked again. */
-eg_status egi_wait_join(egi_step *step, int64_t deadline_us, eg_error *error);
+/* Then: waits in this thread, and returns as egi_step_run. */
+eg_status egi_wait_block(const egi_step *refused, eg_status status,
+                         int64_t wait_ms, eg_grant *grant, eg_reply *reply);
+
+/* Or begins to wait: *pending is NULL when that was over at once. */
+eg_status egi_wait_begin(const egi_step *refused, eg_status status,
+                         int64_t wait_ms, eg_bell *bell, eg_pending **pending,
+                         eg_grant *grant, eg_reply *reply);
+
+/* ---- line.c: the order of those who wait ---- */
+
+/* The grant on a key ended, or the key changed for those who wait: the first
+** is served.  Without any lock of a store. */
+void egi_line_freed(const eg_guard *guard, eg_bytes key);
+
+/* A guard is being closed: its waits end; and it was closed: keys of that
+** space may be free. */
+void egi_line_close(const eg_guard *guard);
+void egi_line_closed(const void *space);
 
 /* ---- read.c ---- */
 

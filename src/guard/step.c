@@ -280,11 +280,26 @@ static eg_status by_loop(egi_step *step, eg_error *error) {
   return status;
 }
 
+/* May this have let somebody go on who waits? */
+static bool frees(const egi_step *step) {
+  switch (step->event.type) {
+  case EGI_COMMIT:
+  case EGI_RELEASE:
+  case EGI_RESET:
+  case EGI_CLEAR:
+    return step->outcome == EG_OK;
+  default:
+    return false;
+  }
+}
+
 eg_status egi_step_run(egi_step *step, eg_error *error) {
   eg_status status = step->guard->by_apply ? by_apply(step, error)
                                            : by_loop(step, error);
   if (status != EG_OK)
     return status;
+  if (frees(step))
+    egi_line_freed(step->guard, step->key);
   if (step->outcome == EG_CORRUPT)
     return egi_fail(error, EG_CORRUPT,
                     "the record cannot be read; reset the key, or use the "

@@ -5,6 +5,8 @@
 #include "core/counters.h"
 #include "guard/guard.h"
 
+#include <string.h>
+
 static const eg_policy default_policy = EG_POLICY_DEFAULT;
 
 static void begin(egi_step *step, eg_guard *guard, eg_bytes key,
@@ -72,75 +74,61 @@ static void answer(eg_reply *reply, const egi_step *step, eg_status status) {
 
 /* ------------------------------------------------------------- acquire -- */
 
-/* Is there anything to wait for, and time to do it? */
-static bool worth_waiting(const egi_step *step, eg_status status,
-                          int64_t wait_ms) {
-  switch (status) {
-  case EG_LOCKED:
-    return wait_ms > 0;
-  case EG_COOLDOWN:
-    return wait_ms > 0 && step->event.type == EGI_ACQUIRE_LOCK;
-  case EG_RUNNING:
-    return step->policy->join_ms > 0;
-  default:
-    return false;
+void egi_reply_take(eg_reply *reply, egi_step *step, eg_status status) {
+  egi_buffer *buffer = step->buffer;
+  eg_reply_free(reply);
+  if (buffer->memory.heap == NULL) {
+    if (buffer->len > 0)
+      memcpy(reply->small, buffer->data, buffer->len);
+    buffer->data = reply->small;
   }
+  answer(reply, step, status);
 }
 
-/* Asked once and refused: waits as long as the caller allows, for a key that
-** is held to become free, or for a run that is going on to end. */
-static eg_status wait_for(egi_step *step, eg_status status, int64_t wait_ms,
-                          eg_error *error) {
-  int64_t now = egi_now(&step->guard->env);
-  int64_t free_by = egi_deadline(now, wait_ms);
-  int64_t joined_by = egi_deadline(now, step->policy->join_ms);
-  while (worth_waiting(step, status, wait_ms)) {
-    if (status == EG_RUNNING) {
-      status = egi_wait_join(step, joined_by, error);
-      if (status != EG_OK)
-        break;
-      step->now_us = EGI_NO_TIME;
-      status = egi_step_run(step, error); /* it told nothing: ask again */
-    } else {
-      status = egi_wait_free(step, free_by, error);
-      if (status != EG_RUNNING)
-        break;
-    }
-  }
-  return status;
+void egi_grant_fill(eg_grant *grant, const egi_step *step) {
+  bool run = step->event.type == EGI_ACQUIRE_RUN;
+  grant->token = step->token;
+  grant->start_us = run ? step->now_us : 0;
+  grant->deadline_us = EG_FOREVER;
+  grant->want = run ? EG_WANT_RUN : EG_WANT_LOCK;
 }
 
-/* Asks the store in full.  now_us: if that was read already, as for work that
-** is about to start. */
-static eg_status acquire(eg_guard *guard, eg_bytes key, eg_want want,
-                         const eg_policy *policy, int64_t wait_ms,
-                         int64_t now_us, eg_grant *grant, eg_reply *reply) {
+/* What is asked for, and how long it may be waited for. */
+typedef struct request {
+  eg_guard *guard;
+  eg_bytes key;
+  eg_want want;
+  const eg_policy *policy;
+  int64_t wait_ms;
+  int64_t now_us; /* if that was read already: work is about to start */
+  eg_bell *bell;  /* NULL: waits in this thread */
+  eg_pending **pending;
+} request;
+
+/* Asks the store in full. */
+static eg_status acquire(const request *r, eg_grant *grant, eg_reply *reply) {
   egi_step step;
   egi_buffer buffer;
-  bool run = want == EG_WANT_RUN;
-  lend(reply, &guard->env, &buffer);
-  begin(&step, guard, key, policy, run ? EGI_ACQUIRE_RUN : EGI_ACQUIRE_LOCK,
-        &buffer);
-  step.now_us = now_us;
+  bool run = r->want == EG_WANT_RUN;
+  lend(reply, &r->guard->env, &buffer);
+  begin(&step, r->guard, r->key, r->policy,
+        run ? EGI_ACQUIRE_RUN : EGI_ACQUIRE_LOCK, &buffer);
+  step.now_us = r->now_us;
   eg_status status = egi_step_run(&step, &reply->failure);
-  if (worth_waiting(&step, status, wait_ms))
-    status = wait_for(&step, status, wait_ms, &reply->failure);
   answer(reply, &step, status);
-  if (status == EG_OK) {
-    grant->token = step.token;
-    grant->start_us = run ? step.now_us : 0;
-    grant->deadline_us = EG_FOREVER;
-    grant->want = want;
-  }
-  return status;
+  if (status == EG_OK)
+    egi_grant_fill(grant, &step);
+  if (!egi_wait_worth(&step, status, r->wait_ms))
+    return status;
+  if (r->bell != NULL)
+    return egi_wait_begin(&step, status, r->wait_ms, r->bell, r->pending,
+                          grant, reply);
+  return egi_wait_block(&step, status, r->wait_ms, grant, reply);
 }
 
-static eg_status acquire_run(eg_guard *guard, eg_bytes key,
-                             const eg_policy *policy, int64_t wait_ms,
-                             eg_grant *grant, eg_reply *reply) {
+static eg_status acquire_run(request *r, eg_grant *grant, eg_reply *reply) {
   egi_peeked peeked;
-  int64_t now_us = EGI_NO_TIME;
-  switch (egi_peek_run(guard, key, policy, reply->small, &peeked)) {
+  switch (egi_peek_run(r->guard, r->key, r->policy, reply->small, &peeked)) {
   case EGI_NONE:
     reply->token = peeked.token;
     reply->left_us = -1;
@@ -149,33 +137,48 @@ static eg_status acquire_run(eg_guard *guard, eg_bytes key,
     reply->error = nothing;
     return peeked.outcome;
   case EGI_NOW:
-    now_us = egi_now(&guard->env);
+    r->now_us = egi_now(&r->guard->env);
     break;
   default:
     break;
   }
-  return acquire(guard, key, EG_WANT_RUN, policy, wait_ms, now_us, grant,
-                 reply);
+  return acquire(r, grant, reply);
 }
 
 _Static_assert(sizeof((eg_reply *)0)->small >= EGI_PEEK_ROOM, "room");
 
-eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
-                     const eg_policy *policy, int64_t wait_ms, eg_grant *grant,
-                     eg_reply *reply) {
-  eg_status status = egi_check_key(key, &reply->failure);
+static eg_status ask(request *r, eg_grant *grant, eg_reply *reply) {
+  eg_status status = egi_check_key(r->key, &reply->failure);
   if (status != EG_OK) {
     no_answer(reply);
     return status;
   }
-  if (policy == NULL)
-    policy = &default_policy;
-  if (want != EG_WANT_RUN)
-    return acquire(guard, key, want, policy, wait_ms, EGI_NO_TIME, grant,
-                   reply);
-  status = acquire_run(guard, key, policy, wait_ms, grant, reply);
-  egi_count(egi_counter_of_acquire(status));
+  if (r->policy == NULL)
+    r->policy = &default_policy;
+  if (r->want != EG_WANT_RUN)
+    return acquire(r, grant, reply);
+  status = acquire_run(r, grant, reply);
+  if (r->pending == NULL || *r->pending == NULL)
+    egi_count(egi_counter_of_acquire(status));
   return status;
+}
+
+eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
+                     const eg_policy *policy, int64_t wait_ms, eg_grant *grant,
+                     eg_reply *reply) {
+  request r = {guard,   key,         want, policy,
+               wait_ms, EGI_NO_TIME, NULL, NULL};
+  return ask(&r, grant, reply);
+}
+
+eg_status eg_acquire_begin(eg_guard *guard, eg_bytes key, eg_want want,
+                           const eg_policy *policy, int64_t wait_ms,
+                           eg_bell *bell, eg_pending **pending,
+                           eg_grant *grant, eg_reply *reply) {
+  request r = {guard,   key,         want, policy,
+               wait_ms, EGI_NO_TIME, bell, pending};
+  *pending = NULL;
+  return ask(&r, grant, reply);
 }
 
 /* -------------------------------------------------------- end of grants -- */

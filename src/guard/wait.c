@@ -1,120 +1,428 @@
 /* SPDX-License-Identifier: MIT
-** Waiting until a key can be had, with a deadline and without polling.
+** Waiting until a key can be had: one machine for those who block and for
+** those who have other things to do meanwhile.
 **
-** A waiter watches the key, and only then looks at it again: whatever happened
-** before the watch is seen by the look, whatever comes after wakes the watch.
+**              LOCKED, COOLDOWN            RUNNING, and join
+**   ask --------------------> FOR_FREE --------------------> FOR_END
+**    |                        |  ^  |                         |  |
+**    | granted, or            |  |  | granted, or no reason   |  | what came of
+**    | no reason to wait      |  |  | to wait any more        |  | that run
+**    v                        |  |  v                         |  v
+**   the answer <--------------+  |  the answer <--------------+  the answer
+**                deadline        +----------------------------+
+**                                   that told nothing: ask again
+**
+** Who waits stands in line (line.c), and looks at the key when it is its turn
+** and there is a reason to: somebody in this process ended a grant (the line
+** says so), the store says so (a watch, where others can change the key), or
+** time alone may have (a lease, a cooldown, the deadline).
+**
+** A waiter first watches the key, and only then looks at it again: whatever
+** happened before the watch is seen by the look.
 */
-#include "guard/guard.h"
+#include "guard/wait.h"
 
-typedef struct waiting {
-  egi_step *step;
-  int64_t deadline_us;
-  bool watching;
-  egi_watch *watch; /* NULL where the store has none */
-} waiting;
+#include "core/counters.h"
+
+#include <string.h>
 
 /* Where the store cannot tell, look again after that long. */
 #define POLL_US 20000
 
-static eg_status begin(waiting *w, eg_error *error) {
-  egi_step *step = w->step;
-  const egi_store_ops *ops = step->guard->ops;
-  int fd;
-  w->watching = true;
-  if (ops->watch == NULL)
-    return EG_CHANGED;
-  egi_seen seen;
-  egi_seen_init(&seen);
-  seen.version = step->version;
-  seen.at = step->sight;
-  eg_status status = ops->watch(step->guard->store, step->key, &seen,
-                                &w->watch, &fd, error);
-  return status == EG_OK ? EG_CHANGED : status;
-}
-
-static void end(waiting *w) {
-  if (w->watch != NULL)
-    w->step->guard->ops->unwatch(w->watch);
-}
-
 static int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Sleeps until the key has changed, left_us (-1: no limit) have passed, or the
-** deadline has come.  TIMEOUT only for the last. */
-static eg_status sleep_on(waiting *w, int64_t left_us, eg_error *error) {
-  const eg_env *env = &w->step->guard->env;
-  int64_t now = egi_now(env);
-  if (now >= w->deadline_us)
-    return EG_TIMEOUT;
-  int64_t until = w->deadline_us;
-  if (left_us >= 0 && left_us < EG_FOREVER - now)
-    until = sooner(until, now + left_us);
-  if (w->watch == NULL) {
-    egi_sleep(env->clock, sooner(until - now, POLL_US));
-    return EG_CHANGED;
-  }
-  eg_status status = w->step->guard->ops->wait(w->watch, until, error);
-  egi_keeper_settle();
-  return status == EG_TIMEOUT && until < w->deadline_us ? EG_CHANGED : status;
-}
+/* ------------------------------------------------------------- looking -- */
 
-/* Is this an answer that another moment may change? */
-static bool may_change(const egi_step *step, eg_status status) {
-  if (status == EG_LOCKED)
-    return true;
-  return status == EG_COOLDOWN && step->event.type == EGI_ACQUIRE_LOCK;
-}
-
-static int64_t time_left(const egi_step *step, eg_status status) {
+/* When to look again, at the latest, after that refusal. */
+static int64_t due_after(const eg_pending *p, eg_status status) {
+  const egi_step *step = &p->step;
+  int64_t until = p->until_us[p->phase];
+  int64_t now = egi_now(&p->env);
+  int64_t left = step->sight.clocked ? step->sight.left_us : -1;
   if (status == EG_COOLDOWN)
-    return step->left_us;
-  return step->sight.clocked ? step->sight.left_us : -1;
+    left = step->left_us;
+  if (left >= 0 && left < EG_FOREVER - now)
+    until = sooner(until, now + left);
+  const eg_guard *guard = step->guard;
+  if (!guard->store->inside && guard->ops->watch == NULL)
+    until = sooner(until, now + POLL_US);
+  return until;
 }
 
-/* Waits for a reason to ask again.  CHANGED: there is one.  TIMEOUT: it is too
-** late.  DEADLOCK: there will be none. */
-static eg_status pause(waiting *w, eg_status refused, eg_error *error) {
-  if (w->step->same_state && refused != EG_COOLDOWN)
-    return EG_DEADLOCK;
-  if (!w->watching)
-    return begin(w, error);
-  return sleep_on(w, time_left(w->step, refused), error);
-}
-
-/* Asks again, a last time when the deadline has come: what ends in that very
-** moment still counts. */
-static eg_status look(egi_step *step, eg_status woken, eg_error *error) {
-  step->now_us = EGI_NO_TIME; /* what the last look read is old */
-  return woken == EG_CHANGED || woken == EG_TIMEOUT ? egi_step_run(step, error)
-                                                    : woken;
-}
-
-eg_status egi_wait_free(egi_step *step, int64_t deadline_us, eg_error *error) {
-  waiting w = {step, deadline_us, false, NULL};
-  eg_status status = step->outcome;
-  while (may_change(step, status)) {
-    eg_status woken = pause(&w, status, error);
-    status = look(step, woken, error);
-    if (woken == EG_TIMEOUT)
-      break;
+/* The phase that a refusal leads to.  False: it is final. */
+static bool phase_after(const eg_pending *p, eg_status status,
+                        egi_phase *phase) {
+  switch (status) {
+  case EG_LOCKED:
+    *phase = EGI_FOR_FREE;
+    return p->waits[EGI_FOR_FREE];
+  case EG_COOLDOWN:
+    *phase = EGI_FOR_FREE;
+    return p->waits[EGI_FOR_FREE] && p->asked == EGI_ACQUIRE_LOCK;
+  case EG_RUNNING:
+    *phase = EGI_FOR_END;
+    return p->waits[EGI_FOR_END];
+  default:
+    return false;
   }
-  end(&w);
+}
+
+/* Says what the next look asks for. */
+static void ask_for(eg_pending *p, egi_phase phase) {
+  bool join = phase == EGI_FOR_END;
+  p->step.event.type = join ? EGI_JOIN : p->asked;
+  p->step.event.token = join ? p->step.sight.token : 0;
+}
+
+/* The time is read here, which also tells the store to look under its lock. */
+static eg_status step(eg_pending *p) {
+  p->step.now_us = egi_now(&p->env);
+  p->step.same_state = false;
+  return egi_step_run(&p->step, &p->failure);
+}
+
+/* One look.  False: still refused.  What is asked of the run that was joined
+** may tell nothing (a reset, a newer run): then it is asked as by a newcomer,
+** which only its owner does. */
+static bool look(eg_pending *p, bool own, eg_status *status) {
+  egi_phase phase;
+  *status = step(p);
+  if (p->step.event.type == EGI_JOIN && *status == EG_OK) {
+    ask_for(p, EGI_FOR_FREE);
+    *status = EG_CHANGED;
+    if (!own)
+      return false;
+    *status = step(p);
+  }
+  if (!phase_after(p, *status, &phase))
+    return true;
+  if (p->blocks && p->step.same_state && *status != EG_COOLDOWN) {
+    *status = EG_DEADLOCK;
+    return true;
+  }
+  ask_for(p, phase);
+  return false;
+}
+
+void egi_wait_finish(eg_pending *p, eg_status status) {
+  if (p->in_line)
+    egi_line_leave(p);
+  p->status = status;
+  p->done = true;
+  eg_bell_ring(p->bell, &p->call);
+}
+
+/* After a look that was refused: its place, and when to look again. */
+static void wait_on(eg_pending *p, eg_status status) {
+  egi_phase phase = p->phase;
+  if (status == EG_CHANGED) { /* its owner has to ask */
+    p->due_us = INT64_MIN;
+    return;
+  }
+  p->status = status;
+  phase_after(p, status, &phase);
+  if (phase != p->phase) {
+    egi_line_leave(p);
+    p->phase = phase;
+    egi_line_join(p);
+  }
+  p->due_us = egi_line_has_turn(p) ? due_after(p, status)
+                                   : p->until_us[phase];
+}
+
+bool egi_wait_look(eg_pending *p) {
+  eg_status status;
+  bool final = look(p, false, &status);
+  if (final)
+    egi_wait_finish(p, status);
+  else
+    wait_on(p, status);
+  return final;
+}
+
+/* -------------------------------------------------- what the store says -- */
+
+static void end_watch(eg_pending *p) {
+  if (p->watch == NULL)
+    return;
+  if (p->fd >= 0 && !p->blocks)
+    eg_bell_unwatch(p->bell, p->fd);
+  p->step.guard->ops->unwatch(p->watch);
+  p->watch = NULL;
+}
+
+/* Watches the key, or takes note of what the watch has to say.  OK, or a
+** failure. */
+static eg_status attend(eg_pending *p) {
+  const eg_guard *guard = p->step.guard;
+  const egi_store_ops *ops = guard->ops;
+  eg_status status;
+  if (guard->store->inside || ops->watch == NULL)
+    return EG_OK;
+  if (p->watch != NULL) {
+    status = ops->wait(p->watch, egi_now(&p->env), &p->failure);
+    return EG_IS_FAILURE(status) ? status : EG_OK;
+  }
+  egi_seen seen;
+  egi_seen_init(&seen);
+  seen.version = p->step.version;
+  seen.at = p->step.sight;
+  p->fd = -1;
+  return ops->watch(guard->store, p->step.key, &seen, &p->watch, &p->fd,
+                    &p->failure);
+}
+
+/* Lets the bell listen to the watch.  Where that cannot be: looks again. */
+static void listen(eg_pending *p) {
+  if (p->watch == NULL || p->blocks ||
+      (p->fd >= 0 && eg_bell_watch(p->bell, p->fd, &p->call, NULL) == EG_OK))
+    return;
+  p->due_us = sooner(p->due_us, egi_now(&p->env) + POLL_US);
+}
+
+/* ------------------------------------------------------------- the owner -- */
+
+/* A store that is asked from here may take its time: without the mutex. */
+static bool look_aside(eg_pending *p, eg_status *status) {
+  pthread_mutex_t *mutex = egi_line_mutex(p);
+  pthread_mutex_unlock(mutex);
+  *status = attend(p);
+  bool final = *status != EG_OK || look(p, true, status);
+  pthread_mutex_lock(mutex);
+  return final;
+}
+
+/* With the mutex: it is this one's turn, so it looks. */
+static void take_turn(eg_pending *p) {
+  eg_status status;
+  bool final = p->step.guard->by_apply ? look(p, true, &status)
+                                       : look_aside(p, &status);
+  if (final)
+    egi_wait_finish(p, status);
+  else
+    wait_on(p, status);
+}
+
+/* What the owner of a wait does whenever something may have happened.  True:
+** it is over. */
+static bool pump(eg_pending *p) {
+  pthread_mutex_t *mutex = egi_line_mutex(p);
+  pthread_mutex_lock(mutex);
+  bool leads = p->in_line && p->phase == EGI_FOR_FREE && egi_line_has_turn(p);
+  bool late = !p->done && egi_now(&p->env) >= p->until_us[p->phase];
+  egi_phase phase = p->phase;
+  if (!p->done && egi_line_has_turn(p))
+    take_turn(p);
+  if (!p->done && late && p->phase == phase)
+    egi_wait_finish(p, p->status);
+  if (leads && (!p->in_line || p->phase != phase))
+    egi_line_serve(p);
+  if (!p->done)
+    listen(p);
+  bool done = p->done;
+  pthread_mutex_unlock(mutex);
+  return done;
+}
+
+/* Withdraws a wait.  True: too late, it had been granted. */
+static bool withdraw(eg_pending *p) {
+  pthread_mutex_t *mutex = egi_line_mutex(p);
+  pthread_mutex_lock(mutex);
+  bool leads = p->in_line && p->phase == EGI_FOR_FREE && egi_line_has_turn(p);
+  bool granted = p->done && p->status == EG_OK;
+  if (p->in_line)
+    egi_line_leave(p);
+  p->done = true;
+  if (leads)
+    egi_line_serve(p);
+  egi_line_exit(p);
+  pthread_mutex_unlock(mutex);
+  return granted;
+}
+
+void egi_wait_orphan(eg_pending *p) {
+  if (!p->done)
+    egi_wait_finish(p, EG_CANCELED);
+  else if (p->status == EG_OK)
+    p->status = EG_CANCELED;
+  end_watch(p);
+  p->step.guard = NULL;
+}
+
+/* ------------------------------------------------------- begin and end -- */
+
+bool egi_wait_worth(const egi_step *step, eg_status status, int64_t wait_ms) {
+  switch (status) {
+  case EG_LOCKED:
+    return wait_ms > 0;
+  case EG_COOLDOWN:
+    return wait_ms > 0 && step->event.type == EGI_ACQUIRE_LOCK;
+  case EG_RUNNING:
+    return step->policy->join_ms > 0;
+  default:
+    return false;
+  }
+}
+
+/* Makes a wait of a step that was refused, and puts it in line. */
+static void enter(eg_pending *p, const egi_step *refused, eg_status status,
+                  int64_t wait_ms, eg_bell *bell) {
+  int64_t now = egi_now(&refused->guard->env);
+  p->step = *refused;
+  p->policy = *refused->policy;
+  p->env = refused->guard->env;
+  memcpy(p->key, refused->key.data, refused->key.len);
+  p->step.key.data = p->key;
+  p->step.policy = &p->policy;
+  p->step.buffer = &p->buffer;
+  egi_buffer_init(&p->buffer, p->small, sizeof p->small);
+  p->asked = refused->event.type;
+  p->waits[EGI_FOR_FREE] = wait_ms > 0;
+  p->waits[EGI_FOR_END] = p->policy.join_ms > 0;
+  p->until_us[EGI_FOR_FREE] = egi_deadline(now, wait_ms);
+  p->until_us[EGI_FOR_END] = egi_deadline(now, p->policy.join_ms);
+  p->bell = bell;
+  p->call = (eg_call){0};
+  p->watch = NULL;
+  p->fd = -1;
+  p->done = false;
+  p->status = status;
+  p->due_us = INT64_MIN;
+  p->phase = status == EG_RUNNING ? EGI_FOR_END : EGI_FOR_FREE;
+  ask_for(p, p->phase);
+  egi_line_locate(p);
+  pthread_mutex_lock(egi_line_mutex(p));
+  egi_line_enter(p);
+  egi_line_join(p);
+  pthread_mutex_unlock(egi_line_mutex(p));
+}
+
+/* What a wait that is over has to say; it is known no more after that. */
+static eg_status leave(eg_pending *p, eg_grant *grant, eg_reply *reply) {
+  pthread_mutex_t *mutex = egi_line_mutex(p);
+  pthread_mutex_lock(mutex);
+  eg_status status = p->status;
+  egi_line_exit(p);
+  pthread_mutex_unlock(mutex);
+  eg_bell_forget(p->bell, &p->call);
+  end_watch(p);
+  reply->failure = p->failure;
+  egi_reply_take(reply, &p->step, status);
+  if (status == EG_OK)
+    egi_grant_fill(grant, &p->step);
   return status;
 }
 
-eg_status egi_wait_join(egi_step *step, int64_t deadline_us, eg_error *error) {
-  waiting w = {step, deadline_us, false, NULL};
-  eg_status status = EG_RUNNING;
-  egi_event asked = step->event;
-  step->event.type = EGI_JOIN;
-  step->event.token = step->sight.token;
-  while (status == EG_RUNNING) {
-    eg_status woken = pause(&w, status, error);
-    status = look(step, woken, error);
-    if (woken == EG_TIMEOUT)
-      break;
+/* --------------------------------------------------- waiting in a thread -- */
+
+/* Sleeps until there is a reason to look.  OK, or a failure. */
+static eg_status sleep_on(eg_pending *p) {
+  pthread_mutex_lock(egi_line_mutex(p));
+  int64_t due = p->due_us;
+  pthread_mutex_unlock(egi_line_mutex(p));
+  if (p->watch != NULL) { /* so this is the first in line */
+    eg_status status = p->step.guard->ops->wait(p->watch, due, &p->failure);
+    return EG_IS_FAILURE(status) ? status : EG_OK;
   }
-  end(&w);
-  step->event = asked;
+  eg_bell_wait(p->bell, due);
+  while (eg_bell_next(p->bell) != NULL)
+    continue;
+  return EG_OK;
+}
+
+static void fail(eg_pending *p, eg_status status) {
+  pthread_mutex_lock(egi_line_mutex(p));
+  egi_wait_finish(p, status);
+  egi_line_serve(p);
+  pthread_mutex_unlock(egi_line_mutex(p));
+}
+
+eg_status egi_wait_block(const egi_step *refused, eg_status status,
+                         int64_t wait_ms, eg_grant *grant, eg_reply *reply) {
+  eg_pending p;
+  eg_bell bell;
+  int err = egi_bell_init(&bell, &refused->guard->env);
+  if (err != 0)
+    return egi_fail_errno(&reply->failure, EG_NOMEM, err,
+                          "no condition for a wait");
+  p.blocks = true;
+  enter(&p, refused, status, wait_ms, &bell);
+  while (!pump(&p)) {
+    eg_status slept = sleep_on(&p);
+    if (slept != EG_OK)
+      fail(&p, slept);
+  }
+  status = leave(&p, grant, reply);
+  egi_bell_destroy(&bell);
   return status;
+}
+
+/* ------------------------------------------------- waiting with a bell -- */
+
+/* Frees what is over. */
+static bool over(eg_pending *p, eg_status *status, eg_grant *grant,
+                 eg_reply *reply) {
+  if (!pump(p)) {
+    *status = p->status;
+    return false;
+  }
+  eg_env env = p->env;
+  *status = leave(p, grant, reply);
+  egi_free(&env, p, sizeof *p);
+  return true;
+}
+
+eg_status egi_wait_begin(const egi_step *refused, eg_status status,
+                         int64_t wait_ms, eg_bell *bell, eg_pending **pending,
+                         eg_grant *grant, eg_reply *reply) {
+  eg_pending *p = egi_alloc(&refused->guard->env, sizeof *p);
+  if (p == NULL)
+    return egi_fail(&reply->failure, EG_NOMEM, "not enough memory to wait");
+  p->blocks = false;
+  enter(p, refused, status, wait_ms, bell);
+  if (over(p, &status, grant, reply))
+    p = NULL;
+  *pending = p;
+  return status;
+}
+
+bool eg_pending_over(eg_pending *p, eg_status *status, eg_grant *grant,
+                     eg_reply *reply) {
+  bool run = p->asked == EGI_ACQUIRE_RUN;
+  if (!over(p, status, grant, reply))
+    return false;
+  if (run)
+    egi_count(egi_counter_of_acquire(*status));
+  return true;
+}
+
+eg_call *eg_pending_call(eg_pending *p) { return &p->call; }
+
+int64_t eg_pending_due_us(eg_pending *p) {
+  pthread_mutex_lock(egi_line_mutex(p));
+  int64_t due = p->due_us;
+  pthread_mutex_unlock(egi_line_mutex(p));
+  return due;
+}
+
+bool eg_pending_for_self(eg_pending *p) {
+  pthread_mutex_lock(egi_line_mutex(p));
+  bool self = !p->done && p->step.same_state;
+  pthread_mutex_unlock(egi_line_mutex(p));
+  return self;
+}
+
+void eg_pending_cancel(eg_pending *p) {
+  if (p == NULL)
+    return;
+  eg_env env = p->env;
+  bool granted = withdraw(p);
+  eg_bell_forget(p->bell, &p->call);
+  end_watch(p);
+  if (granted)
+    eg_release(p->step.guard, p->step.key, p->step.token, NULL);
+  egi_memory_free(&p->buffer.memory);
+  if (p->asked == EGI_ACQUIRE_RUN)
+    egi_count(egi_counter_of_acquire(EG_CANCELED));
+  egi_free(&env, p, sizeof *p);
 }

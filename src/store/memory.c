@@ -191,6 +191,8 @@ static eg_status memory_open(const egi_url *url, const eg_env *env,
     return no_memory(error);
   }
   memory->base.ops = &egi_memory_ops;
+  memory->base.space = space;
+  memory->base.inside = true;
   memory->env = *env;
   memory->space = space;
   memory->size = size;

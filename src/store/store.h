@@ -127,10 +127,15 @@ typedef struct egi_store_ops {
   /* Is the key as it was when mark was made?  Without a round trip; may say
   ** no though it is.  NULL: always ask. */
   bool (*unchanged)(egi_store *store, eg_bytes key, const uint64_t mark[6]);
-  /* NULL: the guard polls. */
+  /* *fd: readable when wait would not block, until wait is called; the guard
+  ** polls it in coroutines, and blocks in wait in threads.  -1: there is none,
+  ** and a wait that may not block looks every 20 ms.  NULL: every wait does
+  ** so.  A watch belongs to the thread that waits. */
   eg_status (*watch)(egi_store *store, eg_bytes key, const egi_seen *seen,
                      egi_watch **watch, int *fd, eg_error *error);
-  /* CHANGED, TIMEOUT; OK: the exclusion was won by waiting. */
+  /* CHANGED, TIMEOUT; OK: the exclusion was won by waiting, and is this
+  ** handle's: the next TAKE of the key by it finds it free; unwatch gives it
+  ** back unless that came. */
   eg_status (*wait)(egi_watch *watch, int64_t deadline_us, eg_error *error);
   void (*unwatch)(egi_watch *watch);
   eg_status (*scan)(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
@@ -155,9 +160,16 @@ typedef struct egi_store_ops {
   void (*forked)(egi_store *store);
 } egi_store_ops;
 
-/* Every store begins with its operations. */
+/* Every store begins with this; open fills it.
+** space: an address that is the same for the handles of this process that show
+** the same keys, and only for them, as long as one is open; so that those who
+** wait for a key through any of them stand in one line.  NULL: the handle's.
+** inside: nobody outside of this process can change a key (so what is waited
+** for is announced by the guards themselves, and watch is not used for it). */
 struct egi_store {
   const egi_store_ops *ops;
+  const void *space;
+  bool inside;
 };
 
 /* egi_find_store: the store for a scheme, or NULL. */

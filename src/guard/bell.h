@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT
+** What a bell is made of, for those who keep one on their stack.
+*/
+#ifndef EG_GUARD_BELL_H
+#define EG_GUARD_BELL_H
+
+#include "guard/guard.h"
+
+#include <sys/types.h>
+
+struct eg_bell {
+  eg_env env;
+  pthread_mutex_t mutex;
+  pthread_cond_t cond;
+  eg_call *first, **last; /* those that rang, the earliest first */
+  bool rung;
+  int poll_fd, event_fd; /* -1: none was needed yet */
+  pid_t pid;             /* whose they are */
+  int watched;           /* descriptors; the owner's alone */
+};
+
+/* 0 or an errno. */
+int egi_bell_init(eg_bell *bell, const eg_env *env);
+void egi_bell_destroy(eg_bell *bell);
+
+#endif
