@@ -287,8 +287,8 @@ static void enter(eg_pending *p, const egi_step *refused, eg_status status,
   p->fd = -1;
   p->done = false;
   p->status = status;
-  p->due_us = INT64_MIN;
   p->phase = status == EG_RUNNING ? EGI_FOR_END : EGI_FOR_FREE;
+  p->due_us = p->until_us[p->phase];
   ask_for(p, p->phase);
   egi_line_locate(p);
   pthread_mutex_lock(egi_line_mutex(p));

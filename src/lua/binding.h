@@ -18,6 +18,7 @@
 /* ---- one for each Lua state (universe): module.c ---- */
 
 typedef struct eb_run eb_run;
+typedef struct eb_waiter eb_waiter;
 
 typedef struct eb_state {
   uint32_t id;     /* eg_options.state of its guards */
@@ -25,6 +26,11 @@ typedef struct eb_state {
   int64_t parked;  /* frames of coroutines that have yielded */
   uint64_t random; /* for jitter */
   int errors;      /* height of the stash */
+  /* waiting.c */
+  eg_bell *bell;      /* NULL: nothing has been waited for */
+  eb_waiter *waiters; /* those who wait, the latest first */
+  long outside;       /* what goes on elsewhere, and will call */
+  bool waits_yield;   /* somebody runs coroutines here */
 } eb_state;
 
 /* Every function of the module is a closure over these. */
@@ -155,6 +161,42 @@ int eb_raise(lua_State *L, const char *method, const eg_error *error);
 ** the options of the guard; else nil. */
 void eb_push_callback(lua_State *L, int guard_index, int options_index,
                       const char *name);
+
+/* ---- waiting: waiting.c, whose head tells of things outside ---- */
+
+/* How a wait has ended, and who goes on then, in the C function that began
+** it: with the stack as it was, its own frame gone.  reply is to be freed. */
+typedef struct eb_wait_end {
+  int (*then)(lua_State *L, struct eb_wait_end *end);
+  eb_guard *guard;
+  const char *method;
+  eb_settings settings; /* a copy */
+  eg_status status;
+  eg_grant grant;
+  eg_reply reply;
+} eb_wait_end;
+
+/* As eg_acquire.  *pending not NULL: it has to be waited; call eb_wait, which
+** takes it over, with the guard at index 1, and return what that returns. */
+eg_status eb_ask(lua_State *L, const eb_guard *guard, eg_bytes key,
+                 eg_want want, const eg_policy *policy, int64_t wait_ms,
+                 eg_pending **pending, eg_grant *grant, eg_reply *reply);
+int eb_wait(lua_State *L, eg_pending *pending, eb_wait_end *end);
+
+/* Pushes the function that lets some seconds pass, and may yield meanwhile.
+** False: nothing was pushed, or nothing to be called; block. */
+bool eb_push_pause(lua_State *L, const eb_state *state);
+
+/* The bell of this Lua state; raises for lack of memory. */
+eg_bell *eb_bell(lua_State *L, eb_state *state);
+
+/* index: the thread or function to be woken. */
+void eb_outside_begin(lua_State *L, eb_state *state, eg_call *call, int index);
+void eb_outside_end(lua_State *L, eb_state *state, eg_call *call);
+
+void eb_open_waiting(lua_State *L);
+void eb_push_waiting(lua_State *L); /* a table, below the upvalues on top */
+void eb_finalize_state(lua_State *L); /* of the userdata on top */
 
 /* ---- values: value.c ---- */
 

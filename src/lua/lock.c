@@ -44,25 +44,38 @@ static void log_acquired(lua_State *L, const eb_guard *guard) {
     eb_log_info(L, guard, "Lock acquired for '%s'", eb_key_text(L));
 }
 
-static int acquire_lock(lua_State *L) {
-  eb_guard *guard = eb_check_guard(L, "AcquireLock");
-  eg_bytes key = eb_check_key(L, "AcquireLock");
-  int64_t wait_ms = wait_of(L, "AcquireLock");
-  eg_grant grant;
-  eg_reply reply;
-  eg_reply_init(&reply);
-  eg_status status = eg_acquire(eb_core(L, guard, "AcquireLock"), key,
-                                EG_WANT_LOCK, &guard->settings.policy, wait_ms,
-                                &grant, &reply);
-  if (status != EG_OK) {
+static int lock_acquired(lua_State *L, eb_wait_end *end) {
+  if (end->status != EG_OK) {
     lua_pushboolean(L, 0);
-    return refused(L, guard, status, &reply);
+    return refused(L, end->guard, end->status, &end->reply);
   }
-  eg_reply_free(&reply);
-  log_acquired(L, guard);
+  eg_reply_free(&end->reply);
+  log_acquired(L, end->guard);
   lua_pushboolean(L, 1);
-  lua_pushinteger(L, (lua_Integer)grant.token);
+  lua_pushinteger(L, (lua_Integer)end->grant.token);
   return 2;
+}
+
+/* Asks for a lock, and goes on with end->then, now or after a wait. */
+static int ask(lua_State *L, eb_wait_end *end, eg_bytes key, int64_t wait_ms) {
+  eg_pending *pending;
+  eg_reply_init(&end->reply);
+  eb_core(L, end->guard, end->method);
+  end->status = eb_ask(L, end->guard, key, EG_WANT_LOCK,
+                       &end->guard->settings.policy, wait_ms, &pending,
+                       &end->grant, &end->reply);
+  if (pending == NULL)
+    return end->then(L, end);
+  eg_reply_free(&end->reply);
+  return eb_wait(L, pending, end);
+}
+
+static int acquire_lock(lua_State *L) {
+  eb_wait_end end = {.then = lock_acquired, .method = "AcquireLock"};
+  end.guard = eb_check_guard(L, end.method);
+  eg_bytes key = eb_check_key(L, end.method);
+  int64_t wait_ms = wait_of(L, end.method);
+  return ask(L, &end, key, wait_ms);
 }
 
 static int release_lock(lua_State *L) {
@@ -126,36 +139,37 @@ static bool end_lock(lock *k) {
   return held;
 }
 
+/* The lock object is on top. */
+static int lock_granted(lua_State *L, eb_wait_end *end) {
+  lock *k = lua_touserdata(L, -1);
+  if (end->status != EG_OK) {
+    lua_pushnil(L);
+    return refused(L, end->guard, end->status, &end->reply);
+  }
+  eg_reply_free(&end->reply);
+  k->token = end->grant.token;
+  k->open = true;
+  log_acquired(L, end->guard);
+  return 1;
+}
+
 /* guard:Lock(key, timeout) -> lock | nil, reason */
 static int guard_lock(lua_State *L) {
-  eb_guard *guard = eb_check_guard(L, "Lock");
-  eg_bytes key = eb_check_key(L, "Lock");
-  int64_t wait_ms = wait_of(L, "Lock");
-  eg_grant grant;
-  eg_reply reply;
+  eb_wait_end end = {.then = lock_granted, .method = "Lock"};
+  end.guard = eb_check_guard(L, end.method);
+  eg_bytes key = eb_check_key(L, end.method);
+  int64_t wait_ms = wait_of(L, end.method);
   /* The object first: making it may fail, and then nothing is held. */
   lock *k = lua_newuserdatauv(L, sizeof *k, 1);
   k->open = false;
-  k->guard = guard;
+  k->guard = end.guard;
   k->token = 0;
   k->key_len = key.len;
   memcpy(k->key, key.data, key.len);
   luaL_setmetatable(L, lock_metatable);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, 1);
-  eg_reply_init(&reply);
-  eg_status status = eg_acquire(eb_core(L, guard, "Lock"), key, EG_WANT_LOCK,
-                                &guard->settings.policy, wait_ms, &grant,
-                                &reply);
-  if (status != EG_OK) {
-    lua_pushnil(L);
-    return refused(L, guard, status, &reply);
-  }
-  eg_reply_free(&reply);
-  k->token = grant.token;
-  k->open = true;
-  log_acquired(L, guard);
-  return 1;
+  return ask(L, &end, key, wait_ms);
 }
 
 static int lock_release(lua_State *L) {

@@ -15,6 +15,7 @@ static void make_state(lua_State *L) {
   memset(state, 0, sizeof *state);
   state->id = eg_next_state();
   state->random = (uint64_t)eg_wall_us() * 2 + 1 + (uint64_t)state->id;
+  eb_finalize_state(L);
 }
 
 /* The upvalues are made once in a state, however often the module is opened,
@@ -67,6 +68,7 @@ static const luaL_Reg module_functions[] = {
 int luaopen_executionguard_core(lua_State *L) {
   eb_open_interrupt(L);
   eb_open_lock(L);
+  eb_open_waiting(L);
   eb_open_query(L);
   eb_push_upvalues(L);
   eb_open_run(L);
@@ -78,7 +80,9 @@ int luaopen_executionguard_core(lua_State *L) {
   eb_set_functions(L, module_functions);
   eb_set_functions(L, eb_stats_functions);
   eb_set_functions(L, eb_clock_functions);
+  eb_push_waiting(L);
   lua_pop(L, EB_UPVALUES);
+  lua_setfield(L, -2, "waiting");
   lua_pushliteral(L, EG_VERSION);
   lua_setfield(L, -2, "version");
   eb_push_testing(L);

@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: MIT
+** Waits of the methods: for a lock, for the end of a run that was joined, for
+** the next attempt.
+**
+** As long as nobody runs coroutines here, a wait blocks the thread.  Once
+** executionguard.task is loaded, or a loop plugged in, it is a wait in
+** progress (eg_acquire_begin) in a userdata on the Lua stack, and a function
+** of that module is called to let time pass: it yields, or turns the
+** scheduler, until the bell of this Lua state rings for it.  However that
+** function ends, also by an error or because the coroutine is closed or
+** collected, the userdata is closed, and with it the wait.
+**
+** THINGS OUTSIDE.  Whatever goes on elsewhere, a thread of C's say, and is to
+** have a coroutine resumed: eb_outside_begin with an eg_call of its own and
+** what is to be woken (a thread; or a function, which is called without
+** arguments in a turn of the scheduler or the loop, and must not yield), then
+** eg_bell_ring(eb_bell(L), call) in any thread as often as it likes, and
+** eb_outside_end when it is over.  Meanwhile task.run() does not return, and
+** nobody takes the program for stuck.  All but the ringing is done by the
+** Lua state's thread.  In Lua the same is core.outside().
+*/
+#include "lua/binding.h"
+
+#include <string.h>
+
+static const char waiter_metatable[] = "ExecutionGuard waiter";
+static const char outside_metatable[] = "ExecutionGuard outside";
+static const char parked_field[] = "ExecutionGuard parked";
+static const char wait_field[] = "ExecutionGuard wait";
+static const char pause_field[] = "ExecutionGuard pause";
+
+struct eb_waiter {
+  eg_pending *pending; /* NULL: it is over */
+  eb_state *state;
+  eb_wait_end end;
+  eb_waiter *next, **link; /* in the state's list */
+  bool deadlock;           /* nobody can go on but by this one's giving up */
+};
+
+/* ------------------------------------------------------------ the bell -- */
+
+eg_bell *eb_bell(lua_State *L, eb_state *state) {
+  eg_error error;
+  if (state->bell == NULL &&
+      eg_bell_open(NULL, &state->bell, &error) != EG_OK)
+    luaL_error(L, "ExecutionGuard: %s", error.message);
+  return state->bell;
+}
+
+static int state_gc(lua_State *L) {
+  eb_state *state = lua_touserdata(L, 1);
+  eg_bell_close(state->bell);
+  state->bell = NULL;
+  return 0;
+}
+
+/* The table call -> who is to be woken. */
+static void push_parked(lua_State *L) {
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, parked_field);
+}
+
+/* ------------------------------------------------------------- waiters -- */
+
+static void unlink_waiter(lua_State *L, eb_waiter *w) {
+  *w->link = w->next;
+  if (w->next != NULL)
+    w->next->link = w->link;
+  if (lua_getfield(L, LUA_REGISTRYINDEX, parked_field) == LUA_TTABLE) {
+    lua_pushnil(L);
+    lua_rawsetp(L, -2, eg_pending_call(w->pending));
+  }
+  lua_pop(L, 1);
+}
+
+static int waiter_close(lua_State *L) {
+  eb_waiter *w = luaL_checkudata(L, 1, waiter_metatable);
+  if (w->pending != NULL) {
+    unlink_waiter(L, w);
+    eg_pending_cancel(w->pending);
+    w->pending = NULL;
+  }
+  eg_reply_free(&w->end.reply);
+  return 0;
+}
+
+/* Is it over?  Then its call is known no more. */
+static bool over(lua_State *L, eb_waiter *w) {
+  if (w->pending == NULL)
+    return true;
+  /* What frees it leaves its address: take it off the table before. */
+  if (w->deadlock && eg_pending_for_self(w->pending)) {
+    unlink_waiter(L, w);
+    eg_pending_cancel(w->pending);
+    w->end.status = EG_DEADLOCK;
+    w->pending = NULL;
+    return true;
+  }
+  const eg_call *call = eg_pending_call(w->pending);
+  if (!eg_pending_over(w->pending, &w->end.status, &w->end.grant,
+                       &w->end.reply))
+    return false;
+  *w->link = w->next;
+  if (w->next != NULL)
+    w->next->link = w->link;
+  w->pending = NULL;
+  if (lua_getfield(L, LUA_REGISTRYINDEX, parked_field) == LUA_TTABLE) {
+    lua_pushnil(L);
+    lua_rawsetp(L, -2, call);
+  }
+  lua_pop(L, 1);
+  return true;
+}
+
+static int new_waiter(lua_State *L) {
+  /* 1 guard */
+  eb_waiter *w = lua_newuserdatauv(L, sizeof *w, 1);
+  w->pending = NULL;
+  eg_reply_init(&w->end.reply);
+  luaL_setmetatable(L, waiter_metatable);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
+  push_parked(L); /* there is one from now on */
+  lua_settop(L, 2);
+  return 1;
+}
+
+/* What waits is over, or is given up. */
+static int waited(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  eb_waiter *w = lua_touserdata(L, (int)ctx);
+  if (!over(L, w)) {
+    unlink_waiter(L, w);
+    eg_pending_cancel(w->pending);
+    w->pending = NULL;
+    w->end.status = EG_CANCELED;
+    w->end.reply.left_us = -1;
+  }
+  eb_wait_end end = w->end; /* the userdata goes; what it owns moves here */
+  eg_reply_init(&w->end.reply);
+  if (end.reply.memory.heap == NULL && end.reply.value.len > 0)
+    end.reply.value.data = end.reply.small;
+  if (end.reply.memory.heap == NULL && end.reply.error.len > 0)
+    end.reply.error.data = end.reply.small;
+  lua_settop(L, (int)ctx - 1);
+  return end.then(L, &end);
+}
+
+int eb_wait(lua_State *L, eg_pending *pending, eb_wait_end *end) {
+  eb_state *state = end->guard->state;
+  lua_pushcfunction(L, new_waiter);
+  lua_pushvalue(L, 1);
+  if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+    eg_pending_cancel(pending);
+    return lua_error(L);
+  }
+  int index = lua_gettop(L);
+  eb_waiter *w = lua_touserdata(L, index);
+  w->end = *end;
+  eg_reply_init(&w->end.reply);
+  w->pending = pending;
+  w->state = state;
+  w->deadlock = false;
+  w->next = state->waiters;
+  w->link = &state->waiters;
+  if (w->next != NULL)
+    w->next->link = &w->next;
+  state->waiters = w;
+  lua_toclose(L, index);
+  lua_getfield(L, LUA_REGISTRYINDEX, wait_field);
+  lua_pushvalue(L, index);
+  lua_callk(L, 1, 0, index, waited);
+  return waited(L, LUA_OK, index);
+}
+
+eg_status eb_ask(lua_State *L, const eb_guard *guard, eg_bytes key,
+                 eg_want want, const eg_policy *policy, int64_t wait_ms,
+                 eg_pending **pending, eg_grant *grant, eg_reply *reply) {
+  *pending = NULL;
+  if (!guard->state->waits_yield)
+    return eg_acquire(guard->core, key, want, policy, wait_ms, grant, reply);
+  return eg_acquire_begin(guard->core, key, want, policy, wait_ms,
+                          eb_bell(L, guard->state), pending, grant, reply);
+}
+
+/* waiter:over() -> is it? */
+static int waiter_over(lua_State *L) {
+  lua_pushboolean(L, over(L, luaL_checkudata(L, 1, waiter_metatable)));
+  return 1;
+}
+
+/* waiter:due() -> seconds until it has to be looked at; nil: no limit */
+static int waiter_due(lua_State *L) {
+  const eb_waiter *w = luaL_checkudata(L, 1, waiter_metatable);
+  int64_t due = w->pending != NULL ? eg_pending_due_us(w->pending) : 0;
+  if (due == EG_FOREVER)
+    return 0;
+  lua_pushnumber(L, (lua_Number)due / 1e6);
+  return 1;
+}
+
+/* waiter:park(thread or function): what is to be woken when it rings */
+static int waiter_park(lua_State *L) {
+  const eb_waiter *w = luaL_checkudata(L, 1, waiter_metatable);
+  if (w->pending == NULL)
+    return 0;
+  lua_settop(L, 2);
+  push_parked(L);
+  lua_insert(L, 2);
+  lua_rawsetp(L, 2, eg_pending_call(w->pending));
+  return 0;
+}
+
+/* waiter:stuck(): it is to end as a deadlock, if it still is one */
+static int waiter_stuck(lua_State *L) {
+  eb_waiter *w = luaL_checkudata(L, 1, waiter_metatable);
+  w->deadlock = true;
+  return 0;
+}
+
+/* -------------------------------------------------------- what is outside -- */
+
+void eb_outside_begin(lua_State *L, eb_state *state, eg_call *call,
+                      int index) {
+  index = lua_absindex(L, index);
+  push_parked(L);
+  lua_pushvalue(L, index);
+  lua_rawsetp(L, -2, call);
+  lua_pop(L, 1);
+  state->outside++;
+}
+
+void eb_outside_end(lua_State *L, eb_state *state, eg_call *call) {
+  if (state->bell != NULL)
+    eg_bell_forget(state->bell, call);
+  push_parked(L);
+  lua_pushnil(L);
+  lua_rawsetp(L, -2, call);
+  lua_pop(L, 1);
+  state->outside--;
+}
+
+typedef struct outside {
+  eg_call call;
+  eb_state *state;
+  bool open;
+} outside;
+
+static int outside_close(lua_State *L) {
+  outside *o = luaL_checkudata(L, 1, outside_metatable);
+  if (o->open)
+    eb_outside_end(L, o->state, &o->call);
+  o->open = false;
+  return 0;
+}
+
+static int outside_ring(lua_State *L) {
+  outside *o = luaL_checkudata(L, 1, outside_metatable);
+  if (o->open)
+    eg_bell_ring(eb_bell(L, o->state), &o->call);
+  return 0;
+}
+
+/* outside(thread or function) -> an object; :ring() has it woken, :close() or
+** its end as a <close> variable says that it is over. */
+static int make_outside(lua_State *L) {
+  eb_state *state = eb_get_state(L);
+  lua_settop(L, 1);
+  if (!lua_isthread(L, 1) && !lua_isfunction(L, 1))
+    return luaL_error(L, "outside: a thread or a function is needed, not %s",
+                      eb_describe(L, 1));
+  eb_bell(L, state);
+  outside *o = lua_newuserdatauv(L, sizeof *o, 0);
+  memset(o, 0, sizeof *o);
+  o->state = state;
+  luaL_setmetatable(L, outside_metatable);
+  eb_outside_begin(L, state, &o->call, 1);
+  o->open = true;
+  return 1;
+}
+
+/* ------------------------------------------------- for the Lua modules -- */
+
+/* sleep(seconds or nil) -> was the bell rung? */
+static int bell_sleep(lua_State *L) {
+  eb_state *state = eb_get_state(L);
+  int64_t deadline = EG_FOREVER, now = eg_now_us();
+  if (!lua_isnoneornil(L, 1)) {
+    int64_t us = eb_us(eb_check_seconds(L, 1, "sleep", "seconds"));
+    if (us < EG_FOREVER - now)
+      deadline = now + us;
+  }
+  lua_pushboolean(L, eg_bell_wait(eb_bell(L, state), deadline));
+  return 1;
+}
+
+/* next() -> the thread or function that the bell rang for first; nil: none */
+static int bell_next(lua_State *L) {
+  const eb_state *state = eb_get_state(L);
+  const eg_call *call;
+  if (state->bell == NULL)
+    return 0;
+  while ((call = eg_bell_next(state->bell)) != NULL) {
+    push_parked(L);
+    if (lua_rawgetp(L, -1, call) != LUA_TNIL)
+      return 1;
+    lua_pop(L, 2);
+  }
+  return 0;
+}
+
+/* fd() -> a descriptor that is readable while the bell is rung */
+static int bell_fd(lua_State *L) {
+  eg_error error;
+  int fd = eg_bell_fd(eb_bell(L, eb_get_state(L)), &error);
+  if (fd < 0)
+    return luaL_error(L, "ExecutionGuard.configure: loop: %s", error.message);
+  lua_pushinteger(L, fd);
+  return 1;
+}
+
+/* pending() -> does anybody wait, or go on outside? */
+static int pending(lua_State *L) {
+  const eb_state *state = eb_get_state(L);
+  lua_pushboolean(L, state->waiters != NULL || state->outside > 0);
+  return 1;
+}
+
+/* deadlock() -> if everybody who waits does so for this very Lua state, and
+** nothing goes on outside: true, and the one who came last is told. */
+static int deadlock(lua_State *L) {
+  const eb_state *state = eb_get_state(L);
+  bool stuck = state->outside == 0 && state->waiters != NULL;
+  for (const eb_waiter *w = state->waiters; stuck && w != NULL; w = w->next)
+    stuck = eg_pending_for_self(w->pending);
+  if (stuck) {
+    state->waiters->deadlock = true;
+    eg_bell_ring(state->bell, eg_pending_call(state->waiters->pending));
+  }
+  lua_pushboolean(L, stuck);
+  return 1;
+}
+
+/* set(wait, pause): how to let time pass: wait(waiter) until it may be over;
+** pause(seconds) */
+static int set(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  lua_settop(L, 2);
+  lua_setfield(L, LUA_REGISTRYINDEX, pause_field);
+  lua_setfield(L, LUA_REGISTRYINDEX, wait_field);
+  eb_get_state(L)->waits_yield = true;
+  return 0;
+}
+
+bool eb_push_pause(lua_State *L, const eb_state *state) {
+  return state->waits_yield &&
+         lua_getfield(L, LUA_REGISTRYINDEX, pause_field) == LUA_TFUNCTION;
+}
+
+static const luaL_Reg waiter_methods[] = {{"over", waiter_over},
+                                          {"due", waiter_due},
+                                          {"park", waiter_park},
+                                          {"stuck", waiter_stuck},
+                                          {"__close", waiter_close},
+                                          {"__gc", waiter_close},
+                                          {NULL, NULL}};
+
+static const luaL_Reg outside_methods[] = {{"ring", outside_ring},
+                                           {"close", outside_close},
+                                           {"__close", outside_close},
+                                           {"__gc", outside_close},
+                                           {NULL, NULL}};
+
+static const luaL_Reg waiting_functions[] = {
+    {"sleep", bell_sleep},   {"next", bell_next},
+    {"fd", bell_fd},         {"pending", pending},
+    {"deadlock", deadlock},  {"set", set},
+    {"outside", make_outside}, {NULL, NULL},
+};
+
+static void make_metatable(lua_State *L, const char *name,
+                           const luaL_Reg *methods) {
+  luaL_newmetatable(L, name);
+  luaL_setfuncs(L, methods, 0);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+}
+
+void eb_open_waiting(lua_State *L) {
+  make_metatable(L, waiter_metatable, waiter_methods);
+  make_metatable(L, outside_metatable, outside_methods);
+}
+
+void eb_finalize_state(lua_State *L) {
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, state_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+}
+
+void eb_push_waiting(lua_State *L) {
+  lua_newtable(L);
+  lua_insert(L, -EB_UPVALUES - 1);
+  eb_set_functions(L, waiting_functions);
+}
