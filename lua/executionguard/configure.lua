@@ -7,8 +7,8 @@ local METHOD = "ExecutionGuard.configure"
 
 local module = {}
 
--- What was asked for.  waitSignal and loop are checked and kept here, and
--- nothing acts on them yet.
+-- What was asked for.  waitSignal is checked and kept here, and nothing acts
+-- on it yet.
 module.settings = {}
 
 local ENGINES = { signal = true, count = true, none = true }
@@ -48,6 +48,7 @@ local function check_loop(value)
   if value ~= false and type(value) ~= "table" then
     return "a table, or false for none"
   end
+  return value and require("executionguard.waiting").complaint(value)
 end
 
 local function check_clock(value)
@@ -140,7 +141,9 @@ end
 --               interrupted
 --   loop        table: the event loop that runs suspended coroutines; false:
 --               none
--- waitSignal and loop have no effect in this version; see module.settings.
+-- waitSignal has no effect in this version; see module.settings.  What a loop
+-- consists of is in the head of executionguard/waiting.lua; ready ones are
+-- executionguard.loop.luv, .cqueues and .copas.
 -- Returns nothing.  Raises for an option that does not exist (naming the
 -- nearest that does) and for a value that is not as above.
 function module.configure(options)
@@ -154,6 +157,10 @@ function module.configure(options)
     else
       module.settings[name] = value
     end
+  end
+  if options.loop ~= nil then
+    require "executionguard.task"
+    require("executionguard.waiting").plug(options.loop or nil)
   end
   if options.engine or options.signal then
     core.engine(module.settings.engine, module.settings.signal)

@@ -55,11 +55,15 @@
 
 local core = require "executionguard.core"
 local timers = require "executionguard.timers"
+local arguments = require "executionguard.arguments"
+local check_seconds, thread_of, packed = arguments.seconds, arguments.thread,
+  arguments.packed
 
-local steady, sleep = core.clock.steady, core.clock.sleep
+local steady = core.clock.steady
+local bell = core.waiting
+local next_call, pending = bell.next, bell.pending
 local checkpoint, interrupted = core.own.checkpoint, core.own.interrupted
-local create, resume, yield = coroutine.create, coroutine.resume,
-  coroutine.yield
+local resume, yield = coroutine.resume, coroutine.yield
 local running, status = coroutine.running, coroutine.status
 local pop = timers.pop
 local isyieldable = coroutine.isyieldable
@@ -80,11 +84,15 @@ local task = {}
 -- off the queue.
 
 local waiting, ready = timers.new(), timers.new()
+local dues = timers.new() -- when those who wait for a key look by themselves
+local rung = setmetatable({}, { __mode = "k" }) -- thread -> where in `ready`
 local plans = {}      -- thread -> its plan by defer or delay
 local seq = 0         -- of the latest entry: even for a wait, odd for a plan
 local current = nil   -- the task that was resumed last and has not come back
 local turner = nil    -- the thread that turns the scheduler
 local handler = nil   -- of task.onError
+local kick = nil      -- tells the loop that is plugged in of a new plan
+local host_wait = nil -- waits on that loop
 local IN_TIME = {}    -- what task.wait is resumed with by the scheduler
 
 local function now()
@@ -115,6 +123,9 @@ local function plan_for(method, thread, start, us, args)
   seq = seq + 1 | 1
   timers.add(queue, plan, us, us > 0 and start + us or 0, seq)
   plans[thread] = plan
+  if kick then
+    kick()
+  end
 end
 
 -- Is that thread at work, so that this is called by it, at whatever depth?  An
@@ -278,23 +289,55 @@ local function wake_all(queue, time, limit)
   end
 end
 
+-- Who has been rung for is ready; functions are called.
+local function heed()
+  local who = next_call()
+  while who do
+    if type(who) == "thread" then
+      seq = (seq | 1) + 1
+      rung[who] = { list = timers.add(ready, who, 0, 0, seq), number = seq }
+    else
+      local ok, err = pcall(who)
+      if not ok then
+        report(err, text_of(err))
+      end
+    end
+    who = next_call()
+  end
+end
+
 local function turn()
   checkpoint()
+  heed()
   local limit, time = seq, now()
+  wake_all(dues, time, limit)
   wake_all(waiting, time, limit)
   wake_all(ready, time, limit)
   return time
 end
 
--- Sleeps until the next timer, at most until that time, if nobody is ready.
+-- Is there nothing to be done here, now or at any time to come?
+local function idle()
+  return not timers.first(ready) and not timers.first(waiting)
+end
+
+-- Sleeps until the next timer, at most until that time, or until somebody is
+-- rung for, if nobody is ready.
 local function rest(till)
   if timers.first(ready) then
     return
+  elseif idle() then
+    bell.deadlock() -- the one who closed the ring is told
   end
-  local due = timers.first(waiting) or till
-  local us = math.min(due, till) - now()
+  local due = math.min(timers.first(waiting) or till, timers.first(dues) or
+                       till, till)
+  if due == math.huge then
+    bell.sleep()
+    return
+  end
+  local us = due - now()
   if us > 0 then
-    sleep(math.min(us, LONGEST_SLEEP) / 1e6)
+    bell.sleep(math.min(us, LONGEST_SLEEP))
   end
 end
 
@@ -313,39 +356,6 @@ local function refuse_inside(method)
       "tasks (a task waits by task.wait)"):format(method), 3)
   elseif at_work(turner) then
     error(("%s: the scheduler is being turned already"):format(method), 3)
-  end
-end
-
--- ------------------------------------------------------------- arguments --
-
-local function check_seconds(seconds, method)
-  if type(seconds) ~= "number" then
-    error(("%s: seconds must be a number, not a %s"):format(
-      method, type(seconds)), 3)
-  elseif not (seconds >= 0 and seconds < math.huge) then
-    error(("%s: seconds must be 0 or more, and finite, not %s"):format(
-      method, seconds), 3)
-  end
-end
-
--- The thread that is meant: of a function a new one.
-local function thread_of(value, method)
-  local kind = type(value)
-  if kind == "function" then
-    return create(value)
-  elseif kind ~= "thread" then
-    error(("%s: a function or a thread is needed, not %s"):format(method,
-      kind == "nil" and kind or "a " .. kind), 3)
-  elseif status(value) == "dead" then
-    error(("%s: the thread is dead: it has ended, failed or was cancelled")
-      :format(method), 3)
-  end
-  return value
-end
-
-local function packed(...)
-  if select("#", ...) > 0 then
-    return table.pack(...)
   end
 end
 
@@ -424,12 +434,17 @@ function task.wait(seconds)
         "of C that called back (table.sort, require, gsub, a callback)", 2)
     end
     turn_until(start + us)
+  elseif host_wait and not at_work(turner) and not at_work(current) then
+    return host_wait(seconds)
   else
     local queue = us > 0 and waiting or ready
     seq = (seq | 1) + 1
     local number = seq
     local list = timers.add(queue, thread, us, us > 0 and start + us or 0,
                             number)
+    if kick then
+      kick()
+    end
     if yield() ~= IN_TIME then
       timers.drop(queue, list, number)
     end
@@ -460,11 +475,12 @@ function task.cancel(thread)
     close(thread)
     timers.stale(waiting) -- if it was in task.wait
     timers.stale(ready)
+    timers.stale(dues)
   end
 end
 
 -- task.run(fn or thread?, ...): spawns that, if given, and turns the scheduler
--- until no task is ready and no timer left.  Raises inside of a task and
+-- until no task is ready, no timer left and nobody waits for a key.  Raises inside of a task and
 -- while the scheduler is being turned, and for a wrong first argument.
 function task.run(what, ...)
   refuse_inside "task.run"
@@ -475,14 +491,15 @@ function task.run(what, ...)
     task.spawn(thread, ...)
   end
   turn()
-  while timers.first(ready) or timers.first(waiting) do
+  while not idle() or pending() do
     rest(math.huge)
     turn()
   end
 end
 
 -- task.step(maxWait?) -> seconds until the next turn has something to do (0:
--- now), or nil when nothing is planned.  For loops of others: one turn, before
+-- now; infinite: when somebody else lets go of a key), or nil when nothing is
+-- planned.  For loops of others: one turn, before
 -- which it sleeps until somebody is due, at most maxWait seconds (default 0).
 -- Raises as task.run does.
 function task.step(maxWait)
@@ -493,15 +510,16 @@ function task.step(maxWait)
   do
     local _ <close> = scope
     turner = running()
-    if maxWait and timers.first(waiting) then
+    if maxWait and (timers.first(waiting) or pending()) then
       rest(now() + microseconds(maxWait))
     end
     turn()
   end
-  local due = timers.first(waiting)
+  local due = math.min(timers.first(waiting) or math.huge,
+                       timers.first(dues) or math.huge)
   if timers.first(ready) then
     return 0
-  elseif due then
+  elseif due < math.huge or pending() then
     return math.max(due - now(), 0) / 1e6
   end
 end
@@ -527,6 +545,78 @@ function task.onError(fn)
   handler = fn
   return previous
 end
+
+-- ------------------------------------------------- for those who wait --
+--
+-- What executionguard.waiting needs; see the head of src/lua/waiting.c for
+-- things that go on outside and have a task resumed.
+
+local scheduler = { now = now, heed = heed, idle = idle, wait = task.wait,
+  step = task.step }
+
+-- Is this inside of a task, or of what turns the tasks?
+function scheduler.inside()
+  return at_work(turner) or at_work(current)
+end
+
+function scheduler.turning()
+  return at_work(turner)
+end
+
+function scheduler.busy()
+  return not idle() or timers.first(dues) ~= nil
+end
+
+-- Suspends the task until w rings, or is due.  False: somebody else resumed
+-- it.
+function scheduler.park(w)
+  local thread, due = running(), w:due()
+  local list, number
+  w:park(thread)
+  if due then
+    seq = (seq | 1) + 1
+    number = seq
+    list = timers.add(dues, thread, math.max(due - now(), 0), due, number)
+  end
+  if kick then
+    kick()
+  end
+  local in_time = yield() == IN_TIME
+  local at = rung[thread]
+  w:park(nil)
+  rung[thread] = nil
+  if list then
+    timers.drop(dues, list, number)
+  end
+  if at then
+    timers.drop(ready, at.list, at.number)
+  end
+  return in_time
+end
+
+-- Turns the scheduler until w is over.
+function scheduler.turn_for(w)
+  local _ <close> = scope
+  turner = running()
+  turn()
+  while not w:over() do
+    local due = w:due()
+    rest(due or math.huge)
+    turn()
+  end
+end
+
+-- The same for so many seconds.
+function scheduler.turn_until(seconds)
+  turn_until(now() + microseconds(seconds))
+end
+
+-- Plugs a loop in that runs the tasks, or none.
+function scheduler.host(tell, wait)
+  kick, host_wait = tell, wait
+end
+
+require "executionguard.waiting".install(scheduler)
 
 core.own.claim()
 

@@ -155,7 +155,16 @@ static bool in_grace(const eb_frame *f) {
 ** variables have their time, it is a matter of some milliseconds. */
 #define SHORT_SLEEP_US 1000
 
-void eb_sleep(int64_t us) {
+static bool sleep_until(eg_bell *bell, int64_t now, int64_t until) {
+  if (bell != NULL)
+    return eg_bell_wait(bell, until);
+  eg_sleep_us(until - now);
+  return false;
+}
+
+void eb_sleep(int64_t us) { eb_sleep_on(NULL, us); }
+
+void eb_sleep_on(eg_bell *bell, int64_t us) {
   int64_t now = eg_now_us();
   int64_t until = us < EG_FOREVER - now ? now + us : EG_FOREVER;
   for (; now < until; now = eg_now_us()) {
@@ -164,7 +173,8 @@ void eb_sleep(int64_t us) {
       return;
     int64_t due = nearest_deadline();
     int64_t next = due > now ? due : now + SHORT_SLEEP_US;
-    eg_sleep_us((next < until ? next : until) - now);
+    if (sleep_until(bell, now, next < until ? next : until))
+      return;
   }
 }
 

@@ -82,6 +82,9 @@ void eb_checkpoint(lua_State *L, bool caught);
 /* Sleeps; returns early where somebody is to be interrupted. */
 void eb_sleep(int64_t us);
 
+/* The same, until the bell is rung. */
+void eb_sleep_on(eg_bell *bell, int64_t us);
+
 /* Pushes a table with weak keys. */
 void eb_push_weak_table(lua_State *L);
 

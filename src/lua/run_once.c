@@ -19,9 +19,8 @@ static bool still_holds(const eb_run *run) {
          eg_holds(run->guard->core, run->key, run->grant.token);
 }
 
-/* fn failed: is it to be tried again?  Then the delay is over on return.  The
-** grant is looked at again after it: much may have happened. */
-static bool try_again(lua_State *L, eb_run *run) {
+/* fn failed: is it to be tried again?  Then after so many seconds. */
+static bool wants_again(lua_State *L, const eb_run *run, double *delay) {
   const eb_settings *settings = run->settings;
   if (run->attempt >= settings->retry.attempts || run->kept != EG_OK ||
       eb_is_unwinding() || eg_now_us() >= run->grant.deadline_us ||
@@ -29,12 +28,15 @@ static bool try_again(lua_State *L, eb_run *run) {
       !eb_retry_wanted(L, EB_AT_GUARD, EB_AT_OPTIONS, EB_AT_RESULT,
                        run->attempt))
     return false;
-  double delay = eb_retry_delay(eb_get_state(L), &settings->retry,
-                                run->attempt);
+  *delay = eb_retry_delay(eb_get_state(L), &settings->retry, run->attempt);
   if (run->guard->log)
     eb_log_info(L, run->guard, "Retrying '%s' in %.3gs (attempt %lld failed)",
-                eb_key_text(L), delay, (long long)run->attempt);
-  eb_sleep(eb_us(delay));
+                eb_key_text(L), *delay, (long long)run->attempt);
+  return true;
+}
+
+/* The delay is over.  The grant is looked at again: much may have happened. */
+static bool begins_again(eb_run *run) {
   if (eb_is_unwinding() || !still_holds(run))
     return false;
   run->attempt++;
@@ -66,6 +68,16 @@ static int finish(lua_State *L, eb_run *run, int status) {
                        eb_error_text(L, EB_AT_TRACE));
 }
 
+/* The delay before another attempt ended otherwise: with the grant lost, or by
+** an error, which stands above the first one's texts. */
+static int give_up(lua_State *L, eb_run *run, int slept) {
+  if (slept != LUA_OK && eb_is_unwinding() &&
+      eb_is_sentinel(L, lua_gettop(L)))
+    lua_copy(L, lua_gettop(L), EB_AT_RESULT);
+  lua_settop(L, EB_AT_TRACE);
+  return finish(L, run, LUA_ERRRUN);
+}
+
 static int continued(lua_State *L, int status, lua_KContext ctx);
 
 /* What the error says is taken before anybody else's code runs. */
@@ -76,16 +88,41 @@ static bool failed(lua_State *L, const eb_run *run, int status) {
   return true;
 }
 
-static int call(lua_State *L, eb_run *run) {
-  int status;
-  do {
-    lua_settop(L, EB_AT_HANDLER);
-    lua_pushvalue(L, EB_AT_FN);
-    run->errors = eb_get_state(L)->errors;
-    eb_arm_run(L, run);
-    status = lua_pcallk(L, 0, 1, EB_AT_HANDLER, (lua_KContext)run, continued);
-    eb_disarm_run(L, run);
-  } while (failed(L, run, status) && try_again(L, run));
+static int call_fn(lua_State *L, eb_run *run) {
+  lua_settop(L, EB_AT_HANDLER);
+  lua_pushvalue(L, EB_AT_FN);
+  run->errors = eb_get_state(L)->errors;
+  eb_arm_run(L, run);
+  int status = lua_pcallk(L, 0, 1, EB_AT_HANDLER, (lua_KContext)run,
+                          continued);
+  eb_disarm_run(L, run);
+  return status;
+}
+
+static int paused(lua_State *L, int status, lua_KContext ctx);
+
+/* Lets the time until the next attempt pass; where coroutines run, they do so
+** meanwhile.  LUA_OK, or that of an error, which is left on the stack. */
+static int pause(lua_State *L, eb_run *run, double delay) {
+  lua_settop(L, EB_AT_TRACE);
+  if (!eb_push_pause(L, eb_get_state(L))) {
+    eb_sleep(eb_us(delay));
+    return LUA_OK;
+  }
+  lua_pushnumber(L, delay);
+  return lua_pcallk(L, 1, 0, 0, (lua_KContext)run, paused);
+}
+
+/* fn has returned, or failed with that status: ends the run, or calls it
+** again, as often as it takes. */
+static int go_on(lua_State *L, eb_run *run, int status) {
+  double delay;
+  while (failed(L, run, status) && wants_again(L, run, &delay)) {
+    int slept = pause(L, run, delay);
+    if (slept != LUA_OK || !begins_again(run))
+      return give_up(L, run, slept);
+    status = call_fn(L, run);
+  }
   return finish(L, run, status);
 }
 
@@ -94,9 +131,16 @@ static int call(lua_State *L, eb_run *run) {
 static int continued(lua_State *L, int status, lua_KContext ctx) {
   eb_run *run = (eb_run *)ctx;
   eb_disarm_run(L, run);
-  if (failed(L, run, status) && try_again(L, run))
-    return call(L, run);
-  return finish(L, run, status);
+  return go_on(L, run, status);
+}
+
+/* The same for the delay. */
+static int paused(lua_State *L, int status, lua_KContext ctx) {
+  eb_run *run = (eb_run *)ctx;
+  int slept = status == LUA_YIELD ? LUA_OK : status;
+  if (slept != LUA_OK || !begins_again(run))
+    return give_up(L, run, slept);
+  return go_on(L, run, call_fn(L, run));
 }
 
 /* ------------------------------------------------------------ starting -- */
@@ -122,7 +166,7 @@ static int start(lua_State *L, eb_run *run) {
   if (run->guard->log)
     log_executing(L, run);
   lua_pushvalue(L, lua_upvalueindex(EB_UP_HANDLER));
-  return call(L, run);
+  return go_on(L, run, call_fn(L, run));
 }
 
 static int reserve(lua_State *L) {
@@ -162,6 +206,38 @@ static int start_yieldable(lua_State *L, const eb_run *granted) {
 
 /* ------------------------------------------------------------- RunOnce -- */
 
+static int granted(lua_State *L, eb_guard *guard, const eb_settings *settings,
+                   const eg_grant *grant) {
+  eb_run run;
+  lua_settop(L, EB_AT_OPTIONS);
+  run.guard = guard;
+  run.grant = *grant;
+  run.key.data = lua_tolstring(L, EB_AT_KEY, &run.key.len);
+  run.settings = settings;
+  run.open = run.armed = run.frame.linked = false;
+  run.kept = EG_OK;
+  if (lua_isyieldable(L))
+    return start_yieldable(L, &run);
+  lua_pushnil(L); /* no run on the Lua stack */
+  return start(L, &run);
+}
+
+/* What was waited for has come, or not. */
+static int waited(lua_State *L, eb_wait_end *end) {
+  if (end->status != EG_OK)
+    return eb_refuse(L, end->guard, end->status, &end->reply);
+  eg_reply_free(&end->reply);
+  return granted(L, end->guard, &end->settings, &end->grant);
+}
+
+static int wait(lua_State *L, eb_guard *guard, const eb_settings *settings,
+                eg_pending *pending, eg_reply *reply) {
+  eb_wait_end end = {.then = waited, .guard = guard, .method = "RunOnce"};
+  eg_reply_free(reply);
+  end.settings = *settings;
+  return eb_wait(L, pending, &end);
+}
+
 int eb_run_once(lua_State *L) {
   eb_guard *guard = eb_check_guard(L, "RunOnce");
   eg_bytes key = eb_check_key(L, "RunOnce");
@@ -175,23 +251,17 @@ int eb_run_once(lua_State *L) {
       local.policy.max_result = SIZE_MAX;
     settings = &local;
   }
-  eb_run run;
+  eg_grant grant;
   eg_reply reply;
+  eg_pending *pending;
   eg_reply_init(&reply);
-  eg_status status = eg_acquire(eb_core(L, guard, "RunOnce"), key, EG_WANT_RUN,
-                                &settings->policy, settings->wait_ms,
-                                &run.grant, &reply);
+  eb_core(L, guard, "RunOnce");
+  eg_status status = eb_ask(L, guard, key, EG_WANT_RUN, &settings->policy,
+                            settings->wait_ms, &pending, &grant, &reply);
+  if (pending != NULL)
+    return wait(L, guard, settings, pending, &reply);
   if (status != EG_OK)
     return eb_refuse(L, guard, status, &reply);
   eg_reply_free(&reply);
-  lua_settop(L, EB_AT_OPTIONS);
-  run.guard = guard;
-  run.key = key;
-  run.settings = settings;
-  run.open = run.armed = run.frame.linked = false;
-  run.kept = EG_OK;
-  if (lua_isyieldable(L))
-    return start_yieldable(L, &run);
-  lua_pushnil(L); /* no run on the Lua stack */
-  return start(L, &run);
+  return granted(L, guard, settings, &grant);
 }

@@ -12,14 +12,14 @@
 **
 ** THINGS OUTSIDE.  Whatever goes on elsewhere, a thread of C's say, and is to
 ** have a coroutine resumed: eb_outside_begin with an eg_call of its own and
-** what is to be woken (a thread; or a function, which is called without
+** what is to be woken (a thread, once; or a function, which is called without
 ** arguments in a turn of the scheduler or the loop, and must not yield), then
 ** eg_bell_ring(eb_bell(L), call) in any thread as often as it likes, and
 ** eb_outside_end when it is over.  Meanwhile task.run() does not return, and
 ** nobody takes the program for stuck.  All but the ringing is done by the
 ** Lua state's thread.  In Lua the same is core.outside().
 */
-#include "lua/binding.h"
+#include "lua/interrupt.h"
 
 #include <string.h>
 
@@ -188,13 +188,14 @@ static int waiter_over(lua_State *L) {
   return 1;
 }
 
-/* waiter:due() -> seconds until it has to be looked at; nil: no limit */
+/* waiter:due() -> the steady time, in microseconds, at which it has to be
+** looked at; nil: no limit */
 static int waiter_due(lua_State *L) {
   const eb_waiter *w = luaL_checkudata(L, 1, waiter_metatable);
   int64_t due = w->pending != NULL ? eg_pending_due_us(w->pending) : 0;
   if (due == EG_FOREVER)
     return 0;
-  lua_pushnumber(L, (lua_Number)due / 1e6);
+  lua_pushnumber(L, (lua_Number)due);
   return 1;
 }
 
@@ -280,17 +281,15 @@ static int make_outside(lua_State *L) {
 
 /* ------------------------------------------------- for the Lua modules -- */
 
-/* sleep(seconds or nil) -> was the bell rung? */
+/* sleep(us or nil): until that is over, or the bell is rung, or the
+** deadline of a guard around it has come, which interrupts. */
 static int bell_sleep(lua_State *L) {
-  eb_state *state = eb_get_state(L);
-  int64_t deadline = EG_FOREVER, now = eg_now_us();
-  if (!lua_isnoneornil(L, 1)) {
-    int64_t us = eb_us(eb_check_seconds(L, 1, "sleep", "seconds"));
-    if (us < EG_FOREVER - now)
-      deadline = now + us;
-  }
-  lua_pushboolean(L, eg_bell_wait(eb_bell(L, state), deadline));
-  return 1;
+  int64_t us = EG_FOREVER;
+  if (!lua_isnoneornil(L, 1))
+    us = (int64_t)luaL_checknumber(L, 1);
+  eb_sleep_on(eb_bell(L, eb_get_state(L)), us);
+  eb_checkpoint(L, false);
+  return 0;
 }
 
 /* next() -> the thread or function that the bell rang for first; nil: none */
@@ -301,7 +300,12 @@ static int bell_next(lua_State *L) {
     return 0;
   while ((call = eg_bell_next(state->bell)) != NULL) {
     push_parked(L);
-    if (lua_rawgetp(L, -1, call) != LUA_TNIL)
+    int type = lua_rawgetp(L, -1, call);
+    if (type == LUA_TTHREAD) { /* once, until it is parked again */
+      lua_pushnil(L);
+      lua_rawsetp(L, -3, call);
+    }
+    if (type != LUA_TNIL)
       return 1;
     lua_pop(L, 2);
   }

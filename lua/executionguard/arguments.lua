@@ -1,0 +1,41 @@
+-- SPDX-License-Identifier: MIT
+-- Arguments of executionguard.task, checked; the caller's caller is to blame.
+
+local core = require "executionguard.core"
+
+local create, status = coroutine.create, coroutine.status
+
+local function check_seconds(seconds, method)
+  if type(seconds) ~= "number" then
+    error(("%s: seconds must be a number, not a %s"):format(
+      method, type(seconds)), 3)
+  elseif not (seconds >= 0 and seconds < math.huge) then
+    error(("%s: seconds must be 0 or more, and finite, not %s"):format(
+      method, seconds), 3)
+  end
+end
+
+-- The thread that is meant: of a function a new one.
+local function thread_of(value, method)
+  local kind = type(value)
+  if kind == "function" then
+    return create(value)
+  elseif kind ~= "thread" then
+    error(("%s: a function or a thread is needed, not %s"):format(method,
+      kind == "nil" and kind or "a " .. kind), 3)
+  elseif status(value) == "dead" then
+    error(("%s: the thread is dead: it has ended, failed or was cancelled")
+      :format(method), 3)
+  end
+  return value
+end
+
+local function packed(...)
+  if select("#", ...) > 0 then
+    return table.pack(...)
+  end
+end
+
+core.own.claim()
+
+return { seconds = check_seconds, thread = thread_of, packed = packed }

@@ -1,0 +1,219 @@
+-- SPDX-License-Identifier: MIT
+-- How a wait lets time pass: for a key, or until the next attempt of a run.
+--
+-- In a coroutine under the scheduler (executionguard.task), or where a loop is
+-- plugged in, it yields; outside it turns the scheduler, if there are tasks;
+-- else it blocks.  The core calls `wait` and `pause` of this file for that,
+-- and cleans up after them, however they end.
+--
+-- A LOOP OF OTHERS (ExecutionGuard.configure { loop = ... }) is a table:
+--
+--   now()               -> seconds by the loop's steady clock
+--   delay(seconds, fn)  -> stop: fn is called once on the loop, that long from
+--                          now, unless stop() came before; stop may be called
+--                          at any time
+--   wake(fd, fn)        -> stop: fn is called on the loop whenever the
+--                          descriptor is readable (it is so until fn has been
+--                          called), until stop(); it shall not keep the loop
+--                          from ending when nothing else is left
+--   suspend()           in a coroutine of the loop: returns when resume was
+--                       called for it.  Default: coroutine.yield
+--   resume(thread)      called on the loop: lets that coroutine go on, now or
+--                       soon.  Default: coroutine.resume, and what it raises
+--                       goes to warn
+--
+-- fn neither raises nor yields.  executionguard.loop has ready ones for luv,
+-- cqueues and copas.  Tasks of executionguard.task are run by the loop as
+-- well, without anybody calling task.run.
+
+local core = require "executionguard.core"
+
+local bell, clock = core.waiting, core.clock
+local isyieldable, running = coroutine.isyieldable, coroutine.running
+
+local waiting = {}
+
+local scheduler -- what executionguard.task lends
+local loop      -- the one that is plugged in
+local stop      -- unplugs it
+local timer     -- stops its timer for the scheduler
+
+-- -------------------------------------------------------------- blocking --
+
+-- Others of this Lua state may be rung for meanwhile: they will be ready.
+local function block(w)
+  while not w:over() do
+    if scheduler.idle() then
+      bell.deadlock()
+    end
+    local due = w:due()
+    bell.sleep(due and math.max(due - scheduler.now(), 0))
+    scheduler.heed()
+  end
+end
+
+-- ------------------------------------------------------------- the loop --
+
+local function default_resume(thread)
+  local ok, err = coroutine.resume(thread)
+  if not ok then
+    warn("[ExecutionGuard] a coroutine failed: ", tostring(err))
+  end
+end
+
+-- Has this coroutine go on, at most once.
+local function resumer(thread)
+  local gone = false
+  return function()
+    if not gone and coroutine.status(thread) == "suspended" then
+      gone = true
+      loop.resume(thread)
+    end
+  end, function()
+    gone = true
+  end
+end
+
+-- Suspends the coroutine until it is woken, or for so many seconds.
+local function suspend(seconds, register)
+  local wake, off = resumer(running())
+  local cancel = seconds and loop.delay(seconds, wake)
+  if register then
+    register(wake)
+  end
+  loop.suspend()
+  off()
+  if cancel then
+    cancel()
+  end
+end
+
+-- True: w is over; false: somebody else resumed the coroutine.
+local function suspend_for(w)
+  while not w:over() do
+    local due, woken = w:due(), false
+    local function note(wake)
+      w:park(function()
+        woken = true
+        wake()
+      end)
+    end
+    suspend(due and math.max(due - scheduler.now(), 0) / 1e6, note)
+    if not woken and not (due and due <= scheduler.now()) then
+      return
+    end
+  end
+end
+
+-- Turns the scheduler, and asks the loop for the next turn.
+local function run_tasks()
+  if timer then
+    timer()
+    timer = nil
+  end
+  if not loop or scheduler.turning() then
+    return
+  end
+  local ok, next_turn = pcall(scheduler.step)
+  if not ok then
+    warn("[ExecutionGuard] a turn of the tasks failed: ", tostring(next_turn))
+  elseif next_turn and next_turn < math.huge then
+    timer = loop.delay(next_turn, run_tasks)
+  end
+end
+
+-- Somebody was planned outside of a turn: the loop has to know.
+local function kick()
+  if not scheduler.turning() then
+    local previous = timer
+    timer = loop.delay(0, run_tasks)
+    if previous then
+      previous()
+    end
+  end
+end
+
+local REQUIRED <const> = { "now", "delay", "wake" }
+
+-- waiting.complaint(loop) -> what is wrong with it, or nil
+function waiting.complaint(candidate)
+  for _, name in ipairs(REQUIRED) do
+    if type(candidate[name]) ~= "function" then
+      return ("a table with functions now, delay and wake ('%s' is %s)")
+        :format(name, candidate[name] == nil and "missing" or
+                "a " .. type(candidate[name]))
+    end
+  end
+end
+
+-- waiting.plug(loop or nil): from now on that one runs coroutines.
+function waiting.plug(candidate)
+  if stop then
+    stop()
+    stop = nil
+  end
+  if timer then
+    timer()
+    timer = nil
+  end
+  loop = nil
+  if candidate then
+    loop = {
+      now = candidate.now,
+      delay = candidate.delay,
+      suspend = candidate.suspend or coroutine.yield,
+      resume = candidate.resume or default_resume,
+    }
+    stop = candidate.wake(bell.fd(), run_tasks)
+  end
+  scheduler.host(loop and kick, loop and function(seconds)
+    local start = loop.now()
+    suspend(seconds)
+    return loop.now() - start
+  end)
+end
+
+-- ------------------------------------------------------ what the core calls --
+
+local function wait(w)
+  if isyieldable() then
+    if scheduler.inside() then
+      while not w:over() and scheduler.park(w) do -- luacheck: ignore
+      end
+      return
+    elseif loop then
+      return suspend_for(w)
+    end
+  end
+  if scheduler.busy() and not scheduler.inside() then
+    scheduler.turn_for(w)
+  else
+    block(w)
+  end
+end
+
+local function pause(seconds)
+  if isyieldable() then
+    if scheduler.inside() then
+      scheduler.wait(seconds)
+      return
+    elseif loop then
+      return suspend(seconds)
+    end
+  end
+  if scheduler.busy() and not scheduler.inside() then
+    scheduler.turn_until(seconds)
+  else
+    clock.sleep(seconds)
+  end
+end
+
+-- waiting.install(scheduler): called by executionguard.task, once.
+function waiting.install(lent)
+  scheduler = lent
+  bell.set(wait, pause)
+end
+
+core.own.claim()
+
+return waiting
