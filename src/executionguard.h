@@ -396,9 +396,12 @@ EG_API bool eg_bell_wait(eg_bell *bell, int64_t deadline_us);
 
 /* eg_bell_fd: a descriptor that is readable while the bell is rung, for loops
 ** that poll; it is the bell's.  -1 and UNAVAILABLE: the system has none left.
+** eg_bell_alarm: that descriptor is readable at that time of CLOCK_MONOTONIC
+** too (EG_FOREVER: no more), for loops that have no timers.
 ** eg_bell_watch: the call rings once when fd is readable; to be asked for
 ** again then.  eg_bell_unwatch: no more; before fd is closed. */
 EG_API int eg_bell_fd(eg_bell *bell, eg_error *error);
+EG_API eg_status eg_bell_alarm(eg_bell *bell, int64_t at_us, eg_error *error);
 EG_API eg_status eg_bell_watch(eg_bell *bell, int fd, eg_call *call,
                                eg_error *error);
 EG_API void eg_bell_unwatch(eg_bell *bell, int fd);

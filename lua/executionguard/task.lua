@@ -55,7 +55,9 @@
 
 local core = require "executionguard.core"
 local timers = require "executionguard.timers"
+local failures = require "executionguard.failures"
 local arguments = require "executionguard.arguments"
+local text_of, report = failures.text_of, failures.report
 local check_seconds, thread_of, packed = arguments.seconds, arguments.thread,
   arguments.packed
 
@@ -90,7 +92,6 @@ local plans = {}      -- thread -> its plan by defer or delay
 local seq = 0         -- of the latest entry: even for a wait, odd for a plan
 local current = nil   -- the task that was resumed last and has not come back
 local turner = nil    -- the thread that turns the scheduler
-local handler = nil   -- of task.onError
 local kick = nil      -- tells the loop that is plugged in of a new plan
 local host_wait = nil -- waits on that loop
 local IN_TIME = {}    -- what task.wait is resumed with by the scheduler
@@ -139,26 +140,6 @@ local function at_work(thread)
 end
 
 -- ---------------------------------------------------------------- errors --
-
-local function text_of(err)
-  if type(err) == "string" then
-    return err
-  end
-  local ok, text = pcall(tostring, err)
-  return ok and text or ("(error object is a %s value)"):format(type(err))
-end
-
-local function report(err, trace, thread)
-  if handler then
-    local ok, wrong = pcall(handler, err, trace, thread)
-    if ok then
-      return
-    end
-    pcall(warn, "[ExecutionGuard] the handler of task.onError failed: ",
-          text_of(wrong))
-  end
-  pcall(warn, "[ExecutionGuard] a task failed: ", trace)
-end
 
 -- Closes a thread; what its <close> variables raise is reported, but for the
 -- error that is known already.
@@ -541,20 +522,17 @@ function task.onError(fn)
     error(("task.onError: a function or nil is needed, not a %s"):format(
       type(fn)), 2)
   end
-  local previous = handler
-  handler = fn
-  return previous
+  return failures.set_handler(fn)
 end
 
 -- ------------------------------------------------- for those who wait --
 --
--- What executionguard.waiting needs; see the head of src/lua/waiting.c for
--- things that go on outside and have a task resumed.
+-- For executionguard.waiting.  Things outside: see src/lua/waiting.c.
 
 local scheduler = { now = now, heed = heed, idle = idle, wait = task.wait,
   step = task.step }
 
--- Is this inside of a task, or of what turns the tasks?
+-- In a task, or in what turns the tasks?
 function scheduler.inside()
   return at_work(turner) or at_work(current)
 end
@@ -606,7 +584,6 @@ function scheduler.turn_for(w)
   end
 end
 
--- The same for so many seconds.
 function scheduler.turn_until(seconds)
   turn_until(now() + microseconds(seconds))
 end

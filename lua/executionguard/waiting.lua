@@ -14,8 +14,8 @@
 --                          at any time
 --   wake(fd, fn)        -> stop: fn is called on the loop whenever the
 --                          descriptor is readable (it is so until fn has been
---                          called), until stop(); it shall not keep the loop
---                          from ending when nothing else is left
+--                          called), until stop(); meanwhile the loop does not
+--                          end.  Only called while somebody waits
 --   suspend()           in a coroutine of the loop: returns when resume was
 --                       called for it.  Default: coroutine.yield
 --   resume(thread)      called on the loop: lets that coroutine go on, now or
@@ -74,6 +74,18 @@ local function resumer(thread)
   end
 end
 
+local run_tasks
+
+-- Somebody waits: the loop listens to the bell; nobody does: it may end.
+local function listen()
+  if bell.pending() then
+    stop = stop or loop.wake(bell.fd(), run_tasks)
+  elseif stop then
+    stop()
+    stop = nil
+  end
+end
+
 -- Suspends the coroutine until it is woken, or for so many seconds.
 local function suspend(seconds, register)
   local wake, off = resumer(running())
@@ -91,6 +103,7 @@ end
 -- True: w is over; false: somebody else resumed the coroutine.
 local function suspend_for(w)
   while not w:over() do
+    listen()
     local due, woken = w:due(), false
     local function note(wake)
       w:park(function()
@@ -100,13 +113,14 @@ local function suspend_for(w)
     end
     suspend(due and math.max(due - scheduler.now(), 0) / 1e6, note)
     if not woken and not (due and due <= scheduler.now()) then
-      return
+      break
     end
   end
+  listen()
 end
 
 -- Turns the scheduler, and asks the loop for the next turn.
-local function run_tasks()
+function run_tasks()
   if timer then
     timer()
     timer = nil
@@ -120,10 +134,14 @@ local function run_tasks()
   elseif next_turn and next_turn < math.huge then
     timer = loop.delay(next_turn, run_tasks)
   end
+  if loop then
+    listen()
+  end
 end
 
 -- Somebody was planned outside of a turn: the loop has to know.
 local function kick()
+  listen()
   if not scheduler.turning() then
     local previous = timer
     timer = loop.delay(0, run_tasks)
@@ -163,8 +181,9 @@ function waiting.plug(candidate)
       delay = candidate.delay,
       suspend = candidate.suspend or coroutine.yield,
       resume = candidate.resume or default_resume,
+      wake = candidate.wake,
     }
-    stop = candidate.wake(bell.fd(), run_tasks)
+    listen()
   end
   scheduler.host(loop and kick, loop and function(seconds)
     local start = loop.now()

@@ -35,6 +35,7 @@ describe("configure", function()
   end)
 
   after_each(function()
+    configure { loop = false }
     for name in pairs(copy(settings)) do
       settings[name] = nil
     end
@@ -49,11 +50,26 @@ describe("configure", function()
     assert.same(before, settings)
   end)
 
-  it("keeps what the coming engine is to read", function()
-    local loop = {}
+  local function a_loop()
+    local function nothing() return nothing end
+    return { now = os.time, delay = nothing, wake = nothing }
+  end
+
+  it("keeps what was asked for", function()
+    local loop = a_loop()
     configure { signal = 23, waitSignal = 39, engine = "count", loop = loop }
     assert.same({ signal = 23, waitSignal = 39, engine = "count",
                   loop = loop }, settings)
+  end)
+
+  it("wants the three functions of a loop", function()
+    local loop = a_loop()
+    loop.delay = nil
+    assert.match("now, delay and wake %('delay' is missing%)",
+                 select(2, pcall(configure, { loop = loop })))
+    loop.delay = 5
+    assert.match("'delay' is a number",
+                 select(2, pcall(configure, { loop = loop })))
   end)
 
   it("leaves what is not named as it is", function()

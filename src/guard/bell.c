@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 /* -------------------------------------------------------------- making -- */
@@ -26,7 +27,7 @@ int egi_bell_init(eg_bell *bell, const eg_env *env) {
   memset(bell, 0, sizeof *bell);
   bell->env = *env;
   bell->last = &bell->first;
-  bell->poll_fd = bell->event_fd = -1;
+  bell->poll_fd = bell->event_fd = bell->alarm_fd = -1;
   int err = pthread_mutex_init(&bell->mutex, NULL);
   if (err != 0)
     return err;
@@ -41,7 +42,9 @@ static void close_fds(eg_bell *bell) {
     close(bell->poll_fd);
   if (bell->event_fd >= 0)
     close(bell->event_fd);
-  bell->poll_fd = bell->event_fd = -1;
+  if (bell->alarm_fd >= 0)
+    close(bell->alarm_fd);
+  bell->poll_fd = bell->event_fd = bell->alarm_fd = -1;
 }
 
 void egi_bell_destroy(eg_bell *bell) {
@@ -107,6 +110,35 @@ int eg_bell_fd(eg_bell *bell, eg_error *error) {
   return fd;
 }
 
+/* With the mutex held. */
+static bool open_alarm(eg_bell *bell) {
+  struct epoll_event event = {.events = EPOLLIN, .data.ptr = bell};
+  if (!open_fds(bell))
+    return false;
+  if (bell->alarm_fd >= 0)
+    return true;
+  bell->alarm_fd = timerfd_create(CLOCK_MONOTONIC,
+                                  TFD_CLOEXEC | TFD_NONBLOCK);
+  return bell->alarm_fd >= 0 && epoll_ctl(bell->poll_fd, EPOLL_CTL_ADD,
+                                          bell->alarm_fd, &event) == 0;
+}
+
+eg_status eg_bell_alarm(eg_bell *bell, int64_t at_us, eg_error *error) {
+  struct itimerspec at = {0};
+  if (at_us != EG_FOREVER) {
+    at_us = at_us > 0 ? at_us : 1;
+    at.it_value = (struct timespec){at_us / 1000000, at_us % 1000000 * 1000};
+  }
+  pthread_mutex_lock(&bell->mutex);
+  bool set = open_alarm(bell) &&
+             timerfd_settime(bell->alarm_fd, TFD_TIMER_ABSTIME, &at, NULL) == 0;
+  int err = errno;
+  pthread_mutex_unlock(&bell->mutex);
+  return set ? EG_OK
+             : egi_fail_errno(error, EG_UNAVAILABLE, err,
+                              "no timer for a bell");
+}
+
 eg_status eg_bell_watch(eg_bell *bell, int fd, eg_call *call,
                         eg_error *error) {
   struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT,
@@ -165,13 +197,17 @@ void eg_bell_ring(eg_bell *bell, eg_call *call) {
 /* Descriptors that have something ring for their calls.  True: some had. */
 static bool gather(eg_bell *bell, int timeout_ms) {
   struct epoll_event events[32];
+  uint64_t count;
   int n = epoll_wait(bell->poll_fd, events, 32, timeout_ms);
   bool rung = false;
   pthread_mutex_lock(&bell->mutex);
   for (int i = 0; i < n; i++) {
     if (events[i].data.ptr == NULL)
       continue; /* the eventfd */
-    add(bell, events[i].data.ptr);
+    if (events[i].data.ptr != bell)
+      add(bell, events[i].data.ptr);
+    else if (read(bell->alarm_fd, &count, sizeof count) < 0)
+      continue; /* set anew meanwhile */
     bell->rung = rung = true;
   }
   rung = rung || bell->rung;
@@ -190,7 +226,7 @@ static void hush(eg_bell *bell) {
 }
 
 eg_call *eg_bell_next(eg_bell *bell) {
-  if (bell->watched > 0 && bell->first == NULL)
+  if ((bell->watched > 0 || bell->alarm_fd >= 0) && bell->first == NULL)
     gather(bell, 0);
   pthread_mutex_lock(&bell->mutex);
   eg_call *call = bell->first;

@@ -78,6 +78,8 @@ static int waiter_close(lua_State *L) {
     unlink_waiter(L, w);
     eg_pending_cancel(w->pending);
     w->pending = NULL;
+    if (w->state->bell != NULL) /* a loop may have nothing to wait for now */
+      eg_bell_ring(w->state->bell, NULL);
   }
   eg_reply_free(&w->end.reply);
   return 0;
@@ -322,6 +324,18 @@ static int bell_fd(lua_State *L) {
   return 1;
 }
 
+/* alarm(seconds or nil): that descriptor is readable then, too */
+static int bell_alarm(lua_State *L) {
+  eg_error error;
+  int64_t at = EG_FOREVER;
+  if (!lua_isnoneornil(L, 1))
+    at = eg_system_clock()->now_us(NULL) +
+         eb_us(eb_check_seconds(L, 1, "alarm", "seconds"));
+  if (eg_bell_alarm(eb_bell(L, eb_get_state(L)), at, &error) != EG_OK)
+    return luaL_error(L, "ExecutionGuard.configure: loop: %s", error.message);
+  return 0;
+}
+
 /* pending() -> does anybody wait, or go on outside? */
 static int pending(lua_State *L) {
   const eb_state *state = eb_get_state(L);
@@ -377,9 +391,9 @@ static const luaL_Reg outside_methods[] = {{"ring", outside_ring},
 
 static const luaL_Reg waiting_functions[] = {
     {"sleep", bell_sleep},   {"next", bell_next},
-    {"fd", bell_fd},         {"pending", pending},
-    {"deadlock", deadlock},  {"set", set},
-    {"outside", make_outside}, {NULL, NULL},
+    {"fd", bell_fd},         {"alarm", bell_alarm},
+    {"pending", pending},    {"deadlock", deadlock},
+    {"set", set},            {"outside", make_outside}, {NULL, NULL},
 };
 
 static void make_metatable(lua_State *L, const char *name,

@@ -1,0 +1,234 @@
+-- SPDX-License-Identifier: MIT
+-- Loops of others run coroutines that wait.  By the machine's clock: the loops
+-- have no other; the bounds are generous.
+
+local ExecutionGuard = require "executionguard"
+local world = require "support.world"
+
+local steady = world.core.clock.steady
+
+-- copas is pure Lua, which Debian installs for 5.1 alone.
+local function load_library(name)
+  local path = package.path
+  package.path = path .. ";/usr/share/lua/5.1/?.lua"
+  local ok, library = pcall(require, name)
+  package.path = path
+  return ok and library or nil
+end
+
+local SPAN <const> = 0.08
+
+local kinds = {}
+
+function kinds.luv(uv)
+  local loop = require "executionguard.loop.luv"
+  return {
+    loop = loop,
+    start = function(fn)
+      local stop
+      stop = loop.delay(0, function() stop(); coroutine.wrap(fn)() end)
+    end,
+    run = function() uv.run() end,
+    every = function(seconds, fn)
+      local timer = uv.new_timer()
+      timer:start(seconds * 1000 // 1, seconds * 1000 // 1, function()
+        if not fn() then timer:stop(); timer:close() end
+      end)
+    end,
+  }
+end
+
+function kinds.cqueues(cqueues)
+  local cq = cqueues.new()
+  return {
+    loop = require("executionguard.loop.cqueues").new(cq),
+    start = function(fn) cq:wrap(fn) end,
+    run = function() assert(cq:loop(20)) end,
+    every = function(seconds, fn)
+      cq:wrap(function()
+        repeat cqueues.sleep(seconds) until not fn()
+      end)
+    end,
+  }
+end
+
+-- It has neither timers nor an end.
+function kinds.copas(copas)
+  local loop = require "executionguard.loop.copas"
+  local open = 0
+  return {
+    loop = loop,
+    start = function(fn)
+      open = open + 1
+      copas.addthread(function() fn(); open = open - 1 end)
+    end,
+    run = function()
+      local till = steady() + 20
+      repeat copas.step(1) until open == 0 or steady() > till
+      for _ = 1, 3 do copas.step(0.01) end
+    end,
+    every = function(seconds, fn)
+      local function again()
+        if fn() then loop.delay(seconds, again) end
+      end
+      loop.delay(seconds, again)
+    end,
+  }
+end
+
+local left_out = 0
+
+for _, name in ipairs { "luv", "cqueues", "copas" } do
+  describe("executionguard.loop." .. name, function()
+    local library = load_library(name)
+    if not library then
+      left_out = left_out + 1
+      pending("left out: " .. name .. " is not installed")
+      return
+    end
+
+    local kind, guard, ticks, ticking
+
+    before_each(function()
+      kind = kinds[name](library)
+      ExecutionGuard.configure { loop = kind.loop }
+      guard = ExecutionGuard.new()
+      ticks, ticking = 0, true
+      kind.every(0.005, function()
+        ticks = ticks + 1
+        return ticking
+      end)
+    end)
+
+    after_each(function()
+      ExecutionGuard.configure { loop = false }
+      guard:Close()
+    end)
+
+    local function run(...)
+      local functions = { ... }
+      local open = #functions
+      for _, fn in ipairs(functions) do
+        kind.start(function()
+          fn()
+          open = open - 1
+          ticking = open > 0
+        end)
+      end
+      kind.run()
+      assert.equal(0, open)
+    end
+
+    it("hands a lock over between two coroutines, in order", function()
+      local arrived, order = {}, {}
+      local task = require "executionguard.task"
+      local function visit(n)
+        return function()
+          arrived[#arrived + 1] = n
+          assert.is_true(guard:AcquireLock("k", 10))
+          order[#order + 1] = n
+          task.wait(SPAN / 2)
+          assert.is_true(guard:ReleaseLock "k")
+        end
+      end
+      run(visit(1), visit(2), visit(3))
+      assert.equal(3, #order)
+      assert.same(arrived, order)
+      assert.is_true(ticks >= 3)
+    end)
+
+    it("gives up at the end of a wait", function()
+      assert.is_true(guard:AcquireLock("k"))
+      local found, why, took
+      run(function()
+        local start = steady()
+        found, why = guard:AcquireLock("k", SPAN)
+        took = steady() - start
+      end)
+      assert.is_false(found)
+      assert.equal("locked", why)
+      assert.is_true(took >= SPAN and took < 10)
+      assert.is_true(ticks >= 3)
+    end)
+
+    it("waits for cooldowns, delays and runs that are joined", function()
+      local task = require "executionguard.task"
+      local tries, got = 0, {}
+      local cool = ExecutionGuard.new { cooldown = SPAN }
+      cool:RunOnce("k", function() end)
+      run(function()
+        got.lock = cool:AcquireLock("k", 10)
+      end, function()
+        guard:RunOnce("retry", function()
+          tries = tries + 1
+          error "again"
+        end, { retry = { attempts = 3, delay = 0.01 } })
+      end, function()
+        guard:RunOnce("run", function()
+          task.wait(SPAN)
+          return 42
+        end)
+      end, function()
+        task.wait(SPAN / 4)
+        got.joined = table.pack(guard:RunOnce("run", error, { join = 10 }))
+      end)
+      cool:Close()
+      assert.is_true(got.lock)
+      assert.equal(3, tries)
+      assert.same({ true, 42, "cached", n = 3 }, got.joined)
+      assert.is_true(ticks >= 3)
+    end)
+
+    -- The thread's state blocks; this one goes on.
+    it("waits for a lock of another thread of the process", function()
+      local ready, go = os.tmpname(), os.tmpname()
+      os.remove(ready)
+      os.remove(go)
+      local name = world.name()
+      local thread = require("cqueues.thread").start(function(_, paths, args)
+        local path, cpath, called, flags = table.unpack(load(paths)())
+        package.path, package.cpath = path, cpath
+        local other = require("executionguard").new { name = called }
+        assert(other:AcquireLock "k")
+        io.open(flags, "w"):close()
+        require("executionguard.core").clock.sleep(tonumber(args))
+        other:ReleaseLock "k"
+      end, ("return { %q, %q, %q, %q }"):format(package.path, package.cpath,
+                                               name, ready),
+        tostring(SPAN))
+      local there
+      repeat
+        world.core.clock.sleep(0.001)
+        there = io.open(ready)
+      until there
+      there:close()
+      os.remove(ready)
+      local shared = ExecutionGuard.new { name = name }
+      local got
+      run(function() got = shared:AcquireLock("k", 20) end)
+      thread:join()
+      shared:Close()
+      assert.is_true(got)
+      assert.is_true(ticks >= 3)
+    end)
+
+    it("runs the tasks of executionguard.task", function()
+      local task = require "executionguard.task"
+      local seen = {}
+      run(function()
+        task.delay(0.02, function()
+          task.wait(0.01)
+          seen[#seen + 1] = "task"
+        end)
+        task.wait(SPAN)
+        seen[#seen + 1] = "waited"
+      end)
+      assert.same({ "task", "waited" }, seen)
+    end)
+  end)
+end
+
+if left_out > 0 then
+  print(("loop_spec: %d of 15 cases left out, libraries are missing")
+    :format(5 * left_out))
+end
