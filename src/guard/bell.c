@@ -117,10 +117,9 @@ static bool open_alarm(eg_bell *bell) {
     return false;
   if (bell->alarm_fd >= 0)
     return true;
-  bell->alarm_fd = timerfd_create(CLOCK_MONOTONIC,
-                                  TFD_CLOEXEC | TFD_NONBLOCK);
-  return bell->alarm_fd >= 0 && epoll_ctl(bell->poll_fd, EPOLL_CTL_ADD,
-                                          bell->alarm_fd, &event) == 0;
+  bell->alarm_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  return bell->alarm_fd >= 0 &&
+         epoll_ctl(bell->poll_fd, EPOLL_CTL_ADD, bell->alarm_fd, &event) == 0;
 }
 
 eg_status eg_bell_alarm(eg_bell *bell, int64_t at_us, eg_error *error) {
@@ -131,7 +130,8 @@ eg_status eg_bell_alarm(eg_bell *bell, int64_t at_us, eg_error *error) {
   }
   pthread_mutex_lock(&bell->mutex);
   bool set = open_alarm(bell) &&
-             timerfd_settime(bell->alarm_fd, TFD_TIMER_ABSTIME, &at, NULL) == 0;
+             timerfd_settime(bell->alarm_fd, TFD_TIMER_ABSTIME, &at, NULL) ==
+                 0;
   int err = errno;
   pthread_mutex_unlock(&bell->mutex);
   return set ? EG_OK

@@ -15,8 +15,8 @@ struct eg_bell {
   eg_call *first, **last; /* those that rang, the earliest first */
   bool rung;
   int poll_fd, event_fd, alarm_fd; /* -1: none was needed yet */
-  pid_t pid;             /* whose they are */
-  int watched;           /* descriptors; the owner's alone */
+  pid_t pid;                       /* whose they are */
+  int watched;                     /* descriptors; the owner's alone */
 };
 
 /* 0 or an errno. */

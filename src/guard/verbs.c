@@ -166,8 +166,7 @@ static eg_status ask(request *r, eg_grant *grant, eg_reply *reply) {
 eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
                      const eg_policy *policy, int64_t wait_ms, eg_grant *grant,
                      eg_reply *reply) {
-  request r = {guard,   key,         want, policy,
-               wait_ms, EGI_NO_TIME, NULL, NULL};
+  request r = {guard, key, want, policy, wait_ms, EGI_NO_TIME, NULL, NULL};
   return ask(&r, grant, reply);
 }
 
@@ -175,8 +174,7 @@ eg_status eg_acquire_begin(eg_guard *guard, eg_bytes key, eg_want want,
                            const eg_policy *policy, int64_t wait_ms,
                            eg_bell *bell, eg_pending **pending,
                            eg_grant *grant, eg_reply *reply) {
-  request r = {guard,   key,         want, policy,
-               wait_ms, EGI_NO_TIME, bell, pending};
+  request r = {guard, key, want, policy, wait_ms, EGI_NO_TIME, bell, pending};
   *pending = NULL;
   return ask(&r, grant, reply);
 }

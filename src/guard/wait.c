@@ -126,8 +126,7 @@ static void wait_on(eg_pending *p, eg_status status) {
     p->phase = phase;
     egi_line_join(p);
   }
-  p->due_us = egi_line_has_turn(p) ? due_after(p, status)
-                                   : p->until_us[phase];
+  p->due_us = egi_line_has_turn(p) ? due_after(p, status) : p->until_us[phase];
 }
 
 bool egi_wait_look(eg_pending *p) {

@@ -28,8 +28,8 @@ struct eg_pending {
   unsigned char small[EGI_PEEK_ROOM];
   unsigned char key[EG_KEY_MAX];
   egi_event_type asked;
-  bool waits[EGI_PHASES]; /* is there time for that phase? */
-  bool blocks;            /* its thread does nothing else meanwhile */
+  bool waits[EGI_PHASES];       /* is there time for that phase? */
+  bool blocks;                  /* its thread does nothing else meanwhile */
   int64_t until_us[EGI_PHASES]; /* deadlines */
   eg_bell *bell;
   eg_call call;
@@ -39,8 +39,8 @@ struct eg_pending {
   /* From here on: guarded by the line's lock. */
   egi_phase phase;
   bool in_line, done;
-  eg_status status;           /* the last refusal; done: the outcome */
-  int64_t due_us;             /* look again by then */
+  eg_status status; /* the last refusal; done: the outcome */
+  int64_t due_us;   /* look again by then */
   const void *space;
   uint64_t hash;
   eg_pending *next, *prev;         /* in line */

@@ -195,7 +195,7 @@ void eb_outside_begin(lua_State *L, eb_state *state, eg_call *call, int index);
 void eb_outside_end(lua_State *L, eb_state *state, eg_call *call);
 
 void eb_open_waiting(lua_State *L);
-void eb_push_waiting(lua_State *L); /* a table, below the upvalues on top */
+void eb_push_waiting(lua_State *L);   /* a table, below the upvalues on top */
 void eb_finalize_state(lua_State *L); /* of the userdata on top */
 
 /* ---- values: value.c ---- */

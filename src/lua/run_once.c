@@ -71,8 +71,7 @@ static int finish(lua_State *L, eb_run *run, int status) {
 /* The delay before another attempt ended otherwise: with the grant lost, or by
 ** an error, which stands above the first one's texts. */
 static int give_up(lua_State *L, eb_run *run, int slept) {
-  if (slept != LUA_OK && eb_is_unwinding() &&
-      eb_is_sentinel(L, lua_gettop(L)))
+  if (slept != LUA_OK && eb_is_unwinding() && eb_is_sentinel(L, lua_gettop(L)))
     lua_copy(L, lua_gettop(L), EB_AT_RESULT);
   lua_settop(L, EB_AT_TRACE);
   return finish(L, run, LUA_ERRRUN);

@@ -41,8 +41,7 @@ struct eb_waiter {
 
 eg_bell *eb_bell(lua_State *L, eb_state *state) {
   eg_error error;
-  if (state->bell == NULL &&
-      eg_bell_open(NULL, &state->bell, &error) != EG_OK)
+  if (state->bell == NULL && eg_bell_open(NULL, &state->bell, &error) != EG_OK)
     luaL_error(L, "ExecutionGuard: %s", error.message);
   return state->bell;
 }
@@ -390,10 +389,9 @@ static const luaL_Reg outside_methods[] = {{"ring", outside_ring},
                                            {NULL, NULL}};
 
 static const luaL_Reg waiting_functions[] = {
-    {"sleep", bell_sleep},   {"next", bell_next},
-    {"fd", bell_fd},         {"alarm", bell_alarm},
-    {"pending", pending},    {"deadlock", deadlock},
-    {"set", set},            {"outside", make_outside}, {NULL, NULL},
+    {"sleep", bell_sleep}, {"next", bell_next},       {"fd", bell_fd},
+    {"alarm", bell_alarm}, {"pending", pending},      {"deadlock", deadlock},
+    {"set", set},          {"outside", make_outside}, {NULL, NULL},
 };
 
 static void make_metatable(lua_State *L, const char *name,
