@@ -302,9 +302,9 @@ local function idle()
   return not timers.first(ready) and not timers.first(waiting)
 end
 
--- Sleeps until the next timer, at most until that time, or until somebody is
--- rung for, if nobody is ready.
+-- Sleeps until the next timer, that time, or until somebody is rung for.
 local function rest(till)
+  heed()
   if timers.first(ready) then
     return
   elseif idle() then

@@ -40,15 +40,15 @@ local timer     -- stops its timer for the scheduler
 
 -- -------------------------------------------------------------- blocking --
 
--- Others of this Lua state may be rung for meanwhile: they will be ready.
+-- Nobody else of this Lua state can go on meanwhile, so what it holds itself is
+-- not waited for.  Those who are rung for will be ready.
 local function block(w)
+  w:stuck()
   while not w:over() do
-    if scheduler.idle() then
-      bell.deadlock()
-    end
     local due = w:due()
     bell.sleep(due and math.max(due - scheduler.now(), 0))
     scheduler.heed()
+    w:stuck()
   end
 end
 

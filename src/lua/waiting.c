@@ -60,15 +60,20 @@ static void push_parked(lua_State *L) {
 
 /* ------------------------------------------------------------- waiters -- */
 
-static void unlink_waiter(lua_State *L, eb_waiter *w) {
+/* call: by which it was known; it may be no more than an address. */
+static void unlink_call(lua_State *L, eb_waiter *w, const eg_call *call) {
   *w->link = w->next;
   if (w->next != NULL)
     w->next->link = w->link;
   if (lua_getfield(L, LUA_REGISTRYINDEX, parked_field) == LUA_TTABLE) {
     lua_pushnil(L);
-    lua_rawsetp(L, -2, eg_pending_call(w->pending));
+    lua_rawsetp(L, -2, call);
   }
   lua_pop(L, 1);
+}
+
+static void unlink_waiter(lua_State *L, eb_waiter *w) {
+  unlink_call(L, w, eg_pending_call(w->pending));
 }
 
 static int waiter_close(lua_State *L) {
@@ -84,32 +89,31 @@ static int waiter_close(lua_State *L) {
   return 0;
 }
 
+/* Ends it from here: gives up. */
+static void give_up(lua_State *L, eb_waiter *w, eg_status status) {
+  unlink_waiter(L, w);
+  eg_pending_cancel(w->pending);
+  w->pending = NULL;
+  w->end.status = status;
+  w->end.reply.left_us = -1;
+}
+
 /* Is it over?  Then its call is known no more. */
 static bool over(lua_State *L, eb_waiter *w) {
   if (w->pending == NULL)
     return true;
-  /* What frees it leaves its address: take it off the table before. */
-  if (w->deadlock && eg_pending_for_self(w->pending)) {
-    unlink_waiter(L, w);
-    eg_pending_cancel(w->pending);
-    w->end.status = EG_DEADLOCK;
+  const eg_call *call = eg_pending_call(w->pending);
+  bool told = w->deadlock;
+  w->deadlock = false;
+  if (eg_pending_over(w->pending, &w->end.status, &w->end.grant,
+                      &w->end.reply)) {
     w->pending = NULL;
+    unlink_call(L, w, call);
     return true;
   }
-  const eg_call *call = eg_pending_call(w->pending);
-  if (!eg_pending_over(w->pending, &w->end.status, &w->end.grant,
-                       &w->end.reply))
-    return false;
-  *w->link = w->next;
-  if (w->next != NULL)
-    w->next->link = w->link;
-  w->pending = NULL;
-  if (lua_getfield(L, LUA_REGISTRYINDEX, parked_field) == LUA_TTABLE) {
-    lua_pushnil(L);
-    lua_rawsetp(L, -2, call);
-  }
-  lua_pop(L, 1);
-  return true;
+  if (told && eg_pending_for_self(w->pending))
+    give_up(L, w, EG_DEADLOCK);
+  return w->pending == NULL;
 }
 
 static int new_waiter(lua_State *L) {
@@ -129,13 +133,8 @@ static int new_waiter(lua_State *L) {
 static int waited(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   eb_waiter *w = lua_touserdata(L, (int)ctx);
-  if (!over(L, w)) {
-    unlink_waiter(L, w);
-    eg_pending_cancel(w->pending);
-    w->pending = NULL;
-    w->end.status = EG_CANCELED;
-    w->end.reply.left_us = -1;
-  }
+  if (!over(L, w))
+    give_up(L, w, EG_CANCELED);
   eb_wait_end end = w->end; /* the userdata goes; what it owns moves here */
   eg_reply_init(&w->end.reply);
   if (end.reply.memory.heap == NULL && end.reply.value.len > 0)
