@@ -89,7 +89,11 @@ end
 -- Suspends the coroutine until it is woken, or for so many seconds.
 local function suspend(seconds, register)
   local wake, off = resumer(running())
-  local cancel = seconds and loop.delay(seconds, wake)
+  local timed = false
+  local cancel = seconds and loop.delay(seconds, function()
+    timed = true -- maybe a little early: some loops count milliseconds
+    wake()
+  end)
   if register then
     register(wake)
   end
@@ -98,6 +102,7 @@ local function suspend(seconds, register)
   if cancel then
     cancel()
   end
+  return timed
 end
 
 -- True: w is over; false: somebody else resumed the coroutine.
@@ -111,8 +116,9 @@ local function suspend_for(w)
         wake()
       end)
     end
-    suspend(due and math.max(due - scheduler.now(), 0) / 1e6, note)
-    if not woken and not (due and due <= scheduler.now()) then
+    local timed = suspend(due and math.max(due - scheduler.now(), 0) / 1e6,
+                          note)
+    if not woken and not timed then
       break
     end
   end

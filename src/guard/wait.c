@@ -203,8 +203,8 @@ static void take_turn(eg_pending *p) {
 }
 
 /* What the owner of a wait does whenever something may have happened.  True:
-** it is over. */
-static bool pump(eg_pending *p) {
+** it is over.  *status: how it stands. */
+static bool pump(eg_pending *p, eg_status *status) {
   pthread_mutex_t *mutex = egi_line_mutex(p);
   pthread_mutex_lock(mutex);
   bool leads = p->in_line && p->phase == EGI_FOR_FREE && egi_line_has_turn(p);
@@ -219,6 +219,7 @@ static bool pump(eg_pending *p) {
   if (!p->done)
     listen(p);
   bool done = p->done;
+  *status = p->status;
   pthread_mutex_unlock(mutex);
   return done;
 }
@@ -346,7 +347,7 @@ eg_status egi_wait_block(const egi_step *refused, eg_status status,
                           "no condition for a wait");
   p.blocks = true;
   enter(&p, refused, status, wait_ms, &bell);
-  while (!pump(&p)) {
+  while (!pump(&p, &status)) {
     eg_status slept = sleep_on(&p);
     if (slept != EG_OK)
       fail(&p, slept);
@@ -361,10 +362,8 @@ eg_status egi_wait_block(const egi_step *refused, eg_status status,
 /* Frees what is over. */
 static bool over(eg_pending *p, eg_status *status, eg_grant *grant,
                  eg_reply *reply) {
-  if (!pump(p)) {
-    *status = p->status;
+  if (!pump(p, status))
     return false;
-  }
   eg_env env = p->env;
   *status = leave(p, grant, reply);
   egi_free(&env, p, sizeof *p);
