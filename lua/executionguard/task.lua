@@ -461,7 +461,8 @@ function task.cancel(thread)
 end
 
 -- task.run(fn or thread?, ...): spawns that, if given, and turns the scheduler
--- until no task is ready, no timer left and nobody waits for a key.  Raises inside of a task and
+-- until no task is ready, no timer left and nobody waits for a key.  Raises
+-- inside of a task and
 -- while the scheduler is being turned, and for a wrong first argument.
 function task.run(what, ...)
   refuse_inside "task.run"
@@ -527,7 +528,6 @@ end
 
 -- ------------------------------------------------- for those who wait --
 --
--- For executionguard.waiting.  Things outside: see src/lua/waiting.c.
 
 local scheduler = { now = now, heed = heed, idle = idle, wait = task.wait,
   step = task.step }

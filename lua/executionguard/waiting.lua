@@ -40,7 +40,7 @@ local timer     -- stops its timer for the scheduler
 
 -- -------------------------------------------------------------- blocking --
 
--- Nobody else of this Lua state can go on meanwhile, so what it holds itself is
+-- Nobody else of this Lua state can go on meanwhile: what it holds itself is
 -- not waited for.  Those who are rung for will be ready.
 local function block(w)
   w:stuck()
@@ -198,7 +198,7 @@ function waiting.plug(candidate)
   end)
 end
 
--- ------------------------------------------------------ what the core calls --
+-- ----------------------------------------------------- what the core calls --
 
 local function wait(w)
   if isyieldable() then

@@ -184,17 +184,17 @@ for _, name in ipairs { "luv", "cqueues", "copas" } do
       local ready, go = os.tmpname(), os.tmpname()
       os.remove(ready)
       os.remove(go)
-      local name = world.name()
+      local called = world.name()
       local thread = require("cqueues.thread").start(function(_, paths, args)
-        local path, cpath, called, flags = table.unpack(load(paths)())
+        local path, cpath, shared_name, flags = table.unpack(load(paths)())
         package.path, package.cpath = path, cpath
-        local other = require("executionguard").new { name = called }
+        local other = require("executionguard").new { name = shared_name }
         assert(other:AcquireLock "k")
         io.open(flags, "w"):close()
         require("executionguard.core").clock.sleep(tonumber(args))
         other:ReleaseLock "k"
       end, ("return { %q, %q, %q, %q }"):format(package.path, package.cpath,
-                                               name, ready),
+                                               called, ready),
         tostring(SPAN))
       local there
       repeat
@@ -203,7 +203,7 @@ for _, name in ipairs { "luv", "cqueues", "copas" } do
       until there
       there:close()
       os.remove(ready)
-      local shared = ExecutionGuard.new { name = name }
+      local shared = ExecutionGuard.new { name = called }
       local got
       run(function() got = shared:AcquireLock("k", 20) end)
       thread:join()

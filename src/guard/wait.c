@@ -5,7 +5,7 @@
 **              LOCKED, COOLDOWN            RUNNING, and join
 **   ask --------------------> FOR_FREE --------------------> FOR_END
 **    |                        |  ^  |                         |  |
-**    | granted, or            |  |  | granted, or no reason   |  | what came of
+**    | granted, or            |  |  | granted, or no reason   |  | what came
 **    | no reason to wait      |  |  | to wait any more        |  | that run
 **    v                        |  |  v                         |  v
 **   the answer <--------------+  |  the answer <--------------+  the answer
@@ -179,7 +179,7 @@ static void listen(eg_pending *p) {
   p->due_us = sooner(p->due_us, egi_now(&p->env) + POLL_US);
 }
 
-/* ------------------------------------------------------------- the owner -- */
+/* ----------------------------------------------------------- the owner -- */
 
 /* A store that is asked from here may take its time: without the mutex. */
 static bool look_aside(eg_pending *p, eg_status *status) {
@@ -313,7 +313,7 @@ static eg_status leave(eg_pending *p, eg_grant *grant, eg_reply *reply) {
   return status;
 }
 
-/* --------------------------------------------------- waiting in a thread -- */
+/* ------------------------------------------------- waiting in a thread -- */
 
 /* Sleeps until there is a reason to look.  OK, or a failure. */
 static eg_status sleep_on(eg_pending *p) {

@@ -218,7 +218,7 @@ static int waiter_stuck(lua_State *L) {
   return 0;
 }
 
-/* -------------------------------------------------------- what is outside -- */
+/* ------------------------------------------------------ what is outside -- */
 
 void eb_outside_begin(lua_State *L, eb_state *state, eg_call *call,
                       int index) {
