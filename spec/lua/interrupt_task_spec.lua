@@ -15,11 +15,11 @@ local TASKS = 1000
 local function queues()
   local found = {}
   for i = 1, math.huge do
-    local name, value = debug.getupvalue(task.run, i)
+    local name, value = debug.getupvalue(task.step, i)
     if not name then break end
-    if name == "waiting" or name == "ready" then found[name] = value end
+    found[name] = value
   end
-  return assert(found.waiting), assert(found.ready)
+  return assert(found.waiting), assert(found.ready), assert(found.dues)
 end
 
 --- Is everything in this queue as timers.lua says?
@@ -96,7 +96,7 @@ describe("a guard around the scheduler", function()
   end
 
   it("of 1000 tasks leaves their queues whole, whenever it ends", function()
-    local waiting, ready = queues()
+    local waiting, ready, dues = queues()
     local interrupted = 0
     for round = 1, ROUNDS do
       local tasks = populate(8)
@@ -108,6 +108,7 @@ describe("a guard around the scheduler", function()
         })
         whole(waiting)
         whole(ready)
+        whole(dues)
         if reason then
           assert.equal("timeout", reason, why)
           interrupted = interrupted + 1
@@ -143,11 +144,11 @@ describe("a guard around the scheduler", function()
   end)
 
   it("ends tasks that only start each other", function()
+    local waiting, ready = queues()
     local function again() task.defer(again) end
     task.defer(again)
     assert.same({ false, nil, "timeout" },
       { guard:RunOnce("k", task.run, { timeout = 0.01 }) })
-    local waiting, ready = queues()
     whole(waiting)
     whole(ready)
     again = function() end
