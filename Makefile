@@ -45,6 +45,7 @@ pc = $(shell $(PKG_CONFIG) $(1) 2>/dev/null)
 
 LUA_CFLAGS ?= $(if $(LUA_INCDIR),-I$(LUA_INCDIR),$(call pc,--cflags lua5.4))
 MPACK_CFLAGS ?= $(call pc,--cflags mpack)
+HIREDIS_LIBS ?= $(or $(call pc,--libs hiredis),-lhiredis)
 MPACK_LIBS   ?= $(or $(call pc,--libs mpack),-lmpack)
 CMOCKA_LIBS  ?= $(or $(call pc,--libs cmocka),-lcmocka)
 LUA_LIBS     ?= $(or $(call pc,--libs lua5.4),-llua5.4)
@@ -69,7 +70,7 @@ OWN_CFLAGS := -std=c11 -fPIC -fno-plt \
               -fvisibility=hidden -pthread $(WARNINGS) \
               $(WERROR) $(SAN_FLAGS) $(LTO)
 OWN_CPPFLAGS := -Isrc -D_GNU_SOURCE $(MPACK_CFLAGS)
-OWN_LIBS := $(MPACK_LIBS) -pthread -lm
+OWN_LIBS := $(MPACK_LIBS) -pthread -ldl -lm
 
 COMPILE = $(CC) $(OWN_CPPFLAGS) $(CPPFLAGS) $(OWN_CFLAGS) $(CFLAGS) -MMD -MP
 LINK = $(CC) $(OWN_CFLAGS) $(CFLAGS) $(LDFLAGS)
@@ -78,7 +79,17 @@ LINK = $(CC) $(OWN_CFLAGS) $(CFLAGS) $(LDFLAGS)
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
-LIB_SRC := $(wildcard src/core/*.c src/store/*.c src/guard/*.c)
+# Stores that need a client library are objects of their own, each with a copy
+# of what they share; built where the library's header is.
+REMOTE_SRC := $(wildcard src/store/remote*.c) src/store/seen.c
+REDIS_SRC := $(wildcard src/store/redis*.c)
+HAS_REDIS := $(shell printf '\043include <hiredis/hiredis.h>\n' | \
+               $(CC) $(CPPFLAGS) $(CFLAGS) -E -x c -o /dev/null - 2>/dev/null \
+               && echo redis)
+STORES := $(HAS_REDIS)
+
+LIB_SRC := $(filter-out $(wildcard src/store/remote*.c) $(REDIS_SRC),\
+             $(wildcard src/core/*.c src/store/*.c src/guard/*.c))
 LUA_SRC := $(wildcard src/lua/*.c)
 CLI_SRC := $(wildcard src/cli/*.c)
 LUA_FILES := $(wildcard lua/executionguard/*.lua lua/executionguard/*/*.lua)
@@ -90,12 +101,14 @@ HELP_SRC_conformance := $(filter-out %_test.c,$(wildcard spec/conformance/*.c))
 EXAMPLES := $(wildcard spec/examples/*.lua)
 
 LIB_OBJ := $(call objects,$(LIB_SRC))
-ALL_OBJ := $(call objects,$(LIB_SRC) $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) \
+ALL_OBJ := $(call objects,$(LIB_SRC) $(REMOTE_SRC) $(REDIS_SRC) $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) \
              $(HELP_SRC_c) $(HELP_SRC_conformance))
 
 STATIC_LIB := $(BUILD)/lib/libexecutionguard.a
 SHARED_LIB := $(BUILD)/lib/libexecutionguard.so
 LUA_CORE   := $(if $(LUA_SRC),$(BUILD)/lua/executionguard/core.so)
+STORE_OBJECTS := $(STORES:%=$(BUILD)/lib/executionguard/store_%.so)
+LUA_STORES := $(STORES:%=$(BUILD)/lua/executionguard/store_%.so)
 LUA_COPIES := $(LUA_FILES:%=$(BUILD)/%)
 EGUARD     := $(if $(CLI_SRC),$(BUILD)/bin/eguard)
 HEADER     := $(BUILD)/include/executionguard.h
@@ -107,10 +120,10 @@ TEST_PROGRAMS := $(TEST_SRC:spec/%.c=$(BUILD)/test/%)
 .PHONY: all lib lua-module test-programs
 
 all: lib lua-module $(EGUARD) ## build the libraries and the Lua module
-lib: $(STATIC_LIB) $(SHARED_LIB) $(HEADER) $(PC_FILE)
-lua-module: $(LUA_CORE) $(LUA_COPIES)
+lib: $(STATIC_LIB) $(SHARED_LIB) $(STORE_OBJECTS) $(HEADER) $(PC_FILE)
+lua-module: $(LUA_CORE) $(LUA_STORES) $(LUA_COPIES)
 # One of the programs opens Lua states, which find the module here.
-test-programs: $(TEST_PROGRAMS) lua-module
+test-programs: $(TEST_PROGRAMS) lua-module lib $(BUILD)/test/handclock.so
 all lib lua-module test-programs: ; @:
 
 # A stamp that changes when a flag does, so that objects follow.
@@ -167,11 +180,31 @@ $(BUILD)/lua/executionguard/core.so: $(call objects,$(LUA_SRC)) $(LIB_OBJ) \
 	$(Q)$(LINK) $(LIBFLAG) -Wl,-z,nodelete -o $@ $(filter %.o,$^) \
 	  $(OWN_LIBS) $(LIBS)
 
+# nodelete: threads and fork handlers are in them.
+$(BUILD)/lib/executionguard/store_redis.so: \
+    $(call objects,$(REDIS_SRC) $(REMOTE_SRC))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) $(LIBFLAG) -Wl,-z,nodelete -Wl,--no-undefined -o $@ \
+	  $(filter %.o,$^) $(HIREDIS_LIBS) -pthread -lm $(LIBS)
+
+# Beside the Lua module, which looks there first.
+$(BUILD)/lua/executionguard/store_%.so: \
+    $(BUILD)/lib/executionguard/store_%.so
+	@mkdir -p $(@D)
+	@ln -sf ../../lib/executionguard/$(@F) $@
+
 # Linked with the objects: a command that is started often loads few libraries.
 $(BUILD)/bin/eguard: $(call objects,$(CLI_SRC)) $(STATIC_LIB)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(STATIC_LIB) $(OWN_LIBS) $(LIBS)
+
+# What a server under test has for a clock.
+$(BUILD)/test/handclock.so: spec/tools/handclock.c $(FLAGS)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -fPIC -shared -o $@ $<
 
 # A file that is gone from lua/ shall not be found here either.
 $(BUILD)/lua.list: FORCE
@@ -272,6 +305,13 @@ bench: ## build, and measure against the peers
 
 RESULTS := $(BUILD)/results
 SUITE := spec/tools/suite $(RESULTS)
+# What is run against each store that is a server, too; counts of rounds are
+# divided, for each is a round trip.
+RULES_OF_STORES := $(patsubst %,$(BUILD)/test/conformance/store_%_test,\
+                     rules model steps threads)
+REMOTE_SCALE := $(or $(EXECUTIONGUARD_SPEC_SCALE),1)0
+FOR_TESTS = EXECUTIONGUARD_BUILD=$(abspath $(BUILD)) \
+            EXECUTIONGUARD_STORES=$(abspath $(BUILD))/lib/executionguard
 PICKED := $(if $(T),$(filter %/$(T:_test=)_test,$(TEST_PROGRAMS)),\
             $(TEST_PROGRAMS))
 
@@ -308,8 +348,15 @@ test-examples: ## run the examples; each must end well
 
 suite-c:
 	@for program in $(PICKED); do \
-	  EXECUTIONGUARD_BUILD=$(abspath $(BUILD)) \
+	  $(FOR_TESTS) \
 	  $(SUITE) cmocka $${program#$(BUILD)/test/} $$program || :; \
+	done; \
+	for program in $(filter $(RULES_OF_STORES),$(PICKED)); do \
+	  for store in $(STORES); do \
+	    $(FOR_TESTS) EXECUTIONGUARD_SPEC_SCALE=$(REMOTE_SCALE) \
+	    $(SUITE) cmocka $${program#$(BUILD)/test/}-$$store \
+	      spec/tools/with-$$store $(BUILD)/test/handclock.so $$program || :; \
+	  done; \
 	done; \
 	$(SUITE) close $(or $(SUITE_NAME),"C tests")
 

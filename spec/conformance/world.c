@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool parse(const char *text, egi_url *url) {
   size_t n = strcspn(text, ":?");
@@ -40,8 +41,10 @@ bool world_open(world *w, const egi_store_ops *ops, bool named) {
   if (!parse(text != NULL && *text != '\0' ? text : "memory", &w->url))
     return false;
   w->ops = ops != NULL ? ops : egi_find_store(w->url.scheme);
-  if (named) {
-    snprintf(w->name, sizeof w->name, "spec-%p-%u", (void *)w, ++number);
+  /* Of a store that outlives us, every world is a namespace of its own. */
+  if (named || strcmp(w->url.scheme, "memory") != 0) {
+    snprintf(w->name, sizeof w->name, "spec-%d-%p-%u", (int)getpid(),
+             (void *)w, ++number);
     w->url.name = w->name;
   }
   if (w->ops == NULL)

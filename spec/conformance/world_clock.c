@@ -8,7 +8,12 @@
 #include "world.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 typedef struct sleeper {
   struct sleeper *next;
@@ -101,9 +106,30 @@ static bool wake_one(void) {
   return true;
 }
 
+/* The clock of a server that is under test, which moves with ours:
+** spec/tools/handclock.c reads it. */
+static _Atomic int64_t *server_clock(void) {
+  static _Atomic int64_t *shared;
+  const char *path = getenv("EXECUTIONGUARD_SPEC_CLOCK");
+  if (shared != NULL || path == NULL)
+    return shared;
+  int fd = open(path, O_RDWR | O_CLOEXEC);
+  if (fd < 0)
+    return NULL;
+  void *at = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+                  0);
+  close(fd);
+  if (at != MAP_FAILED)
+    shared = at;
+  return shared;
+}
+
 void clock_advance_ms(int64_t ms) {
   pthread_mutex_lock(&lock);
   now_us += ms * 1000;
+  _Atomic int64_t *server = server_clock();
+  if (server != NULL)
+    atomic_fetch_add(server, ms * 1000);
   while (wake_one())
     continue;
   pthread_mutex_unlock(&lock);

@@ -17,7 +17,9 @@ static eg_status open_store(eg_guard *guard, const eg_options *options,
   if (status != EG_OK)
     return status;
   url.name = options->name;
-  guard->ops = egi_find_store(url.scheme);
+  status = egi_load_store(url.scheme, &guard->ops, error);
+  if (status != EG_OK)
+    return status;
   /* `apply=no` is ours: it sends a store in memory the long way, as others go.
   ** The tests use it. */
   bool long_way = egi_url_has(&url, "apply", "no");

@@ -28,8 +28,8 @@ eg_status egi_url_parse(const char *text, egi_url *url, eg_error *error) {
   bool ends = text[n] == '\0' || text[n] == ':' || text[n] == '?';
   if (n > 0 && n < sizeof url->scheme && ends)
     memcpy(url->scheme, text, n);
-  if (egi_find_store(url->scheme) == NULL) {
-    char list[64];
+  if (!egi_is_scheme(url->scheme)) {
+    char list[128];
     list_schemes(list, sizeof list);
     /* Only the scheme is shown: what follows may hold a password. */
     return egi_fail(error, EG_INVALID,

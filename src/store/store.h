@@ -153,6 +153,10 @@ typedef struct egi_store_ops {
   ** being written, who knows: ask apply.  NULL: nothing is told this way. */
   bool (*peek)(egi_store *store, eg_bytes key, unsigned char *room,
                eg_bytes *bytes, uint64_t *token);
+  /* What was last seen of the key from here, in seen's own buffer: a guess to
+  ** swap from, never an answer; it may be long outdated.  False: nothing.
+  ** NULL: the store is so near that guesses are not worth it. */
+  bool (*recall)(egi_store *store, eg_bytes key, egi_seen *seen);
   /* Takes one key whose opaque result was swept with its record; bytes
   ** written to key, 0: none.  NULL: the store sweeps nothing by itself. */
   size_t (*next_forgotten)(egi_store *store, void *key);
@@ -170,9 +174,16 @@ struct egi_store {
   const egi_store_ops *ops;
   const void *space;
   bool inside;
+  int64_t lease_ms; /* of a grant that names none; 0: it needs none */
 };
 
-/* egi_find_store: the store for a scheme, or NULL. */
+/* egi_is_scheme: is there a store for it, here or in an object of its own?
+** egi_load_store: the store for a scheme; one in an object of its own is
+** loaded.  UNSUPPORTED: it, or something that it needs, is not installed.
+** egi_find_store: the same, NULL on any failure. */
+bool egi_is_scheme(const char *scheme);
+eg_status egi_load_store(const char *scheme, const egi_store_ops **ops,
+                         eg_error *error);
 const egi_store_ops *egi_find_store(const char *scheme);
 
 /* egi_seen_init: before the first use; egi_seen_free: after the last. */

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT
+** What the stores that are reached over a connection share: addresses and
+** secrets, errors, deadlines in real time, and the recollection of what was
+** last seen of a key.
+**
+** These stores are objects of their own, loaded when a URL names them
+** (stores.c); each has its own copy of what is here, and uses nothing of the
+** library but what it is handed.
+*/
+#ifndef EG_STORE_REMOTE_H
+#define EG_STORE_REMOTE_H
+
+#include "store/store.h"
+
+enum { EGI_HOSTS_MAX = 8, EGI_LEASE_MS = 15000 };
+
+/* 100 years: a duration beyond that is as good as for ever, and a time so far
+** away still fits a double. */
+#define EGI_LONG_US (INT64_C(100) * 366 * 24 * 3600 * 1000000)
+
+/* ---------------------------------------------------------- remote.c -- */
+
+/* egi_remote_fail: fills an error, and returns its status. */
+eg_status egi_remote_fail(eg_error *error, eg_status status, int os_errno,
+                          const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+void egi_remote_warn(const eg_env *env, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* egi_real_us: the machine's steady clock: a network does not wait for a clock
+** that is moved by hand. */
+int64_t egi_real_us(void);
+
+/* egi_real_deadline: a deadline on the clock of env as one in real time, at
+** most limit_us from now. */
+int64_t egi_real_deadline(const eg_env *env, int64_t deadline_us,
+                          int64_t limit_us);
+
+/* egi_steady_cond: a condition on CLOCK_MONOTONIC, as the system clock's wait
+** and pthread_cond_timedwait with egi_real_us want it.  0 or an errno. */
+int egi_steady_cond(pthread_cond_t *cond);
+
+/* egi_backoff_us: how long to wait before the nth new try (0: the first): it
+** doubles up to a quarter of a second, and a random half of it is left out. */
+int64_t egi_backoff_us(unsigned nth);
+
+/* egi_remote_sleep_us: in real time. */
+void egi_remote_sleep_us(int64_t us);
+
+/* egi_wipe: zeroes that no compiler leaves out. */
+void egi_wipe(void *data, size_t size);
+
+/* --------------------------------------------------- remote_address.c -- */
+
+typedef struct egi_host {
+  const char *name; /* host, or the path of a socket */
+  int port;         /* 0: a socket */
+} egi_host;
+
+/*
+** Where a store is and who comes, taken from a URL:
+**
+**   //[user[:password]@]host[:port][,host...][/path][?parameter=value...]
+**   //[user[:password]@]/path/of/a/socket[?...]             (sockets)
+**
+** In parts: what stands for %XX in user, password, path and values.
+*/
+typedef struct egi_address {
+  egi_host hosts[EGI_HOSTS_MAX];
+  size_t n;
+  const char *user, *password; /* NULL: not given */
+  const char *path;            /* behind the hosts' `/`; NULL: none */
+  char *text;                  /* all of the above are in it */
+  size_t size;
+} egi_address;
+
+typedef struct egi_parameter {
+  const char *name;
+  /* Takes a value: NULL, or what it should be. */
+  const char *(*take)(void *ctx, const char *value);
+} egi_parameter;
+
+/* egi_address_read: socket: the URL names the path of one.  Messages show
+** nothing but hosts: what stands before `@` may be a password. */
+eg_status egi_address_read(const egi_url *url, bool socket, int default_port,
+                           const eg_env *env, egi_address *address,
+                           eg_error *error);
+
+/* egi_address_free: wipes it, too. */
+void egi_address_free(egi_address *address, const eg_env *env);
+
+/* egi_parameters_read: hands every parameter of the query to the entry of the
+** list that has its name; the list ends with a NULL name. */
+eg_status egi_parameters_read(const egi_url *url, const egi_parameter *list,
+                              void *ctx, const eg_env *env, eg_error *error);
+
+/* egi_parse_seconds: "2.5" as microseconds; -1: that is none.  egi_parse_count
+** likewise. */
+int64_t egi_parse_seconds(const char *text);
+long egi_parse_count(const char *text, long most);
+
+/* egi_secret_file: the first line of a file, in memory of env.  *secret NULL:
+** it cannot be read, and error says why. */
+eg_status egi_secret_file(const char *path, const eg_env *env, char **secret,
+                          eg_error *error);
+void egi_secret_free(char *secret, const eg_env *env);
+
+/* ---------------------------------------------------- remote_recall.c -- */
+
+/*
+** What was last seen of keys from here.  It may be long outdated: a guess to
+** swap from, never an answer.  Bounded: EGI_RECALL_KEYS keys, none with more
+** than EGI_RECALL_BYTES of record, the oldest goes first.  Thread-safe.
+*/
+enum { EGI_RECALL_KEYS = 512, EGI_RECALL_BYTES = 2048 };
+
+typedef struct egi_recall egi_recall;
+
+egi_recall *egi_recall_new(const eg_env *env);
+void egi_recall_free(egi_recall *recall);
+
+/* egi_recall_keep: this was seen; of an absent key nothing is kept. */
+void egi_recall_keep(egi_recall *recall, eg_bytes key, const egi_seen *seen);
+
+/* egi_recall_swapped: this swap landed, and left that (without bytes). */
+void egi_recall_swapped(egi_recall *recall, eg_bytes key, const egi_swap *swap,
+                        const egi_seen *seen);
+
+void egi_recall_drop(egi_recall *recall, eg_bytes key);
+
+/* egi_recall_get: fills seen, as it would look by now if nobody else had been
+** there.  False: nothing is known, or there is no memory. */
+bool egi_recall_get(egi_recall *recall, eg_bytes key, egi_seen *seen);
+
+/* egi_recall_forked: in the child of a fork. */
+void egi_recall_forked(egi_recall *recall);
+
+/* ----------------------------------------------------- remote_holds.c -- */
+
+/*
+** The holds of a handle, so that its end can end them.
+*/
+typedef struct egi_held egi_held;
+struct egi_held {
+  egi_held *next;
+  uint64_t hash, token; /* token 0: not known (yet) */
+  size_t len;
+  unsigned char key[];
+};
+
+enum { EGI_HELD_BUCKETS = 64 };
+
+typedef struct egi_held_set {
+  pthread_mutex_t mutex;
+  egi_held *buckets[EGI_HELD_BUCKETS];
+} egi_held_set;
+
+/* egi_held_new: an entry that egi_held_add or egi_held_free takes.  NULL: no
+** memory. */
+egi_held *egi_held_new(eg_bytes key, const eg_env *env);
+void egi_held_free(egi_held *held, const eg_env *env);
+
+bool egi_held_init(egi_held_set *set);
+void egi_held_clear(egi_held_set *set, const eg_env *env);
+void egi_held_add(egi_held_set *set, egi_held *held, uint64_t token,
+                  const eg_env *env);
+/* token 0: whichever is held there. */
+void egi_held_remove(egi_held_set *set, eg_bytes key, uint64_t token,
+                     const eg_env *env);
+/* egi_held_take: takes out at most n; returns how many. */
+size_t egi_held_take(egi_held_set *set, egi_held **out, size_t n);
+
+#endif
