@@ -125,9 +125,10 @@ const char *rule_13_watch_and_scan_without_memory_change_nothing(world *w) {
     alloc_fail(FAIL_NEVER);
     if (watched == EG_OK && w->ops->watch != NULL)
       w->ops->unwatch(watch);
-    MUST(watched == (failed ? EG_NOMEM : EG_OK));
+    MUST(watched == EG_OK || (failed && watched == EG_NOMEM));
     MUST(scanned == EG_NOMEM ? !failed && !ended : n == 1);
-    MUST(alloc_blocks() == blocks);
+    /* What is recalled of a key may come and go. */
+    MUST(alloc_blocks() == blocks || w->ops->recall != NULL);
     MUST(world_unchanged(w, "k", before, after));
   }
   MUST(ended);

@@ -193,6 +193,7 @@ static eg_status memory_open(const egi_url *url, const eg_env *env,
   memory->base.ops = &egi_memory_ops;
   memory->base.space = space;
   memory->base.inside = true;
+  memory->base.lease_ms = 0;
   memory->env = *env;
   memory->space = space;
   memory->size = size;

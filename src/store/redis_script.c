@@ -12,8 +12,8 @@
 **   24  8  stamp: the last put              (MessagePack, see core/codec.h)
 **
 ** All times are microseconds since the epoch by the server's clock, versions
-** and tokens at least that: a number that rises over expiry, eviction and
-** lost data.  Numbers in the scripts are doubles, exact up to 2^53.
+** at least that: a number that rises over expiry, eviction and lost data.  A
+** token is the version that its grant made.  Numbers in the scripts are doubles, exact up to 2^53.
 **
 ** TIME.  `last` keeps a clock that is set back from prolonging anything: time
 ** stands still for that record until the clock has caught up.
@@ -53,7 +53,7 @@
   " r.bytes=v:sub(73+hl)\n"                                                   \
   " if r.held then r.holder=v:sub(73,72+hl) else r.lu=0 end\n"                \
   " if not r.held and (r.bytes=='' and r.nu<=now or r.iu>0 and r.iu<=now)"    \
-  " then r.ver,r.nu,r.fu,r.iu,r.bytes=0,0,0,0,'' end\n"                       \
+  " then r.ver,r.tok,r.nu,r.fu,r.iu,r.bytes=0,0,0,0,0,'' end\n"                       \
   " return r\n"                                                               \
   "end\n"                                                                     \
   "local function head(r)\n"                                                  \
@@ -105,7 +105,7 @@ static const char swap_text[] = PRELUDE
     "if hold==1 then\n"
     " r.held,r.holder,r.lu=true,ARGV[3],lease>0 and now+lease or 0\n"
     "elseif hold>=2 then r.held=false end\n"
-    "if hold%2==1 then r.tok=math.max(r.tok+1,now) end\n"
+    "if hold%2==1 then r.tok=r.rver end\n"
     "if fl%4<2 then r.nu=nb>0 and now+nb or 0 end\n"
     "if fl%8<4 then r.fu=fresh>0 and now+fresh or 0 end\n"
     "if fl%16<8 then r.iu=life>0 and now+life or 0 end\n"

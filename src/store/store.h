@@ -30,9 +30,11 @@
 **  9. renew changes no version; it prolongs a lease that still runs, counted
 **     from now, and never shortens it; a hold without a lease stays without.
 **     LOST for a token that does not hold.
-** 10. A swap with `wake` that lands wakes every watch of its key.  A watch
-**     that was made from `seen` returns at once if the version has moved
-**     since.  The end of the holder's lease wakes too.
+** 10. A swap with `wake` that lands wakes every watch of its key (over a wire:
+**     as soon as the news is there).  A watch that was made from `seen`
+**     returns at once if the version had moved until then; in a store that is
+**     `inside`, if it has moved until now.  The end of the holder's lease
+**     wakes too.
 ** 11. scan visits every key that has bytes, each at most once, with no lock
 **     held; keys that come or go meanwhile may or may not be visited.
 ** 12. close drops every hold of this handle, and wakes their watchers.
