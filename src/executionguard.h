@@ -13,6 +13,18 @@
 **   refuse a smaller one: that is what fencing tokens are for.
 ** - The memory store is for the threads of one process.  What it knows ends
 **   with the process, or, without a name, with the guard.
+** - On a store across a network a grant is a lease (15 s unless a policy or
+**   the URL says otherwise) by the clock of the server.  A plain Redis server
+**   can lose a grant: on failover to a replica that had not heard of it
+**   (minReplicas narrows that), when it evicts (maxmemory-policy), and at a
+**   restart without an append-only file.  A server's clock that jumps forward
+**   ends leases early; one that is set back prolongs none, but for keys that
+**   had been absent for 10 seconds.  Tokens rise over all of that, unless the
+**   clock is set back and the key is lost.
+** - INDETERMINATE: the store did not say whether it was done.  The library
+**   looks, and knows its own grants and commits again; only when it cannot
+**   look either, this is returned.  A grant made that way without anybody
+**   knowing ends with its lease.
 ** - Durations are milliseconds (`_ms`), points in time and measured times are
 **   microseconds (`_us`).  Steady times (`now_us`, `deadline_us`) count from
 **   an unspecified start and never go back; times in records are microseconds
@@ -240,7 +252,8 @@ typedef struct eg_guard eg_guard;
 
 typedef struct eg_options {
   const char *store; /* URL; NULL: "memory" */
-  const char *name;  /* NULL: a private namespace */
+  const char *name;  /* NULL: a private namespace in memory; "default" in a
+                        store that outlives the process */
   const char *owner; /* free text for people; NULL: the process's name */
   uint32_t state;    /* who cannot go on while it waits (a Lua state); 0: none.
                         See eg_next_state. */
@@ -264,6 +277,10 @@ EG_API eg_status eg_open(const eg_options *options, eg_guard **guard,
 ** thread may be using it.
 */
 EG_API void eg_close(eg_guard *guard);
+
+/* eg_is_shared: can anybody but this guard see what it stores?  False only for
+** a memory store without a name. */
+EG_API bool eg_is_shared(const eg_guard *guard);
 
 /* eg_next_state: a number for eg_options.state that nobody else has. */
 EG_API uint32_t eg_next_state(void);

@@ -104,8 +104,8 @@ static eg_status look(world *w, egi_watch *held) {
 /* The same, where what is told has to come over a wire first. */
 static eg_status look_soon(world *w, egi_watch *held) {
   eg_status status = look(w, held);
-  for (int ms = 0; !w->store->inside && status == EG_TIMEOUT &&
-                   ms < w->patience_ms;
+  for (int ms = 0;
+       !w->store->inside && status == EG_TIMEOUT && ms < w->patience_ms;
        ms++) {
     nanosleep(&(struct timespec){0, 1000000}, NULL);
     status = look(w, held);

@@ -43,6 +43,7 @@ eg_status eg_open(const eg_options *options, eg_guard **guard_out,
   memset(guard, 0, sizeof *guard);
   guard->env = env;
   guard->state = options->state;
+  guard->named = options->name != NULL;
   eg_status status = egi_history_open(&env, options->history, &guard->history,
                                       error);
   if (status == EG_OK)
@@ -68,6 +69,10 @@ void eg_close(eg_guard *guard) {
   egi_owner_delist(guard);
   egi_history_close(guard->history, &env);
   egi_free(&env, guard, sizeof *guard);
+}
+
+bool eg_is_shared(const eg_guard *guard) {
+  return !guard->store->inside || guard->named;
 }
 
 size_t eg_next_forgotten(eg_guard *guard, void *key) {

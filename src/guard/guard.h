@@ -10,18 +10,26 @@
 #ifndef EG_GUARD_GUARD_H
 #define EG_GUARD_GUARD_H
 
+#include <stdatomic.h>
+
 #include "store/store.h"
 
 typedef struct egi_history egi_history;
+
+enum { EGI_DOUBTS = 16 };
 
 struct eg_guard {
   const egi_store_ops *ops;
   egi_store *store;
   bool by_apply; /* else by the loop over swap */
+  bool named;
   eg_env env;
   uint32_t state, number; /* who this is within the process */
   char owner[EG_OWNER_MAX + 1];
   egi_history *history; /* NULL: none is kept */
+  /* Tokens of commits that may have landed, the latest few; loop.c. */
+  _Atomic uint64_t doubts[EGI_DOUBTS];
+  atomic_uint doubted;
   eg_guard *next;       /* in the list of guards */
 };
 
@@ -99,6 +107,17 @@ bool egi_owner_is_state(const eg_guard *guard, eg_bytes line);
 
 void egi_owner_read(const eg_guard *guard, eg_bytes line, eg_owner *owner);
 
+/* ---- far_owner.c: the same on a store that other processes share ---- */
+
+eg_bytes egi_far_line(const eg_guard *guard, const char *text,
+                      uint64_t attempt, unsigned char *line);
+bool egi_far_is_guard(const eg_guard *guard, eg_bytes line);
+bool egi_far_is_state(const eg_guard *guard, eg_bytes line);
+void egi_far_read(const eg_guard *guard, eg_bytes line, eg_owner *owner);
+
+/* A random number, never 0. */
+uint64_t egi_random(void);
+
 void egi_owner_enlist(eg_guard *guard, const char *text);
 void egi_owner_delist(eg_guard *guard);
 
@@ -129,6 +148,7 @@ typedef struct egi_step {
   const eg_policy *policy;
   egi_event event;
   int64_t now_us;     /* or EGI_NO_TIME */
+  uint64_t attempt;   /* in the owner line, where other processes see it */
   egi_buffer *buffer; /* what is put, or what the answer needs of the record */
   /* the answer */
   eg_status outcome;
@@ -144,6 +164,13 @@ typedef struct egi_step {
 /* Does one event, in as many tries as it takes.  Returns the outcome or a
 ** failure. */
 eg_status egi_step_run(egi_step *step, eg_error *error);
+
+/* The step as a store's apply calls it, and the loop (egi_decide_fn). */
+egi_verdict egi_step_decide(void *step, const egi_seen *seen, egi_swap *swap);
+
+/* ---- loop.c: the same on a store that is a round trip away.  OK: done, see
+** step->outcome; or a failure. ---- */
+eg_status egi_step_loop(egi_step *step, eg_error *error);
 
 /* What is known of a run's key without a step, see egi_peek_run. */
 typedef struct egi_peeked {

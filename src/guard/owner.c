@@ -30,6 +30,7 @@ static _Atomic uint32_t next_guard = 1, next_state = 1;
 
 uint32_t eg_next_state(void) { return atomic_fetch_add(&next_state, 1); }
 
+/* The line on a store inside of this process; others: far_owner.c. */
 eg_bytes egi_owner_line(const eg_guard *guard, const char *text,
                         int64_t since_us, unsigned char *out) {
   const eg_clock *clock = guard->env.clock;
@@ -53,17 +54,25 @@ static bool parse(eg_bytes bytes, line *l) {
 
 bool egi_owner_is_guard(const eg_guard *guard, eg_bytes bytes) {
   line l;
+  if (!guard->store->inside)
+    return egi_far_is_guard(guard, bytes);
   return parse(bytes, &l) && l.guard == guard->number;
 }
 
 bool egi_owner_is_state(const eg_guard *guard, eg_bytes bytes) {
   line l;
+  if (!guard->store->inside)
+    return egi_far_is_state(guard, bytes);
   return parse(bytes, &l) && l.state != 0 && l.state == guard->state;
 }
 
 void egi_owner_read(const eg_guard *guard, eg_bytes bytes, eg_owner *owner) {
   line l;
   memset(owner, 0, sizeof *owner);
+  if (!guard->store->inside) {
+    egi_far_read(guard, bytes, owner);
+    return;
+  }
   if (!parse(bytes, &l))
     return;
   if (gethostname(owner->host, sizeof owner->host - 1) != 0)

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT
-** One event on one key: the one retry loop.
+** One event on one key: where it meets the record.
 **
-** `decide` below is the only place where bytes become a record, a decision is
-** asked for, and a record becomes bytes.  A store in memory calls it under its
-** own lock (apply); for the others the loop calls it and sends the swap, and a
-** conflict brings what is there now.  From a guess only swaps are sent: an
-** answer that writes nothing counts only for what was loaded.
+** egi_step_decide below is the only place where bytes become a record, a
+** decision is asked for, and a record becomes bytes.  A store in memory calls
+** it under its own lock (apply); for the others the loop calls it (loop.c).
 */
 #include "core/codec.h"
 #include "guard/guard.h"
@@ -120,6 +118,19 @@ static egi_verdict encode(egi_step *step, const egi_seen *seen,
   return EGI_SWAP;
 }
 
+/* Who takes the key, and for how long where nothing was said. */
+static void name_holder(egi_step *step, egi_swap *swap) {
+  const eg_guard *guard = step->guard;
+  const char *text = step->policy->owner;
+  if (guard->store->inside)
+    swap->holder = egi_owner_line(
+        guard, text, guard->by_apply ? step->now_us : EGI_NO_TIME, step->line);
+  else
+    swap->holder = egi_far_line(guard, text, step->attempt, step->line);
+  if (swap->lease_ms == 0)
+    swap->lease_ms = guard->store->lease_ms;
+}
+
 static egi_verdict fill_swap(egi_step *step, const egi_seen *seen,
                              const egi_effect *effect, egi_swap *swap) {
   swap->expect = seen->version;
@@ -133,9 +144,7 @@ static egi_verdict fill_swap(egi_step *step, const egi_seen *seen,
   swap->fresh_ms = effect->fresh_ms;
   step->now_us = seen->at.clocked ? seen->at.now_us : EGI_NO_TIME;
   if (effect->hold == EGI_TAKE)
-    swap->holder = egi_owner_line(
-        step->guard, step->policy->owner,
-        step->guard->by_apply ? step->now_us : EGI_NO_TIME, step->line);
+    name_holder(step, swap);
   if (step->outcome == EG_LOCKED)
     note_sight(step, seen);
   return effect->write == EGI_PUT ? encode(step, seen, effect, swap)
@@ -143,10 +152,11 @@ static egi_verdict fill_swap(egi_step *step, const egi_seen *seen,
 }
 
 /* Flatten: all that it calls is put inline; every call comes through here. */
-__attribute__((flatten)) static egi_verdict
-decide(void *ctx, const egi_seen *seen, egi_swap *swap) {
+__attribute__((flatten)) egi_verdict
+egi_step_decide(void *ctx, const egi_seen *seen, egi_swap *swap) {
   egi_step *step = ctx;
   egi_effect effect;
+  effect.head.status = EG_RUN_IDLE; /* set by PUT; not all compilers see it */
   if (!egi_decode_head(seen->bytes, &step->head)) {
     if (step->event.type != EGI_RESET)
       return corrupt(step);
@@ -214,70 +224,14 @@ static eg_status by_apply(egi_step *step, eg_error *error) {
   eg_guard *guard = step->guard;
   for (;;) {
     bool writes = likely_writes(step) || step->now_us != EGI_NO_TIME;
-    eg_status status = guard->ops->apply(guard->store, step->key, decide, step,
-                                         writes, step->now_us, &step->token,
-                                         error);
+    eg_status status = guard->ops->apply(guard->store, step->key,
+                                         egi_step_decide, step, writes,
+                                         step->now_us, &step->token, error);
     if (status != EG_CHANGED)
       return status;
     if (!egi_buffer_grow(step->buffer, &guard->env))
       return no_memory(error);
   }
-}
-
-/* Nobody has been seen at the key: what an absent one looks like. */
-static void guess_absent(egi_seen *seen) {
-  seen->version = 0;
-  seen->at = (egi_sight){.clocked = true, .left_us = -1, .fresh_left_us = -1};
-}
-
-/* One turn of the loop; *seen is a guess unless *known.  CONFLICT: again. */
-static eg_status turn(egi_step *step, egi_seen *seen, bool *known,
-                      eg_error *error) {
-  const egi_store_ops *ops = step->guard->ops;
-  egi_store *store = step->guard->store;
-  egi_swap swap = {0};
-  egi_verdict verdict = decide(step, seen, &swap);
-  if (verdict == EGI_GROW)
-    return egi_buffer_grow(step->buffer, &step->guard->env) ? EG_CONFLICT
-                                                            : no_memory(error);
-  if (verdict == EGI_SWAP) {
-    eg_status status = ops->swap(store, step->key, &swap, EG_FOREVER, seen,
-                                 error);
-    if (status == EG_OK) /* steady, and here: the store's clock is its own */
-      step->now_us = egi_now(&step->guard->env);
-    *known = *known || status == EG_CONFLICT;
-    return status;
-  }
-  if (*known && verdict == EGI_NONE)
-    return EG_OK;
-  if (*known)
-    return egi_fail(error, EG_INTERNAL, "the store did not tell the time");
-  *known = true;
-  eg_status status = ops->load(store, step->key, EG_FOREVER, seen, error);
-  return status == EG_OK ? EG_CONFLICT : status;
-}
-
-static eg_status by_loop(egi_step *step, eg_error *error) {
-  const eg_env *env = &step->guard->env;
-  egi_seen seen;
-  egi_seen_init(&seen);
-  guess_absent(&seen);
-  bool known = false;
-  eg_status status = EG_CONFLICT;
-  bool begins = step->event.type == EGI_ACQUIRE_RUN ||
-                step->event.type == EGI_ACQUIRE_LOCK;
-  if (!begins) { /* there is something to be found */
-    known = true;
-    status = step->guard->ops->load(step->guard->store, step->key, EG_FOREVER,
-                                    &seen, error);
-    if (status == EG_OK)
-      status = EG_CONFLICT;
-  }
-  while (status == EG_CONFLICT)
-    status = turn(step, &seen, &known, error);
-  step->token = seen.at.token;
-  egi_seen_free(&seen, env);
-  return status;
 }
 
 /* May this have let somebody go on who waits? */
@@ -295,7 +249,7 @@ static bool frees(const egi_step *step) {
 
 eg_status egi_step_run(egi_step *step, eg_error *error) {
   eg_status status = step->guard->by_apply ? by_apply(step, error)
-                                           : by_loop(step, error);
+                                           : egi_step_loop(step, error);
   if (status != EG_OK)
     return status;
   if (frees(step))

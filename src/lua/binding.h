@@ -111,6 +111,8 @@ int64_t eb_us(double seconds);
 
 /* ---- guard objects: guard_object.c ---- */
 
+enum { EB_NOTES = 3, EB_NOTE_SIZE = 160 };
+
 typedef struct eb_guard {
   uint64_t magic;
   const struct eb_guard *self; /* so that no other userdata looks like one */
@@ -122,6 +124,11 @@ typedef struct eb_guard {
   int scans;       /* under way: the core is closed when the last is over */
   bool closing;
   eb_settings settings;
+  struct { /* warnings of the store while it was opened */
+    bool wanted;
+    int n;
+    char text[EB_NOTES][EB_NOTE_SIZE];
+  } notes;
 } eb_guard;
 
 enum {

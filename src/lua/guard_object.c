@@ -3,6 +3,7 @@
 */
 #include "lua/binding.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char metatable_name[] = "ExecutionGuard";
@@ -143,6 +144,18 @@ static void log_created(lua_State *L, const eb_guard *guard) {
   lua_pop(L, 1);
 }
 
+/* What a store has to say while it is opened is told when that is done: no Lua
+** code runs in between.  Later it may come from any thread, and is not. */
+static void note(void *ud, eg_log_level level, const char *message,
+                 eg_bytes key) {
+  eb_guard *guard = ud;
+  (void)key;
+  if (level != EG_LOG_WARN || !guard->notes.wanted ||
+      guard->notes.n == EB_NOTES)
+    return;
+  snprintf(guard->notes.text[guard->notes.n++], EB_NOTE_SIZE, "%s", message);
+}
+
 int eb_new(lua_State *L) {
   eb_creation creation = {0};
   lua_settop(L, 1);
@@ -156,13 +169,16 @@ int eb_new(lua_State *L) {
   eg_options options = {.store = creation.store,
                         .name = creation.name,
                         .owner = creation.owner,
-                        .state = guard->state->id};
+                        .state = guard->state->id,
+                        .env = {.log = note, .log_ud = guard}};
+  guard->notes.wanted = true;
   eg_status status = eg_open(&options, &guard->core, &error);
+  guard->notes.wanted = false;
   if (status != EG_OK)
     return eb_raise(L, "ExecutionGuard.new", &error);
   guard->magic = EB_GUARD_MAGIC;
   guard->self = guard;
-  guard->shared = creation.name != NULL;
+  guard->shared = eg_is_shared(guard->core);
   guard->debug = creation.debug;
   if (!guard->shared) /* its results are Lua's to bound */
     guard->settings.policy.max_result = SIZE_MAX;
@@ -171,6 +187,8 @@ int eb_new(lua_State *L) {
   lua_settop(L, 2);
   if (guard->log)
     log_created(L, guard);
+  for (int i = 0; i < guard->notes.n; i++)
+    eb_log_warn(L, guard, "%s", guard->notes.text[i]);
   return 1;
 }
 

@@ -174,7 +174,9 @@ static eg_status send_swap(journey *j, redisReply *replies[EGI_REPLIES],
   egi_call call = {.slot = egi_redis_slot(j->name.text, j->name.len),
                    .writes = true,
                    .text = egi_script_swap.text,
-                   .argc = take ? 7 : put ? 6 : 5,
+                   .argc = take  ? 7
+                           : put ? 6
+                                 : 5,
                    .argv = argv,
                    .lens = lens};
   if (j->replicated) {
@@ -200,10 +202,10 @@ static eg_status give_back(const journey *j, const redisReply *reply,
   redisReply *replies[EGI_REPLIES];
   char number[24];
   int n = snprintf(number, sizeof number, "%llu", (unsigned long long)token);
-  const char *argv[] = {"EVALSHA",   egi_script_undo.sha, "1",
-                        j->name.text, number, reply->str + BEFORE};
-  size_t lens[] = {
-      7, 40, 1, j->name.len, (size_t)n, (size_t)reply->len - BEFORE};
+  const char *argv[] = {"EVALSHA", egi_script_undo.sha, "1", j->name.text,
+                        number,    reply->str + BEFORE};
+  size_t lens[] = {7,           40,        1,
+                   j->name.len, (size_t)n, (size_t)reply->len - BEFORE};
   egi_call call = {.slot = egi_redis_slot(j->name.text, j->name.len),
                    .text = egi_script_undo.text,
                    .argc = 6,
@@ -290,7 +292,6 @@ static bool redis_recall(egi_store *store, eg_bytes key, egi_seen *seen) {
   notice_fork(redis);
   return egi_recall_get(redis->recall, key, seen);
 }
-
 
 /* ------------------------------------------------------------- opening -- */
 

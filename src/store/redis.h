@@ -37,10 +37,10 @@ enum {
   EGI_REDIS_KEY_MAX = EG_KEY_MAX + 3 * EG_NAME_MAX + 8,
   EGI_REDIS_SLOTS = 16384,
   EGI_REDIS_NODES = 64,
-  EGI_REDIS_HEAD = 72,    /* bytes before the holder, see redis_script.c */
-  EGI_REDIS_REPLY = 9,    /* bytes before the head in what a script says */
-  EGI_REDIS_BATCH = 100,  /* keys that one script call renews or ends */
-  EGI_NO_SLOT = -1        /* any node will do */
+  EGI_REDIS_HEAD = 72,   /* bytes before the holder, see redis_script.c */
+  EGI_REDIS_REPLY = 9,   /* bytes before the head in what a script says */
+  EGI_REDIS_BATCH = 100, /* keys that one script call renews or ends */
+  EGI_NO_SLOT = -1       /* any node will do */
 };
 
 /* What a URL says. */
@@ -72,7 +72,7 @@ struct egi_node {
   char host[256];
   int port; /* 0: a socket */
   egi_wire *idle;
-  unsigned failures;    /* to connect, one after the other */
+  unsigned failures;     /* to connect, one after the other */
   int64_t not_before_us; /* real: the next try */
 };
 
@@ -82,8 +82,8 @@ struct egi_hub {
   egi_redis_options options;
   eg_env env; /* the process's allocator; no log */
   pthread_mutex_t mutex;
-  pthread_cond_t cond; /* a connection was given back */
-  unsigned open;       /* connections, in use or idle */
+  pthread_cond_t cond;              /* a connection was given back */
+  unsigned open;                    /* connections, in use or idle */
   egi_node *nodes[EGI_REDIS_NODES]; /* only added to */
   unsigned n;
   unsigned seed; /* of the addresses: the one that is asked first */
@@ -189,11 +189,11 @@ unsigned egi_hub_masters(egi_hub *hub, egi_node **nodes);
 /* What is asked of a server: commands that go out together, of which the
 ** first may be a script. */
 typedef struct egi_call {
-  int slot;          /* or EGI_NO_SLOT */
-  egi_node *node;    /* this one, not the slot's; or NULL */
-  bool writes;       /* once sent, it may have been applied */
-  const char *text;  /* of the script, sent where its hash is not known */
-  int argc;          /* of the first command; [0] EVALSHA where text is set */
+  int slot;         /* or EGI_NO_SLOT */
+  egi_node *node;   /* this one, not the slot's; or NULL */
+  bool writes;      /* once sent, it may have been applied */
+  const char *text; /* of the script, sent where its hash is not known */
+  int argc;         /* of the first command; [0] EVALSHA where text is set */
   const char **argv;
   size_t *lens;
   const char *second; /* a formatted command, or NULL */
@@ -281,7 +281,7 @@ void egi_listener_forked(egi_hub *hub);
 
 /* ------------------------------------------------------ redis_scan.c -- */
 
-eg_status egi_redis_scan(egi_store *store, eg_bytes prefix,
-                         egi_visit_fn visit, void *ctx, eg_error *error);
+eg_status egi_redis_scan(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
+                         void *ctx, eg_error *error);
 
 #endif

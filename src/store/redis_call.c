@@ -26,15 +26,24 @@ static const struct {
   const char *begins;
   meaning means;
 } meanings[] = {
-    {"NOSCRIPT", IN_FULL},   {"MOVED", MOVED},
-    {"ASK", ASK},            {"LOADING", AGAIN},
-    {"BUSY", AGAIN},         {"TRYAGAIN", AGAIN},
-    {"CLUSTERDOWN", AGAIN},  {"MASTERDOWN", ELSEWHERE},
-    {"READONLY", ELSEWHERE}, {"OOM", AWAY},
-    {"MISCONF", AWAY},       {"NOREPLICAS", AWAY},
-    {"NOAUTH", REFUSED},     {"NOPERM", REFUSED},
-    {"WRONGPASS", REFUSED},  {"DENIED", REFUSED},
-    {"ODD", ODD},            {"WRONGTYPE", ODD},
+    {"NOSCRIPT", IN_FULL},
+    {"MOVED", MOVED},
+    {"ASK", ASK},
+    {"LOADING", AGAIN},
+    {"BUSY", AGAIN},
+    {"TRYAGAIN", AGAIN},
+    {"CLUSTERDOWN", AGAIN},
+    {"MASTERDOWN", ELSEWHERE},
+    {"READONLY", ELSEWHERE},
+    {"OOM", AWAY},
+    {"MISCONF", AWAY},
+    {"NOREPLICAS", AWAY},
+    {"NOAUTH", REFUSED},
+    {"NOPERM", REFUSED},
+    {"WRONGPASS", REFUSED},
+    {"DENIED", REFUSED},
+    {"ODD", ODD},
+    {"WRONGTYPE", ODD},
 };
 
 /* An error inside of a script comes as "ERR ... -CODE ..." from old servers;
@@ -91,8 +100,8 @@ static bool append(const egi_call *call, const attempt *a, redisContext *c) {
 }
 
 static eg_status read_all(egi_wire *wire, const egi_call *call, bool asking,
-                          int64_t until_us,
-                          redisReply *replies[EGI_REPLIES], eg_error *error) {
+                          int64_t until_us, redisReply *replies[EGI_REPLIES],
+                          eg_error *error) {
   eg_status status = EG_OK;
   if (asking) {
     redisReply *reply = NULL;

@@ -80,17 +80,17 @@ egi_node *egi_hub_moved(egi_hub *hub, const char *text, const egi_node *from) {
   const char *colon = strrchr(end, ':');
   while (*end == ' ')
     end++;
-  if (colon == NULL || colon < end ||
-      (size_t)(colon - end) >= sizeof host || slot < 0)
+  if (colon == NULL || colon < end || (size_t)(colon - end) >= sizeof host ||
+      slot < 0)
     return NULL;
   memcpy(host, end, (size_t)(colon - end));
   host[colon - end] = '\0';
   long port = egi_parse_count(colon + 1, 65535);
   /* No host: the one that says so. */
-  egi_node *node = port > 0 ? egi_hub_node(hub,
-                                           host[0] != '\0' ? host : from->host,
-                                           (int)port)
-                            : NULL;
+  egi_node *node = port > 0
+                       ? egi_hub_node(hub, host[0] != '\0' ? host : from->host,
+                                      (int)port)
+                       : NULL;
   if (node == NULL || !moved)
     return node;
   pthread_mutex_lock(&hub->mutex);
@@ -108,8 +108,8 @@ static void learn_range(egi_hub *hub, const redisReply *range,
   const redisReply *first = range->element[0], *last = range->element[1];
   const redisReply *master = range->element[2];
   if (first->type != REDIS_REPLY_INTEGER ||
-      last->type != REDIS_REPLY_INTEGER ||
-      master->type != REDIS_REPLY_ARRAY || master->elements < 2)
+      last->type != REDIS_REPLY_INTEGER || master->type != REDIS_REPLY_ARRAY ||
+      master->elements < 2)
     return;
   const redisReply *host = master->element[0], *port = master->element[1];
   if (port->type != REDIS_REPLY_INTEGER)

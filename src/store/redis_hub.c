@@ -120,8 +120,7 @@ static bool copy_options(egi_hub *hub, const egi_redis_options *from) {
   moved = to->address.text - from->address.text;
   for (size_t i = 0; i < to->address.n; i++)
     if (from->address.hosts[i].name >= from->address.text &&
-        from->address.hosts[i].name <
-            from->address.text + from->address.size)
+        from->address.hosts[i].name < from->address.text + from->address.size)
       to->address.hosts[i].name += moved;
   if (to->address.user != NULL)
     to->address.user += moved;

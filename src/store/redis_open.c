@@ -70,8 +70,7 @@ eg_status egi_redis_inspect(egi_redis *redis, eg_error *error) {
   const char *argv[] = {"INFO", NULL};
   size_t lens[] = {4, 0};
   redisReply *replies[EGI_REPLIES];
-  egi_call call = {
-      .slot = EGI_NO_SLOT, .argc = 1, .argv = argv, .lens = lens};
+  egi_call call = {.slot = EGI_NO_SLOT, .argc = 1, .argv = argv, .lens = lens};
   int64_t until = egi_real_us() + redis->options.timeout_us;
   eg_status status = egi_redis_call(redis->hub, &call, until, replies, error);
   if (status == EG_DENIED && error != NULL &&

@@ -133,8 +133,7 @@ static eg_status scan_node(tour *t, egi_node *node, eg_error *error) {
   eg_status status = EG_OK;
   do {
     redisReply *replies[EGI_REPLIES];
-    const char *argv[] = {"SCAN",     cursor,  "MATCH",
-                          t->pattern, "COUNT", "200"};
+    const char *argv[] = {"SCAN", cursor, "MATCH", t->pattern, "COUNT", "200"};
     size_t lens[] = {4, strlen(cursor), 5, t->pattern_len, 5, 3};
     egi_call call = {.slot = EGI_NO_SLOT,
                      .node = node,

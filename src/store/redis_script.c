@@ -53,7 +53,7 @@
   " r.bytes=v:sub(73+hl)\n"                                                   \
   " if r.held then r.holder=v:sub(73,72+hl) else r.lu=0 end\n"                \
   " if not r.held and (r.bytes=='' and r.nu<=now or r.iu>0 and r.iu<=now)"    \
-  " then r.ver,r.tok,r.nu,r.fu,r.iu,r.bytes=0,0,0,0,0,'' end\n"                       \
+  " then r.ver,r.tok,r.nu,r.fu,r.iu,r.bytes=0,0,0,0,0,'' end\n"               \
   " return r\n"                                                               \
   "end\n"                                                                     \
   "local function head(r)\n"                                                  \
@@ -76,15 +76,17 @@
   " if wake then C('PUBLISH',k,P('<I8',clock)..(#v<=2048 and v or h)) end\n"  \
   " local x\n"                                                                \
   " if till then x=redis.pcall('SET',k,v,'PX',string.format('%.0f',"          \
-  "math.ceil((till-now+" STRING(EXPIRY_GRACE_US) ")/1000)))\n"                \
-  " else x=redis.pcall('SET',k,v) end\n"                                      \
-  " if x.err then\n"                                                          \
-  "  if not r.gone then return x end\n"                                       \
-  "  C('DEL',k)\n"                                                            \
-  " end\n"                                                                    \
-  " return nil,h\n"                                                           \
-  "end\n"                                                                     \
-  "local odd=redis.error_reply('ODD the key holds something else')\n"
+  "math.ceil((till-now+" STRING(                                              \
+      EXPIRY_GRACE_US) ")/1000)))\n"                                          \
+                       " else x=redis.pcall('SET',k,v) end\n"                 \
+                       " if x.err then\n"                                     \
+                       "  if not r.gone then return x end\n"                  \
+                       "  C('DEL',k)\n"                                       \
+                       " end\n"                                               \
+                       " return nil,h\n"                                      \
+                       "end\n"                                                \
+                       "local odd=redis.error_reply('ODD the key holds "      \
+                       "something else')\n"
 
 /* KEYS[1]; ARGV: packed, bytes, holder.
 ** Says: 0, time, value | 1 (2: absent now), time, head, and the value before
@@ -101,7 +103,8 @@ static const char swap_text[] = PRELUDE
     "end\n"
     "local now=r.last\n"
     "r.rver=math.max(r.rver+1,now)\n"
-    "if w==2 then r.bytes,r.stamp=ARGV[2],now elseif w==1 then r.bytes='' end\n"
+    "if w==2 then r.bytes,r.stamp=ARGV[2],now elseif w==1 then r.bytes='' "
+    "end\n"
     "if hold==1 then\n"
     " r.held,r.holder,r.lu=true,ARGV[3],lease>0 and now+lease or 0\n"
     "elseif hold>=2 then r.held=false end\n"
@@ -146,7 +149,8 @@ static const char undo_text[] = PRELUDE
     "local err=write(KEYS[1],o,true)\n"
     "return err or 1\n";
 
-egi_script egi_script_swap = {swap_text, ""}, egi_script_ends = {ends_text, ""},
+egi_script egi_script_swap = {swap_text, ""},
+           egi_script_ends = {ends_text, ""},
            egi_script_undo = {undo_text, ""};
 
 void egi_scripts_init(void) {
@@ -205,10 +209,8 @@ _Static_assert(EGI_KEEP == 0 && EGI_TAKE == 1 && EGI_DROP == 2 &&
 /* ------------------------------------------------------------- reading -- */
 
 static void see_absent(int64_t now_us, egi_seen *seen) {
-  seen->at = (egi_sight){.clocked = true,
-                         .now_us = now_us,
-                         .left_us = -1,
-                         .fresh_left_us = -1};
+  seen->at = (egi_sight){
+      .clocked = true, .now_us = now_us, .left_us = -1, .fresh_left_us = -1};
   seen->version = 0;
   seen->bytes = seen->holder = (eg_bytes){NULL, 0};
   seen->life_left_us = -1;

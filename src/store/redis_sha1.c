@@ -28,8 +28,8 @@ static void digest(sha1 *s) {
   uint32_t w[80], v[5];
   for (int i = 0; i < 16; i++) {
     const unsigned char *b = s->block + (size_t)i * 4;
-    w[i] = (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 |
-           (uint32_t)b[2] << 8 | b[3];
+    w[i] = (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 |
+           b[3];
   }
   for (int i = 16; i < 80; i++)
     w[i] = turn(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
@@ -53,8 +53,7 @@ static void feed(sha1 *s, unsigned char byte) {
 }
 
 void egi_sha1_hex(const char *text, char hex[41]) {
-  sha1 s = {.h = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476,
-                  0xc3d2e1f0}};
+  sha1 s = {.h = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0}};
   uint64_t bits = (uint64_t)strlen(text) * 8;
   for (; *text != '\0'; text++)
     feed(&s, (unsigned char)*text);

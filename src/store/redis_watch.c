@@ -76,8 +76,8 @@ static void hear(egi_watch *watch, const char *data, size_t len) {
   eg_bytes key = {watch->key, watch->key_len};
   egi_seen seen;
   egi_seen_init(&seen);
-  if (len <= 8 || !egi_value_read(data + 8, len - 8,
-                                  (int64_t)egi_unpack64(data), &seen)) {
+  if (len <= 8 ||
+      !egi_value_read(data + 8, len - 8, (int64_t)egi_unpack64(data), &seen)) {
     egi_recall_drop(watch->redis->recall, key);
     return;
   }
@@ -204,8 +204,7 @@ static void listen_to(egi_hub *hub, egi_wire *wire) {
       good = read_messages(hub, wire);
       asked = false;
     } else if (got < 0) { /* is anybody there? */
-      good = !asked &&
-             redisAppendCommand(wire->context, "PING") == REDIS_OK;
+      good = !asked && redisAppendCommand(wire->context, "PING") == REDIS_OK;
       asked = true;
     }
   }
@@ -366,9 +365,8 @@ static egi_watch *make(egi_redis *redis, eg_bytes key) {
                                 sizeof *watch + key.len);
   if (watch == NULL)
     return NULL;
-  *watch = (egi_watch){.redis = redis,
-                       .lease_end_us = EG_FOREVER,
-                       .key_len = key.len};
+  *watch = (egi_watch){
+      .redis = redis, .lease_end_us = EG_FOREVER, .key_len = key.len};
   memcpy(watch->key, key.data, key.len);
   watch->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (watch->fd >= 0 && pthread_mutex_init(&watch->mutex, NULL) == 0 &&

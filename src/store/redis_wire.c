@@ -19,8 +19,9 @@ static int await(const egi_wire *wire, short events, int64_t until_us) {
   for (;;) {
     int64_t left = until_us - egi_real_us();
     struct pollfd fd = {.fd = wire->context->fd, .events = events};
-    int ms = left <= 0 ? 0 : left > 3600000000 ? 3600000
-                                               : (int)((left + 999) / 1000);
+    int ms = left <= 0           ? 0
+             : left > 3600000000 ? 3600000
+                                 : (int)((left + 999) / 1000);
     int n = poll(&fd, 1, ms);
     if (n > 0 || (n < 0 && errno != EINTR))
       return n;
