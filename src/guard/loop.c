@@ -26,11 +26,14 @@
 
 #include <string.h>
 
+/* A server that never says what it did is not asked for ever. */
+enum { DOUBTS_MAX = 3 };
+
 typedef struct loop {
   egi_step *step;
   egi_seen seen;
   bool known; /* else a guess */
-  bool doubt; /* a swap like the last one may have landed */
+  int doubts; /* swaps like the last one that may have landed */
   egi_swap swap;
   eg_error *error;
 } loop;
@@ -81,7 +84,7 @@ static bool landed(const loop *l) {
 /* What is there is known by now.  OK: it is what was asked for. */
 static eg_status judge(loop *l) {
   l->known = true;
-  if (!l->doubt || !landed(l))
+  if (l->doubts == 0 || !landed(l))
     return EG_CONFLICT;
   l->step->outcome = EG_OK;
   return EG_OK;
@@ -104,8 +107,7 @@ static eg_status send(loop *l) {
     return judge(l);
   if (status != EG_INDETERMINATE)
     return status;
-  l->doubt = true;
-  return look(l);
+  return l->doubts++ < DOUBTS_MAX ? look(l) : status;
 }
 
 /* CONFLICT: again. */
@@ -158,7 +160,7 @@ static bool guess(loop *l) {
 /* A swap in doubt makes any failure after it one. */
 static eg_status in_doubt(const loop *l, eg_status status) {
   const egi_step *step = l->step;
-  if (!l->doubt || !EG_IS_FAILURE(status))
+  if (l->doubts == 0 || !EG_IS_FAILURE(status))
     return status;
   if (step->event.type == EGI_COMMIT)
     note_doubt(step->guard, step->event.token);
@@ -173,9 +175,9 @@ eg_status egi_step_loop(egi_step *step, eg_error *error) {
   eg_status status = EG_CONFLICT;
   egi_seen_init(&l.seen);
   step->attempt = egi_random();
-  l.doubt = step->event.type == EGI_COMMIT &&
-            is_doubted(guard, step->event.token);
-  if (l.doubt || !guess(&l))
+  l.doubts = step->event.type == EGI_COMMIT &&
+             is_doubted(guard, step->event.token);
+  if (l.doubts > 0 || !guess(&l))
     status = look(&l);
   while (status == EG_CONFLICT)
     status = turn(&l);

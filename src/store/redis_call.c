@@ -239,11 +239,14 @@ static eg_status judge_silence(const egi_call *call, eg_status status,
   return EG_INDETERMINATE;
 }
 
+/* A try that begins with no time left for the answer would turn a clear "not
+** applied" into a doubt. */
 static eg_status pause(unsigned nth, int64_t until_us) {
-  int64_t us = egi_backoff_us(nth), left = until_us - egi_real_us();
-  if (left <= 0)
+  enum { ANSWER_US = 20000 };
+  int64_t us = egi_backoff_us(nth);
+  if (us + ANSWER_US > until_us - egi_real_us())
     return EG_UNAVAILABLE;
-  egi_remote_sleep_us(us < left ? us : left);
+  egi_remote_sleep_us(us);
   return EG_CHANGED;
 }
 
