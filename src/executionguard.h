@@ -282,6 +282,10 @@ EG_API void eg_close(eg_guard *guard);
 ** a memory store without a name. */
 EG_API bool eg_is_shared(const eg_guard *guard);
 
+/* eg_is_leased: is a grant of this guard's store a lease in any case?  Where a
+** policy names none, it has the length that the store's URL says. */
+EG_API bool eg_is_leased(const eg_guard *guard);
+
 /* eg_next_state: a number for eg_options.state that nobody else has. */
 EG_API uint32_t eg_next_state(void);
 

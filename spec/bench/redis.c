@@ -213,8 +213,8 @@ int main(int argc, char **argv) {
       eg_open(&options, &other, &error) != EG_OK)
     die(error.message);
   raw = redisConnectUnix(path);
-  redisReply *loaded = ask(raw, redisCommand(raw, "SCRIPT LOAD %s",
-                                             release_text));
+  redisReply *loaded = ask(raw,
+                           redisCommand(raw, "SCRIPT LOAD %s", release_text));
   memcpy(sha, loaded->str, sizeof sha);
   freeReplyObject(loaded);
   make_cached();

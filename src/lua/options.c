@@ -47,7 +47,7 @@ static const option options[] = {
     {"lockAtLeast", T_SECONDS, BOTH, POLICY(lock_at_least_ms)},
     {"recordTtl", T_SECONDS, BOTH, POLICY(record_ttl_ms)},
     {"retry", T_RETRY, BOTH, 0},
-    {"lease", T_SECONDS, BOTH, 0},
+    {"lease", T_SECONDS, BOTH, offsetof(eb_settings, lease_ms)},
     {"maxHold", T_SECONDS, BOTH, 0},
     {"afterCrash", T_CRASH, BOTH, 0},
     {"whenUnavailable", T_UNAVAILABLE, BOTH, 0},
@@ -419,4 +419,6 @@ void eb_read_options(lua_State *L, int index, const char *method,
   }
   if (r.join_as_timeout)
     settings->policy.join_ms = settings->wait_ms;
+  if (settings->leased)
+    settings->policy.lease_ms = settings->lease_ms;
 }

@@ -64,8 +64,9 @@ struct egi_wire {
   egi_wire *next;
   egi_node *node;
   redisContext *context;
-  bool sent;    /* since it was borrowed */
-  bool pending; /* replies are still to come: not to be used again */
+  int64_t used_us; /* real: when it was given back */
+  bool sent;       /* since it was borrowed */
+  bool pending;    /* replies are still to come: not to be used again */
 };
 
 struct egi_node {
@@ -137,7 +138,7 @@ eg_status egi_wire_connect(egi_hub *hub, egi_node *node, int64_t until_us,
 /* egi_wire_close: the connection, not the wire itself. */
 void egi_wire_close(egi_wire *wire);
 
-/* egi_wire_is_dead: has the other side hung up meanwhile? */
+/* egi_wire_is_dead: has the other side hung up since it was last used? */
 bool egi_wire_is_dead(const egi_wire *wire);
 
 /* egi_wire_send: sends what was appended to the context.  egi_wire_read: one
@@ -191,6 +192,7 @@ unsigned egi_hub_masters(egi_hub *hub, egi_node **nodes);
 typedef struct egi_call {
   int slot;         /* or EGI_NO_SLOT */
   egi_node *node;   /* this one, not the slot's; or NULL */
+  bool hasty;       /* asked again but once: nobody waits for it */
   bool writes;      /* once sent, it may have been applied */
   const char *text; /* of the script, sent where its hash is not known */
   int argc;         /* of the first command; [0] EVALSHA where text is set */

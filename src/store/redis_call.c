@@ -268,6 +268,8 @@ eg_status egi_redis_call(egi_hub *hub, const egi_call *call, int64_t until_us,
     status = status == EG_OK ? judge(hub, call, bad, &a, error)
                              : judge_silence(call, status, &a, error);
     egi_redis_replies_free(replies);
+    if (status == EG_CONFLICT && call->hasty && pauses > 0)
+      status = EG_UNAVAILABLE;
     if (status == EG_CONFLICT) {
       a.node = NULL;
       a.asking = false;

@@ -342,6 +342,7 @@ void egi_hub_return(egi_hub *hub, egi_wire *wire) {
     egi_hub_discard(hub, wire);
     return;
   }
+  wire->used_us = egi_real_us();
   pthread_mutex_lock(&hub->mutex);
   wire->next = wire->node->idle;
   wire->node->idle = wire;

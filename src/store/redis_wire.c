@@ -5,12 +5,29 @@
 #include "store/redis.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include <hiredis/sds.h>
+
+/* A connection blocks, but not longer than that at a time: a call that is
+** answered soon, as nearly all are, needs no poll. */
+enum { BLOCK_US = 100000 };
+
+/* How long it may be idle before it is looked at: one that a server closed
+** just now costs a doubt, which is then resolved. */
+enum { FRESH_US = 100000 };
+
+static void block_a_while(int fd) {
+  struct timeval most = {0, BLOCK_US};
+  int flags = fcntl(fd, F_GETFL);
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most);
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most);
+  fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+}
 
 /* ------------------------------------------------------------- waiting -- */
 
@@ -49,23 +66,28 @@ static eg_status broken(const egi_wire *wire, const char *what, int os_errno,
 
 /* ----------------------------------------------------- bytes, replies -- */
 
+/* hiredis's own redisBufferWrite would raise SIGPIPE in a program that may
+** not expect it. */
 eg_status egi_wire_send(egi_wire *wire, int64_t until_us, eg_error *error) {
   redisContext *c = wire->context;
-  int done = 0;
-  for (;;) {
-    size_t before = sdslen(c->obuf);
-    if (redisBufferWrite(c, &done) != REDIS_OK)
-      return broken(wire, "broke while it was written to", errno, error);
-    if (done || sdslen(c->obuf) < before)
+  while (sdslen(c->obuf) > 0) {
+    ssize_t n = send(c->fd, c->obuf, sdslen(c->obuf), MSG_NOSIGNAL);
+    if (n > 0) {
       wire->sent = wire->pending = true;
-    if (done)
-      return EG_OK;
+      sdsrange(c->obuf, n, -1);
+      continue;
+    }
+    if (errno == EINTR)
+      continue;
+    if (errno != EAGAIN && errno != EWOULDBLOCK)
+      return broken(wire, "broke while it was written to", errno, error);
     int ready = await(wire, POLLOUT, until_us);
     if (ready < 0)
       return broken(wire, "cannot be polled", errno, error);
     if (ready == 0)
       return broken(wire, "took no more bytes in time", ETIMEDOUT, error);
   }
+  return EG_OK;
 }
 
 eg_status egi_wire_read(egi_wire *wire, int64_t until_us, redisReply **reply,
@@ -78,7 +100,9 @@ eg_status egi_wire_read(egi_wire *wire, int64_t until_us, redisReply **reply,
     *reply = got;
     if (got != NULL)
       return EG_OK;
-    int ready = await(wire, POLLIN, until_us);
+    int ready = until_us - egi_real_us() > BLOCK_US
+                    ? 1 /* the read waits, and not too long */
+                    : await(wire, POLLIN, until_us);
     if (ready == 0) {
       broken(wire, "brought no reply in time", ETIMEDOUT, error);
       return EG_TIMEOUT;
@@ -92,6 +116,8 @@ eg_status egi_wire_read(egi_wire *wire, int64_t until_us, redisReply **reply,
 
 bool egi_wire_is_dead(const egi_wire *wire) {
   char byte;
+  if (egi_real_us() - wire->used_us < FRESH_US)
+    return false;
   ssize_t n = recv(wire->context->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
 }
@@ -183,8 +209,10 @@ eg_status egi_wire_connect(egi_hub *hub, egi_node *node, int64_t until_us,
     status = egi_remote_fail(error, EG_UNAVAILABLE, why,
                              "no connection to redis at %.120s: %s",
                              where(wire, at, sizeof at), strerror(why));
-  else
+  else {
+    block_a_while(wire->context->fd);
     status = introduce(hub, wire, until_us, error);
+  }
   if (status == EG_OK && node->port != 0)
     redisEnableKeepAlive(wire->context);
   if (status != EG_OK) {
