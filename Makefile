@@ -426,7 +426,8 @@ LINTED := $(LIB_SRC) $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) $(HELP_SRC_c) \
 C_FILES := $(wildcard src/*.h src/*/*.[ch] spec/c/*.[ch] \
              spec/conformance/*.[ch] spec/fuzz/*.[ch] spec/faults/*.[ch])
 LUA_TOOLS := spec/tools/layers spec/tools/sizes spec/tools/valgrind-ours
-SHELL_FILES := .ci/run $(addprefix spec/tools/,deps headers rock suite)
+SHELL_FILES := .ci/run $(addprefix spec/tools/,deps headers rock suite \
+                 with-redis)
 
 .PHONY: check check-warnings check-lint check-lua check-format check-shell
 .PHONY: layers sizes luarocks-test format

@@ -75,9 +75,7 @@ bool eg_is_shared(const eg_guard *guard) {
   return !guard->store->inside || guard->named;
 }
 
-bool eg_is_leased(const eg_guard *guard) {
-  return guard->store->lease_ms > 0;
-}
+bool eg_is_leased(const eg_guard *guard) { return guard->store->lease_ms > 0; }
 
 size_t eg_next_forgotten(eg_guard *guard, void *key) {
   return guard->ops->next_forgotten != NULL

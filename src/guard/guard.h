@@ -30,7 +30,7 @@ struct eg_guard {
   /* Tokens of commits that may have landed, the latest few; loop.c. */
   _Atomic uint64_t doubts[EGI_DOUBTS];
   atomic_uint doubted;
-  eg_guard *next;       /* in the list of guards */
+  eg_guard *next; /* in the list of guards */
 };
 
 /* ---- error.c: filling an eg_error; both return the status ---- */

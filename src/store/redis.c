@@ -72,7 +72,7 @@ static void redis_close(egi_store *store) {
   release(redis);
 }
 
-/* ------------------------------------------------------------ load, swap -- */
+/* ------------------------------------------------------------ load, swap - */
 
 int64_t egi_redis_time(const redisReply *reply) {
   if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||

@@ -2,8 +2,8 @@
 ** Redis Cluster: which node has which slot.
 **
 ** A wrong guess is put right by the node that was asked (MOVED, ASK), so the
-** map is only a help.  It is asked for when the cluster is first met, and again
-** when a node could not be reached.
+** map is only a help.  It is asked for when the cluster is first met, and
+** again when a node could not be reached.
 */
 #include "store/redis.h"
 

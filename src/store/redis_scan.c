@@ -68,7 +68,7 @@ static int meet(tour *t, const char *key, size_t len) {
   return first ? 1 : 0;
 }
 
-/* --------------------------------------------------------------- pattern -- */
+/* --------------------------------------------------------------- pattern - */
 
 static void escape(tour *t, const char *text, size_t len) {
   for (size_t i = 0; i < len; i++) {
@@ -86,7 +86,7 @@ static void make_pattern(tour *t, eg_bytes prefix) {
   t->pattern[t->pattern_len++] = '*';
 }
 
-/* --------------------------------------------------------------- visiting -- */
+/* --------------------------------------------------------------- visiting - */
 
 static eg_status visit(tour *t, const redisReply *name, eg_error *error) {
   egi_redis *redis = t->redis;

@@ -13,7 +13,8 @@
 **
 ** All times are microseconds since the epoch by the server's clock, versions
 ** at least that: a number that rises over expiry, eviction and lost data.  A
-** token is the version that its grant made.  Numbers in the scripts are doubles, exact up to 2^53.
+** token is the version that its grant made.  Numbers in the scripts are
+** doubles, exact up to 2^53.
 **
 ** TIME.  `last` keeps a clock that is set back from prolonging anything: time
 ** stands still for that record until the clock has caught up.

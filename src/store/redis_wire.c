@@ -74,7 +74,8 @@ eg_status egi_wire_send(egi_wire *wire, int64_t until_us, eg_error *error) {
     ssize_t n = send(c->fd, c->obuf, sdslen(c->obuf), MSG_NOSIGNAL);
     if (n > 0) {
       wire->sent = wire->pending = true;
-      sdsrange(c->obuf, n, -1);
+      sdsrange(c->obuf, (int)n,
+               -1); /* as hiredis does: its length is an int */
       continue;
     }
     if (errno == EINTR)

@@ -2,8 +2,8 @@
 ** What was last seen of keys from here: a guess to swap from.
 **
 ** An acquire that is the next on its key from here, a commit and a release
-** take one round trip because of it.  A guess that is wrong costs one more: the
-** store refuses the swap and says what there is.
+** take one round trip because of it.  A guess that is wrong costs one more:
+** the store refuses the swap and says what there is.
 */
 #include "store/remote.h"
 

@@ -31,7 +31,7 @@ function redis.start()
   local pipe = assert(io.popen(command, "w"))
   local url, clock
   -- Real time: the server has to start.
-  for _ = 1, 3000 do
+  for _ = 1, 4000 do
     url, clock = (read(told) or ""):match "^(%S+) (%S+)\n"
     if url then
       break
