@@ -309,7 +309,7 @@ SUITE := spec/tools/suite $(RESULTS)
 # divided, for each is a round trip.
 RULES_OF_STORES := $(patsubst %,$(BUILD)/test/conformance/store_%_test,\
                      rules model steps threads)
-REMOTE_SCALE := $(or $(EXECUTIONGUARD_SPEC_SCALE),1)0
+REMOTE_SCALE = $(shell expr $(or $(EXECUTIONGUARD_SPEC_SCALE),1) '*' 40)
 FOR_TESTS = EXECUTIONGUARD_BUILD=$(abspath $(BUILD)) \
             EXECUTIONGUARD_STORES=$(abspath $(BUILD))/lib/executionguard
 PICKED := $(if $(T),$(filter %/$(T:_test=)_test,$(TEST_PROGRAMS)),\

@@ -86,7 +86,7 @@ static void make_pattern(tour *t, eg_bytes prefix) {
   t->pattern[t->pattern_len++] = '*';
 }
 
-/* --------------------------------------------------------------- visiting - */
+/* --------------------------------------------------------------- visiting */
 
 static eg_status visit(tour *t, const redisReply *name, eg_error *error) {
   egi_redis *redis = t->redis;

@@ -290,7 +290,7 @@ void egi_listener_forked(egi_hub *hub) {
   free_topics(hub);
 }
 
-/* --------------------------------------------------------------- watching - */
+/* --------------------------------------------------------------- watching */
 
 /* With the listen mutex.  NULL: no memory. */
 static egi_topic *find_topic(egi_hub *hub, const egi_redis_key *name) {
