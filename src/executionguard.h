@@ -656,10 +656,11 @@ typedef struct eg_timer {
 ** wherever it is; returns OK when the run is still to be committed, TIMEOUT
 ** when the keeper has stored that, LOST when there was nothing left to store.
 ** eg_timer_void: the guard is about to be closed; the timer never fires.
-** None of them fails.  They may block while the keeper stores an outcome. */
+** eg_timer_kept: was it started, and is it kept?  None of them fails.  They may block while the keeper stores an outcome. */
 EG_API void eg_timer_start(eg_timer *timer);
 EG_API eg_status eg_timer_stop(eg_timer *timer);
 EG_API void eg_timer_void(eg_timer *timer);
+EG_API bool eg_timer_kept(const eg_timer *timer);
 
 /* eg_timer_park: the calling thread's latest timer leaves it: its work is
 ** suspended.  eg_timer_unpark: it goes on in the calling thread. */
@@ -681,7 +682,8 @@ EG_API void eg_timer_signal(int number);
 ** use, NULL in a new thread; NULL instead of its address: no memory.
 ** eg_thread_anchored: its value, without making it.  eg_thread_heard: a
 ** signal of the keeper has come.  The latter two are safe in a signal handler.
-** eg_thread_deaf: were several signals sent, and none came? */
+** eg_thread_deaf: were several signals sent, and none came; or did the thread
+** block that signal when this was first asked? */
 EG_API void **eg_thread_anchor(void);
 EG_API void *eg_thread_anchored(void);
 EG_API void eg_thread_heard(void);

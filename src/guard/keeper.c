@@ -56,6 +56,7 @@ typedef struct slot {
   atomic_bool visiting;
   atomic_bool taken;
   _Atomic uint32_t kicks, kicks_heard;
+  int mask_asked; /* the owner's: the signal whose block was looked for */
   void *anchor;
   bool alive;
   pthread_t thread;
@@ -306,6 +307,7 @@ static void clear_slot(slot *s) {
   atomic_store(&s->top, NULL);
   atomic_store(&s->visiting, false);
   s->anchor = NULL;
+  s->mask_asked = 0;
   s->alive = false;
   s->seen_top = NULL;
   s->next_us = s->kick_us = EG_FOREVER;
@@ -451,6 +453,8 @@ void eg_timer_start(eg_timer *timer) {
   ring_if_nearer(timer->grant.deadline_us);
 }
 
+bool eg_timer_kept(const eg_timer *timer) { return timer->place != NOWHERE; }
+
 /* The keeper has taken those that fired from the heap. */
 static void take_from_heap(eg_timer *timer) {
   if (timer->place == PARKED && is_pending(timer))
@@ -528,8 +532,21 @@ void eg_thread_heard(void) {
     atomic_store(&here->kicks_heard, atomic_load(&here->kicks));
 }
 
+static bool is_blocked(int number) {
+  sigset_t mask;
+  return pthread_sigmask(SIG_BLOCK, NULL, &mask) == 0 &&
+         sigismember(&mask, number) == 1;
+}
+
 bool eg_thread_deaf(void) {
-  return here != NULL &&
-         atomic_load(&here->kicks) - atomic_load(&here->kicks_heard) >=
-             DEAF_AFTER;
+  int number = atomic_load(&signal_number);
+  slot *s = take_slot();
+  if (s == NULL)
+    return false;
+  if (s->mask_asked != number) {
+    s->mask_asked = number;
+    if (number != 0 && is_blocked(number))
+      atomic_store(&s->kicks, atomic_load(&s->kicks_heard) + DEAF_AFTER);
+  }
+  return atomic_load(&s->kicks) - atomic_load(&s->kicks_heard) >= DEAF_AFTER;
 }

@@ -10,6 +10,8 @@
 */
 #include "lua/interrupt.h"
 
+#include <string.h>
+
 enum { ERROR = 1, TEXT, TRACE, STASH_ROW = TRACE };
 
 #define ERROR_KEPT 4096 /* bytes of an error's text, and of a traceback */
@@ -18,6 +20,22 @@ enum { ERROR = 1, TEXT, TRACE, STASH_ROW = TRACE };
 static int text_of(lua_State *L) {
   luaL_tolstring(L, 1, NULL);
   return 1;
+}
+
+/* Of a private coroutine: that of its host follows. */
+static void push_traceback(lua_State *L) {
+  static const char title[] = "stack traceback:";
+  luaL_traceback(L, L, NULL, 1);
+  lua_State *host = eb_host_of(L);
+  if (host == NULL)
+    return;
+  luaL_traceback(L, host, NULL, 0);
+  const char *rest = lua_tostring(L, -1);
+  if (strncmp(rest, title, sizeof title - 1) == 0)
+    rest += sizeof title - 1;
+  lua_pushfstring(L, "%s%s", lua_tostring(L, -2), rest);
+  lua_replace(L, -3);
+  lua_pop(L, 1);
 }
 
 /* Upvalues: 1 stash, 2 state.  The error goes in last, when all is there. */
@@ -34,7 +52,7 @@ int eb_handler(lua_State *L) {
     lua_settop(L, 1);
     lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
   }
-  luaL_traceback(L, L, NULL, 1);
+  push_traceback(L);
   lua_pushvalue(L, 1);
   int row = state->errors * STASH_ROW;
   lua_rawseti(L, stash, row + ERROR);

@@ -1,24 +1,14 @@
 /* SPDX-License-Identifier: MIT
-** The chain of frames, the signal, the hook: see interrupt.h.
+** The chain of frames, the hook, the sentinel: see interrupt.h.
 */
 #include "lua/interrupt.h"
 
-#include <signal.h>
 #include <stdatomic.h>
-#include <string.h>
 
 /* Set once in each Lua state; their addresses are keys in the registry. */
 static const char sentinel_key, parked_key;
 
 #define COUNT_STEP 1000 /* instructions between two looks, engine "count" */
-
-enum { ENGINE_SIGNAL, ENGINE_COUNT, ENGINE_NONE };
-
-static pthread_mutex_t engine_lock = PTHREAD_MUTEX_INITIALIZER;
-static atomic_int engine = ENGINE_SIGNAL;
-static int signal_wanted = SIGURG; /* under engine_lock */
-static atomic_int signal_in_use;   /* 0: no handler is set */
-static struct sigaction old_action;
 
 static int64_t machine_now(void) {
   const eg_clock *clock = eg_system_clock();
@@ -61,6 +51,11 @@ static eb_frame *base_of(eb_frame *f) {
 
 bool eb_is_unwinding(void) { return outermost(top_frame()) != NULL; }
 
+bool eb_was_raised(void) {
+  const eb_frame *guard = outermost(top_frame());
+  return guard != NULL && guard->raised_us != 0;
+}
+
 /* The nearest deadline that interrupts what runs here. */
 static int64_t nearest_deadline(void) {
   int64_t us = EG_FOREVER;
@@ -92,6 +87,11 @@ eb_frame *eb_hook_frame(lua_State *L) {
     if (f->L == L)
       return base_of(f);
   return NULL;
+}
+
+lua_State *eb_host_of(lua_State *L) {
+  eb_frame *top = top_frame();
+  return top != NULL && top->L == L ? base_of(top)->host : NULL;
 }
 
 /* In the frames of its coroutine, f is the first. */
@@ -128,21 +128,20 @@ static void calm(eb_frame *base, const eb_frame *f, lua_State *L) {
   }
 }
 
-/* On every coroutine from the top to the guard's. */
-static void hook_all(eb_frame *top, const eb_frame *guard) {
-  for (eb_frame *f = base_of(top);; f = base_of(f->outer)) {
+/* On every coroutine from the top to the guard's.  That one may come twice,
+** where C code calls back on it from a coroutine of its own. */
+static void hook_all(eb_frame *top, eb_frame *guard) {
+  eb_frame *last = base_of(guard), *f = base_of(top);
+  for (; f != last; f = base_of(f->outer))
     set_hook(f, raising_hook, 1);
-    if (f->L == guard->L)
-      return;
-  }
+  set_hook(last, raising_hook, 1);
 }
 
-static void unhook_all(eb_frame *top, const eb_frame *guard) {
-  for (eb_frame *f = base_of(top);; f = base_of(f->outer)) {
+static void unhook_all(eb_frame *top, eb_frame *guard) {
+  eb_frame *last = base_of(guard), *f = base_of(top);
+  for (; f != last; f = base_of(f->outer))
     calm(f, top, f->L);
-    if (f->L == guard->L)
-      return;
-  }
+  calm(last, top, last->L);
 }
 
 /* An eighth less: the keeper's clock started a little before ours did. */
@@ -188,9 +187,10 @@ void eb_look(void) {
 }
 
 static int raise_from(lua_State *L, eb_frame *top, eb_frame *guard) {
-  if (guard->raised_us == 0 && guard->grace_us > 0) {
+  if (guard->raised_us == 0) {
     guard->raised_us = machine_now();
-    unhook_all(top, guard);
+    if (guard->grace_us > 0)
+      unhook_all(top, guard);
   }
   eb_push_sentinel(L);
   return lua_error(L);
@@ -227,6 +227,14 @@ static void counting_hook(lua_State *L, lua_Debug *ar) {
 static void link_frame(eb_frame *frame, eb_frame *outer) {
   frame->outer = outer;
   frame->linked = true;
+  if (is_base(frame) && eb_is_our_hook(lua_gethook(frame->L))) {
+    const eb_frame *keeps = eb_hook_frame(frame->L);
+    if (keeps != NULL) { /* further out: its own comes again, see set_hook */
+      frame->hook = keeps->hook;
+      frame->mask = keeps->mask;
+      frame->count = keeps->count;
+    }
+  }
   set_top(frame);
   if (is_counted(frame))
     calm(base_of(frame), frame, frame->L);
@@ -234,6 +242,7 @@ static void link_frame(eb_frame *frame, eb_frame *outer) {
 
 void eb_enter(lua_State *L, eb_frame *frame, eb_kind kind) {
   frame->L = L;
+  frame->host = NULL;
   frame->kind = kind;
   frame->linked = frame->parked = false;
   frame->defers = false;
@@ -254,10 +263,14 @@ static void unlink_frame(eb_frame *frame) {
   eb_frame *base = base_of(frame);
   set_top(frame->outer);
   frame->linked = false;
-  if (base == frame)
-    calm(base, NULL, L);
-  else if (outermost(frame->outer) == NULL)
-    calm(base, frame->outer, L);
+  if (base != frame) {
+    if (outermost(frame->outer) == NULL)
+      calm(base, frame->outer, L);
+    return;
+  }
+  calm(base, NULL, L);
+  if (frame->outer != NULL)
+    eb_look(); /* L may come again further out */
 }
 
 void eb_leave(lua_State *L, eb_frame *frame) {
@@ -337,7 +350,8 @@ void eb_unpark(lua_State *L, lua_State *co, eb_frame *resume) {
   eb_look();
 }
 
-void eb_park(lua_State *L, lua_State *co, eb_frame *resume, bool yielded) {
+void eb_park(lua_State *L, lua_State *co, eb_frame *resume) {
+  bool yielded = lua_status(co) == LUA_YIELD;
   if (!resume->linked)
     return;
   eb_frame *first = top_frame();
@@ -357,78 +371,6 @@ void eb_park(lua_State *L, lua_State *co, eb_frame *resume, bool yielded) {
   }
   if (yielded)
     set_parked(L, co, first);
-}
-
-/* ------------------------------------------------------------ signal -- */
-
-static void on_signal(int number, siginfo_t *info, void *context) {
-  eg_thread_heard();
-  eb_look();
-  if (old_action.sa_flags & SA_SIGINFO)
-    old_action.sa_sigaction(number, info, context);
-  else if (old_action.sa_handler != SIG_DFL &&
-           old_action.sa_handler != SIG_IGN)
-    old_action.sa_handler(number);
-}
-
-/* With engine_lock held.  number 0: only puts the old one back. */
-static void use_signal(int number) {
-  int before = atomic_load(&signal_in_use);
-  struct sigaction action;
-  if (before == number)
-    return;
-  if (before != 0 && sigaction(before, NULL, &action) == 0 &&
-      (action.sa_flags & SA_SIGINFO) && action.sa_sigaction == on_signal)
-    sigaction(before, &old_action, NULL);
-  atomic_store(&signal_in_use, 0);
-  eg_timer_signal(0);
-  memset(&action, 0, sizeof action);
-  action.sa_sigaction = on_signal;
-  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
-  if (number == 0 || sigaction(number, NULL, &old_action) != 0 ||
-      sigaction(number, &action, NULL) != 0)
-    return;
-  atomic_store(&signal_in_use, number);
-  eg_timer_signal(number);
-}
-
-/* Signals, or counting where they cannot be had. */
-static bool signals_here(void) {
-  if (atomic_load(&engine) == ENGINE_COUNT)
-    return false;
-  if (atomic_load(&signal_in_use) == 0) {
-    pthread_mutex_lock(&engine_lock);
-    use_signal(signal_wanted);
-    pthread_mutex_unlock(&engine_lock);
-  }
-  return atomic_load(&signal_in_use) != 0 && !eg_thread_deaf();
-}
-
-void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer, bool wanted) {
-  bool known = eb_is_known(L);
-  frame->timer = timer;
-  frame->interrupts = wanted && known && atomic_load(&engine) != ENGINE_NONE;
-  frame->grace_us = timer->grace_us;
-  timer->signals = frame->interrupts && signals_here();
-  frame->linked = frame->parked = false;
-  eg_timer_start(timer);
-  if (known)
-    eb_enter(L, frame, EB_RUN);
-  else
-    eg_timer_park(timer); /* nobody will tell us when it leaves the thread */
-}
-
-/* engine(name or nil, signal or nil): what configure was told. */
-int eb_configure_engine(lua_State *L) {
-  static const char *const names[] = {"signal", "count", "none", NULL};
-  int number = (int)luaL_optinteger(L, 2, SIGURG);
-  atomic_store(&engine, luaL_checkoption(L, 1, "signal", names));
-  pthread_mutex_lock(&engine_lock);
-  signal_wanted = number;
-  if (atomic_load(&signal_in_use) != 0)
-    use_signal(atomic_load(&engine) == ENGINE_SIGNAL ? number : 0);
-  pthread_mutex_unlock(&engine_lock);
-  return 0;
 }
 
 /* ---------------------------------------------------------- sentinel -- */

@@ -32,6 +32,7 @@ typedef enum eb_kind { EB_RESUME, EB_RUN, EB_SHIELD } eb_kind;
 
 typedef struct eb_frame {
   lua_State *L;
+  lua_State *host; /* RESUME: of a private coroutine, or NULL */
   struct eb_frame *outer;
   eb_kind kind;
   bool linked, parked;
@@ -58,12 +59,16 @@ bool eb_is_known(lua_State *L);
 void eb_reserve_parking(lua_State *L);
 
 /* A coroutine is about to be resumed, by `resume`, which is linked: its frames
-** follow.  It has come back: they are taken off, and remembered. */
+** follow.  It has come back: they are taken off, and remembered where it is
+** suspended (also if it could not be resumed at all). */
 void eb_unpark(lua_State *L, lua_State *co, eb_frame *resume);
-void eb_park(lua_State *L, lua_State *co, eb_frame *resume, bool yielded);
+void eb_park(lua_State *L, lua_State *co, eb_frame *resume);
 
 /* Does a guard further out want everything above it gone? */
 bool eb_is_unwinding(void);
+
+/* The same: and has that been raised already? */
+bool eb_was_raised(void);
 
 /* Looks at the chain as if a signal had come. */
 void eb_look(void);
@@ -92,8 +97,45 @@ void eb_push_weak_table(lua_State *L);
 bool eb_is_our_hook(lua_Hook hook);
 eb_frame *eb_hook_frame(lua_State *L);
 
-/* Fills what the run asks of the engine: frame and timer. */
+/* ---- engine.c: signals, or counting where they cannot be had ---- */
+
+/* May signals be used in this thread?  Says so in the guard's log where they
+** cannot be used any more. */
+bool eb_signals_here(lua_State *L, const eb_guard *guard);
+
+/* Starts the timer of a run and links its frame; timer->signals was set as
+** eb_signals_here says. */
 void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer, bool wanted);
+
+int eb_configure_engine(lua_State *L);
+
+/* ---- private.c: coroutines that only we resume ---- */
+
+/* Makes one that will call body (with the module's upvalues) with what is on
+** the stack, and puts what closes it at index 1, below that.  NULL: no memory;
+** an error object is on top.  Raises nothing. */
+lua_State *eb_make_private(lua_State *L, lua_CFunction body);
+
+/* What eb_resume has returned of it goes on: results are returned, yields
+** yielded, errors raised. */
+int eb_pass_on(lua_State *L, lua_State *co, int n);
+
+/* Both, for what is on the stack.  Raises. */
+int eb_go_private(lua_State *L, lua_CFunction body);
+void eb_open_private(lua_State *L);
+
+/* The coroutine that a private one stands for; NULL: L is none. */
+lua_State *eb_host_of(lua_State *L);
+
+/* ---- wrap.c ---- */
+
+/* Resumes with n arguments from the top of L; host: see eb_frame.  Returns the
+** number of results on top of L, -1: an error object is there. */
+int eb_resume(lua_State *L, lua_State *co, int n, lua_State *host);
+
+/* Closes it.  Returns Lua's status; other than LUA_OK: an error object is on
+** top of co. */
+int eb_reset(lua_State *L, lua_State *co);
 
 /* ---- own_functions.c: Lua functions that are never left half-way ---- */
 
@@ -101,8 +143,7 @@ void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer, bool wanted);
 bool eb_is_own_function(lua_State *L, lua_Debug *ar);
 void eb_push_own(lua_State *L); /* what our chunks need for it */
 
-int eb_configure_engine(lua_State *L);
 void eb_open_interrupt(lua_State *L);
-void eb_open_wrap(lua_State *L); /* wrap.c */
+void eb_open_wrap(lua_State *L);
 
 #endif

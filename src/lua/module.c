@@ -67,6 +67,7 @@ static const luaL_Reg module_functions[] = {
 
 int luaopen_executionguard_core(lua_State *L) {
   eb_open_interrupt(L);
+  eb_open_private(L);
   eb_open_lock(L);
   eb_open_waiting(L);
   eb_open_query(L);

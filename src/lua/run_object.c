@@ -36,6 +36,8 @@ static void unlink_run(eb_run *run) {
 void eb_arm_run(lua_State *L, eb_run *run) {
   const eb_settings *settings = run->settings;
   eg_timer *timer = &run->timer;
+  bool wanted = settings->timed && settings->interrupt;
+  timer->signals = wanted && eb_signals_here(L, run->guard);
   if (run->guard->core == NULL)
     return; /* closed by a logger */
   timer->guard = run->guard->core;
@@ -45,7 +47,7 @@ void eb_arm_run(lua_State *L, eb_run *run) {
   timer->grace_us = eb_us(settings->close_grace);
   run->kept = EG_OK;
   run->armed = true;
-  eb_arm(L, &run->frame, timer, settings->timed && settings->interrupt);
+  eb_arm(L, &run->frame, timer, wanted);
 }
 
 void eb_disarm_run(lua_State *L, eb_run *run) {

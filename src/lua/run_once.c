@@ -62,8 +62,9 @@ static int unwind(lua_State *L, eb_run *run) {
 static int finish(lua_State *L, eb_run *run, int status) {
   if (status == LUA_OK || status == LUA_YIELD)
     return eb_end_ok(L, run);
-  if (eb_is_unwinding() && eb_is_sentinel(L, EB_AT_RESULT))
-    return unwind(L, run);
+  if (eb_is_unwinding() &&
+      (eb_was_raised() || eb_is_sentinel(L, EB_AT_RESULT)))
+    return unwind(L, run); /* also where a __close made another error of it */
   return eb_end_failed(L, run, true, eb_error_text(L, EB_AT_TEXT),
                        eb_error_text(L, EB_AT_TRACE));
 }
@@ -173,11 +174,21 @@ static int reserve(lua_State *L) {
   return 0;
 }
 
+/* The error on top kept fn from being called. */
+static int not_started(lua_State *L, const eb_run *granted) {
+  eb_run lost = *granted;
+  const eg_outcome outcome = {.status = EG_FAILED,
+                              .error = eg_str("not enough memory")};
+  eg_error error;
+  eb_commit_run(&lost, &outcome, &error);
+  return lua_error(L);
+}
+
 /* fn may yield: the run moves from the C frame to a userdata that is closed
 ** with its coroutine. */
 static int start_yieldable(lua_State *L, const eb_run *granted) {
   eb_run *run = eb_push_run(L);
-  if (run != NULL && eb_is_known(L)) {
+  if (run != NULL) {
     lua_pushcfunction(L, reserve);
     lua_pushlightuserdata(L, L);
     if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
@@ -185,14 +196,8 @@ static int start_yieldable(lua_State *L, const eb_run *granted) {
       run = NULL;
     }
   }
-  if (run == NULL) {
-    eb_run lost = *granted;
-    const eg_outcome outcome = {.status = EG_FAILED,
-                                .error = eg_str("not enough memory")};
-    eg_error error;
-    eb_commit_run(&lost, &outcome, &error);
-    return lua_error(L);
-  }
+  if (run == NULL)
+    return not_started(L, granted);
   *run = *granted;
   if (run->settings != &run->guard->settings) {
     run->own = *granted->settings;
@@ -201,6 +206,26 @@ static int start_yieldable(lua_State *L, const eb_run *granted) {
   }
   lua_toclose(L, EB_AT_RUN);
   return start(L, run);
+}
+
+enum { AT_GRANTED = EB_AT_RUN };
+
+static int start_inside(lua_State *L) {
+  eb_run *granted = lua_touserdata(L, AT_GRANTED);
+  granted->attempt = 1;
+  lua_settop(L, EB_AT_OPTIONS);
+  return start_yieldable(L, granted);
+}
+
+/* fn may yield to somebody who does not tell us. */
+static int start_private(lua_State *L, eb_run *granted) {
+  granted->attempt = 0; /* nobody has begun with it */
+  lua_pushlightuserdata(L, granted);
+  lua_State *co = eb_make_private(L, start_inside);
+  int n = co != NULL ? eb_resume(L, co, AT_GRANTED, L) : -1;
+  if (granted->attempt == 0)
+    return not_started(L, granted);
+  return eb_pass_on(L, co, n);
 }
 
 /* ------------------------------------------------------------- RunOnce -- */
@@ -216,7 +241,7 @@ static int granted(lua_State *L, eb_guard *guard, const eb_settings *settings,
   run.open = run.armed = run.frame.linked = false;
   run.kept = EG_OK;
   if (lua_isyieldable(L))
-    return start_yieldable(L, &run);
+    return eb_is_known(L) ? start_yieldable(L, &run) : start_private(L, &run);
   lua_pushnil(L); /* no run on the Lua stack */
   return start(L, &run);
 }

@@ -41,16 +41,16 @@ static int shield_close(lua_State *L) {
 /* shield(fn, ...) -> what fn returns; no interruption comes before that. */
 int eb_shield(lua_State *L) {
   eb_check_callable(L, 1, "ExecutionGuard.shield", "fn");
-  bool known = eb_is_known(L);
-  if (known && lua_isyieldable(L))
+  if (!eb_is_known(L))
+    return eb_go_private(L, eb_shield);
+  if (lua_isyieldable(L))
     eb_reserve_parking(L);
   eb_frame *frame = lua_newuserdatauv(L, sizeof *frame, 0);
   frame->linked = frame->parked = false;
   luaL_setmetatable(L, shield_metatable);
   lua_insert(L, 1);
   lua_toclose(L, 1);
-  if (known)
-    eb_enter(L, frame, EB_SHIELD);
+  eb_enter(L, frame, EB_SHIELD);
   lua_callk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, shield_end);
   return shield_end(L, LUA_OK, 0);
 }

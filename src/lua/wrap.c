@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
-** coroutine.resume, wrap and close, xpcall and debug.sethook, as Lua has them,
-** but for what the interruption of guarded functions needs to know.
+** coroutine.resume, wrap, close and running, xpcall and debug.sethook, as Lua
+** has them, but for what the interruption of guarded functions needs to know.
 **
 ** They take the place of Lua's when the module is loaded.  Names, results and
 ** error texts are Lua's (lcorolib.c, lbaselib.c of 5.4).
@@ -17,9 +17,7 @@ static lua_State *get_coroutine(lua_State *L) {
   return co;
 }
 
-/* Resumes with n arguments from the top of L.  Returns the number of results
-** on top of L, -1: an error object is there. */
-static int resume(lua_State *L, lua_State *co, int n) {
+int eb_resume(lua_State *L, lua_State *co, int n, lua_State *host) {
   eb_frame frame;
   int results;
   if (!lua_checkstack(co, n)) {
@@ -28,9 +26,10 @@ static int resume(lua_State *L, lua_State *co, int n) {
   }
   lua_xmove(L, co, n);
   eb_enter(co, &frame, EB_RESUME);
+  frame.host = host;
   eb_unpark(L, co, &frame);
   int status = lua_resume(co, L, n, &results);
-  eb_park(L, co, &frame, status == LUA_YIELD);
+  eb_park(L, co, &frame);
   eb_leave(L, &frame);
   if (status != LUA_OK && status != LUA_YIELD) {
     lua_xmove(co, L, 1);
@@ -48,7 +47,7 @@ static int resume(lua_State *L, lua_State *co, int n) {
 
 static int wrapped_resume(lua_State *L) {
   lua_State *co = get_coroutine(L);
-  int n = resume(L, co, lua_gettop(L) - 1);
+  int n = eb_resume(L, co, lua_gettop(L) - 1, NULL);
   lua_pushboolean(L, n >= 0);
   if (n < 0) {
     lua_insert(L, -2);
@@ -58,7 +57,7 @@ static int wrapped_resume(lua_State *L) {
   return n + 1;
 }
 
-static int reset(lua_State *L, lua_State *co) {
+int eb_reset(lua_State *L, lua_State *co) {
   eb_frame frame;
   eb_enter(co, &frame, EB_RESUME);
 #if LUA_VERSION_RELEASE_NUM >= 50406
@@ -66,19 +65,19 @@ static int reset(lua_State *L, lua_State *co) {
 #else
   int status = lua_resetthread(co);
 #endif
-  eb_park(L, co, &frame, false);
+  eb_park(L, co, &frame);
   eb_leave(L, &frame);
   return status;
 }
 
 static int call_wrapped(lua_State *L) {
   lua_State *co = lua_tothread(L, lua_upvalueindex(EB_UPVALUES + 1));
-  int n = resume(L, co, lua_gettop(L));
+  int n = eb_resume(L, co, lua_gettop(L), NULL);
   if (n >= 0)
     return n;
   int status = lua_status(co);
   if (status != LUA_OK && status != LUA_YIELD) {
-    status = reset(L, co);
+    status = eb_reset(L, co);
     lua_xmove(co, L, 1);
     eb_convert_sentinel(L);
   }
@@ -124,13 +123,26 @@ static int wrapped_close(lua_State *L) {
   const char *what = status_of(L, co);
   if (strcmp(what, "dead") != 0 && strcmp(what, "suspended") != 0)
     return luaL_error(L, "cannot close a %s coroutine", what);
-  if (reset(L, co) == LUA_OK) {
+  if (eb_reset(L, co) == LUA_OK) {
     lua_pushboolean(L, 1);
     return 1;
   }
   lua_pushboolean(L, 0);
   lua_xmove(co, L, 1);
   eb_convert_sentinel(L);
+  return 2;
+}
+
+/* A private coroutine goes by the name of its host. */
+static int wrapped_running(lua_State *L) {
+  lua_State *host = eb_host_of(L);
+  if (host != NULL && lua_checkstack(host, 1)) {
+    lua_pushthread(host);
+    lua_xmove(host, L, 1);
+    lua_pushboolean(L, 0);
+  } else {
+    lua_pushboolean(L, lua_pushthread(L));
+  }
   return 2;
 }
 
@@ -237,6 +249,7 @@ void eb_open_wrap(lua_State *L) {
   replace(L, "coroutine", "resume", wrapped_resume);
   replace(L, "coroutine", "wrap", wrapped_wrap);
   replace(L, "coroutine", "close", wrapped_close);
+  replace(L, "coroutine", "running", wrapped_running);
   replace(L, LUA_GNAME, "xpcall", wrapped_xpcall);
   replace(L, "debug", "sethook", wrapped_sethook);
 }
