@@ -254,7 +254,8 @@ $(BUILD)/test/$(1)/%_test: $(BUILD)/obj/spec/$(1)/%_test.o \
 endef
 $(eval $(call test_program,c))
 $(eval $(call test_program,conformance))
-$(BUILD)/test/c/states_test $(BUILD)/test/c/interrupt_test: private OWN_LIBS += $(LUA_LIBS)
+LUA_TESTS := states interrupt private moving lua_memory lua_fork
+$(LUA_TESTS:%=$(BUILD)/test/c/%_test): private OWN_LIBS += $(LUA_LIBS)
 .SECONDARY: $(ALL_OBJ)
 
 # ------------------------------------------------------- what is needed --

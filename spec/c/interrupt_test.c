@@ -6,52 +6,11 @@
 ** now(): the thread sanitizer hands a signal on only at calls that it knows,
 ** and a clock's is one.
 */
-#include "support.h"
+#include "lua_world.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include <lauxlib.h>
-#include <lua.h>
-#include <lualib.h>
-
-/* Where the module is, if the environment does not say it. */
-static const char prelude[] =
-    "local build = os.getenv 'EXECUTIONGUARD_BUILD'\n"
-    "if not build and not (os.getenv 'LUA_CPATH' or\n"
-    "    os.getenv 'LUA_CPATH_5_4') then build = './build' end\n"
-    "if build then\n"
-    "  local lua = build .. '/lua/'\n"
-    "  package.path = lua .. '?.lua;' .. lua .. '?/init.lua;' ..\n"
-    "    package.path\n"
-    "  package.cpath = lua .. '?.so;' .. package.cpath\n"
-    "end\n"
-    "ExecutionGuard = require 'executionguard'\n"
-    "guard = ExecutionGuard.new()\n"
-    "now = require 'executionguard.core'.clock.steady\n"
-    "function forever() while true do now() end end\n"
-    "function spin(s) local t = now() while now() - t < s do end end\n"
-    "function run(fn, timeout)\n"
-    "  local start = now()\n"
-    "  local _, _, why = guard:RunOnce('k', fn,\n"
-    "    { timeout = timeout or 0.01, allowRerun = true })\n"
-    "  return why, now() - start\n"
-    "end\n";
-
-static void run_chunk(lua_State *L, const char *chunk) {
-  if (luaL_dostring(L, chunk) != LUA_OK)
-    fail_msg("%s", lua_tostring(L, -1));
-}
-
-static lua_State *new_state(void) {
-  lua_State *L = luaL_newstate();
-  assert_non_null(L);
-  luaL_openlibs(L);
-  run_chunk(L, prelude);
-  return L;
-}
 
 /* ------------------------------------------------------------ threads -- */
 
@@ -92,35 +51,102 @@ static void in_a_thread(const char *chunk, bool blocked) {
     fail_msg("%s", v.why);
 }
 
-static void thread_that_blocks_the_signal_is_counted_next_time(void **state) {
+static void thread_that_blocks_the_signal_is_counted(void **state) {
   (void)state;
-  /* The first run cannot be ended; it comes back by itself, and too late.
-  ** It takes real time, and much of it, so that the keeper, which has to see
-  ** that nobody heard its signal, gets a turn on a busy machine as well. */
-  in_a_thread("local why, took = run(function() spin(1) end)\n"
-              "assert(why == 'timeout', why)\n"
-              "assert(took >= 1, took)\n"
-              "assert(debug.gethook() == nil)\n"
-              "local why, took = run(forever)\n"
-              "assert(why == 'timeout', why)\n"
-              "assert(took >= 0.01 and took < 5, took)\n"
-              "assert(debug.gethook() == nil)\n",
+  in_a_thread("for i = 1, 3 do\n"
+              "  local why, took = run(forever)\n"
+              "  assert(why == 'timeout', why)\n"
+              "  assert(took >= 0.01 and took < 5, took)\n"
+              "  assert(debug.gethook() == nil)\n"
+              "end\n",
               true);
+}
+
+static int block(lua_State *L) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGURG);
+  pthread_sigmask(lua_toboolean(L, 1) ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+  return 0;
+}
+
+/* The run in which it is blocked cannot be ended; it comes back by itself, too
+** late.  The next is counted, until it is blocked no more. */
+static void thread_that_blocks_the_signal_later_is_found_out(void **state) {
+  (void)state;
+  lua_State *L = new_state();
+  lua_register(L, "block", block);
+  run_chunk(L, ends_in_time);
+  run_chunk(L, "local why, took = run(function() block(true) spin(0.2) end)\n"
+               "assert(why == 'timeout', why)\n"
+               "assert(took >= 0.2, took)\n");
+  run_chunk(L, ends_in_time);
+  run_chunk(L, "block(false)");
+  run_chunk(L, "local counted = true\n"
+               "local why, took = run(function()\n"
+               "  counted = debug.gethook() ~= nil\n"
+               "  forever()\n"
+               "end)\n"
+               "assert(why == 'timeout', why)\n"
+               "assert(not counted)\n");
+  lua_close(L);
+}
+
+/* ---------------------------------------------------- other handlers -- */
+
+static int theirs;
+
+static void their_handler(int number) {
+  (void)number;
+  theirs++;
+}
+
+static int take_over(lua_State *L) {
+  (void)L;
+  struct sigaction action = {.sa_handler = their_handler};
+  sigaction(SIGURG, &action, NULL);
+  return 0;
+}
+
+static const char warned[] =
+    "warnings = 0\n"
+    "ExecutionGuard.setLogger(function(level, text)\n"
+    "  if text:find 'somebody else' then warnings = warnings + 1 end\n"
+    "end)\n";
+
+static void handler_put_over_ours_is_found_out(void **state) {
+  (void)state;
+  lua_State *L = new_state();
+  lua_register(L, "take_over", take_over);
+  run_chunk(L, warned);
+  run_chunk(L, ends_in_time);
+  run_chunk(L, "local why, took = run(function() take_over() spin(0.2) end)\n"
+               "assert(why == 'timeout', why)\n"
+               "assert(took >= 0.2, took)\n");
+  for (int i = 0; i < 3; i++)
+    run_chunk(L, ends_in_time);
+  run_chunk(L, "assert(warnings == 1, warnings)");
+  in_a_thread(ends_in_time, false); /* told by the first */
+  /* Configured anew, ours is put over theirs, which is called as well. */
+  run_chunk(L, "ExecutionGuard.configure { engine = 'signal' }");
+  theirs = 0;
+  run_chunk(L, ends_in_time);
+  assert_true(theirs > 0);
+  run_chunk(L, "ExecutionGuard.configure { signal = 12 }");
+  run_chunk(L, ends_in_time);
+  struct sigaction now;
+  sigaction(SIGURG, NULL, &now);
+  assert_true(now.sa_handler == their_handler);
+  run_chunk(L, "ExecutionGuard.configure { signal = 23 }");
+  run_chunk(L, ends_in_time);
+  lua_close(L);
 }
 
 static void slot_of_a_thread_that_is_gone_serves_the_next(void **state) {
   (void)state;
-  in_a_thread("run(function() spin(1) end)", true);
+  in_a_thread("run(function() spin(0.2) end)", true);
   for (int i = 0; i < 20; i++) /* not deaf, as the one before it was */
     in_a_thread(ends_in_time, false);
-}
-
-static void state_that_moves_to_another_thread_is_interrupted(void **state) {
-  (void)state;
-  lua_State *L = new_state();
-  in_a_thread(ends_in_time, false);
-  run_chunk(L, ends_in_time);
-  lua_close(L);
 }
 
 static void state_that_is_closed_in_a_run_that_yielded_is_well(void **state) {
@@ -210,9 +236,10 @@ static void debugger_attached_again_and_again_does_not_save_it(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(thread_that_blocks_the_signal_is_counted_next_time),
+      cmocka_unit_test(thread_that_blocks_the_signal_is_counted),
+      cmocka_unit_test(thread_that_blocks_the_signal_later_is_found_out),
+      cmocka_unit_test(handler_put_over_ours_is_found_out),
       cmocka_unit_test(slot_of_a_thread_that_is_gone_serves_the_next),
-      cmocka_unit_test(state_that_moves_to_another_thread_is_interrupted),
       cmocka_unit_test(state_that_is_closed_in_a_run_that_yielded_is_well),
       cmocka_unit_test(debugger_attached_before_comes_back),
       cmocka_unit_test(debugger_attached_in_a_run_stays),
