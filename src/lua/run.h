@@ -6,6 +6,8 @@
 
 #include "lua/interrupt.h"
 
+#include <stddef.h>
+
 /* The Lua stack of a run. */
 enum {
   EB_AT_GUARD = 1,
@@ -35,6 +37,11 @@ struct eb_run {
   eg_timer timer;
   eb_settings own; /* where it has to outlive the call's frame */
 };
+
+/* The run of a frame. */
+static inline eb_run *eb_run_of(const eb_frame *frame) {
+  return (eb_run *)((char *)frame - offsetof(eb_run, frame));
+}
 
 /* ---- run_object.c ---- */
 

@@ -6,20 +6,28 @@
 
 static const char shield_metatable[] = "ExecutionGuard shield";
 
-/* expired() -> has the run that this coroutine is in passed its deadline, or
-** lost its grant? */
+static bool is_over(const eb_run *run) {
+  return run->guard->core == NULL ||
+         eg_now_us() >= run->grant.deadline_us ||
+         !eg_holds(run->guard->core, run->key, run->grant.token);
+}
+
+static bool is_any_over(const eb_state *state, const lua_State *L) {
+  for (const eb_frame *f = eg_thread_anchored(); f != NULL; f = f->outer)
+    if (f->kind == EB_RUN && is_over(eb_run_of(f)))
+      return true;
+  /* Those that are not on the chain: closed while suspended, between two
+     attempts. */
+  for (const eb_run *run = state->runs; run != NULL; run = run->next)
+    if (run->L == L && is_over(run))
+      return true;
+  return false;
+}
+
+/* expired() -> has a run that this is inside of, also by a coroutine that it
+** resumed, passed its deadline, or lost its grant? */
 int eb_expired(lua_State *L) {
-  const eb_run *run = eb_get_state(L)->runs;
-  while (run != NULL && run->L != L)
-    run = run->next;
-  if (run == NULL) {
-    lua_pushboolean(L, 0);
-    return 1;
-  }
-  bool over = run->guard->core == NULL ||
-              eg_now_us() >= run->grant.deadline_us ||
-              !eg_holds(run->guard->core, run->key, run->grant.token);
-  lua_pushboolean(L, over);
+  lua_pushboolean(L, is_any_over(eb_get_state(L), L));
   return 1;
 }
 
