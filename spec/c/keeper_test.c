@@ -223,6 +223,34 @@ static void signals_are_repeated_until_the_timer_is_stopped(void **state) {
   handle(SIGURG, SIG_DFL);
 }
 
+/* A coroutine whose outer run has timed out goes on with one inside it. */
+static void timer_taken_up_signals_below_another(void **state) {
+  (void)state;
+  int one = 1;
+  handle(SIGURG, count_signal);
+  for (int turn = 0; turn < 20; turn++) {
+    eg_timer outer, inner;
+    start(&outer, "outer", 10);
+    eg_timer_stop(&outer);
+    outer.signals = true;
+    eg_timer_start(&outer);
+    start(&inner, "inner", FAR);
+    eg_timer_park(&inner);
+    eg_timer_park(&outer);
+    eg_test_clock_advance(10000);
+    atomic_store(&signals, 0);
+    eg_timer_unpark(&outer);
+    eg_timer_unpark(&inner); /* at once: the keeper has not looked yet */
+    assert_true(spec_comes(have_come, &one));
+    assert_int_equal(eg_timer_stop(&inner), EG_OK);
+    assert_int_equal(commit(&inner), EG_OK);
+    assert_int_equal(eg_timer_stop(&outer), EG_TIMEOUT);
+    eg_reset(guard, eg_str("inner"), NULL);
+    usleep(5000); /* until nothing is to be signalled any more */
+  }
+  handle(SIGURG, SIG_DFL);
+}
+
 static bool is_deaf(void *ctx) {
   (void)ctx;
   return eg_thread_deaf();
@@ -426,6 +454,7 @@ int main(void) {
       TEST(timer_that_is_parked_fires_and_goes_on),
       TEST(timers_parked_fire_by_their_deadlines),
       TEST(signals_are_repeated_until_the_timer_is_stopped),
+      TEST(timer_taken_up_signals_below_another),
       TEST(thread_that_blocks_the_signal_is_deaf),
       TEST(thread_that_ends_leaves_its_slot),
       TEST(child_of_a_fork_keeps_its_own),

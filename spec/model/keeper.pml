@@ -58,6 +58,9 @@
 #ifndef MAIN
 #define MAIN 1 /* timers outside of the coroutine */
 #endif
+#ifndef SIGNALS
+#define SIGNALS 1 /* do the timers signal? */
+#endif
 #ifndef GRACE
 #define GRACE 0
 #endif
@@ -215,7 +218,7 @@ inline visit(i) {
      fi;
      d_step {
        assert(t[x].live);
-       signalled = signalled || t[x].fired;
+       signalled = signalled || (SIGNALS && t[x].fired);
        x = t[x].outer
      }
   :: else -> break
@@ -243,15 +246,14 @@ inline look_at_heap() {
   do
   :: x < TIMERS ->
      if
-     :: t[x].place == PARKED && in_heap[x] && t[x].dl <= time ->
+     :: in_heap[x] && t[x].dl <= time ->
         in_heap[x] = 0;
         fire(x)
      :: else
      fi;
      d_step {
        if
-       :: t[x].place == PARKED && in_heap[x] && t[x].dl < next ->
-          next = t[x].dl
+       :: in_heap[x] && t[x].dl < next -> next = t[x].dl
        :: else
        fi;
        x++
@@ -452,7 +454,7 @@ inline unpark(x) {
 #if MUTANT == 13
   :: t[x].fired -> publish(x, MIN); ring(MIN)
 #elif MUTANT != 6
-  :: t[x].fired -> s[my].wanted = 1; ring(MIN)
+  :: t[x].fired && SIGNALS -> s[my].wanted = 1; ring(MIN)
 #endif
   :: else -> ring_if_nearer(t[x].dl)
   fi;
@@ -673,7 +675,7 @@ proctype owner(byte me) {
      :: inside -> yield()
      :: depth > 0 ->
         endless[me] = 1;
-        hooked[me]; /* for ever, if nobody ends it */
+        hooked[me] || (!SIGNALS && t[s[my].top].fired); /* or for ever */
         endless[me] = 0
      :: !inside && (EXITS || n == 0) -> break
      fi

@@ -53,6 +53,7 @@ typedef struct slot {
   _Atomic(eg_timer *) top; /* the thread's latest timer */
   _Atomic int64_t due;     /* nearest deadline that has not fired */
   _Atomic uint32_t turn;
+  atomic_bool wanted; /* a visit, whatever is due */
   atomic_bool visiting;
   atomic_bool taken;
   _Atomic uint32_t kicks, kicks_heard;
@@ -146,6 +147,7 @@ static void kick(slot *s, const eg_timer *timer, int64_t machine_us) {
 /* Fires what is due in a slot. */
 static void visit(slot *s, int64_t now_us) {
   const eg_timer *signalled = NULL; /* the outermost that has fired */
+  atomic_store(&s->wanted, false);
   atomic_store(&s->visiting, true);
   eg_timer *top = atomic_load(&s->top);
   s->seen_turn = atomic_load_explicit(&s->turn, memory_order_relaxed);
@@ -184,7 +186,7 @@ static int64_t look(int64_t *kick_us) {
   int64_t now = eg_now_us(), machine = machine_now(), next = EG_FOREVER;
   *kick_us = EG_FOREVER;
   for (slot *s = atomic_load(&slots); s != NULL; s = s->next) {
-    if (due_of(s) <= now || s->kick_us <= machine)
+    if (due_of(s) <= now || s->kick_us <= machine || atomic_load(&s->wanted))
       visit(s, now);
     next = nearer(next, due_of(s));
     *kick_us = nearer(*kick_us, s->kick_us);
@@ -305,6 +307,7 @@ void egi_keeper_settle(void) {
 static void clear_slot(slot *s) {
   atomic_store(&s->due, EG_FOREVER);
   atomic_store(&s->top, NULL);
+  atomic_store(&s->wanted, false);
   atomic_store(&s->visiting, false);
   s->anchor = NULL;
   s->mask_asked = 0;
@@ -508,8 +511,9 @@ void eg_timer_unpark(eg_timer *timer) {
   pthread_mutex_unlock(&work);
   push(s, timer);
   if (eg_timer_fired(timer) != 0 && timer->signals) {
-    /* its signals come to this thread from now on: a visit is wanted */
-    publish(s, timer, INT64_MIN);
+    /* Its signals come to this thread from now on.  Nothing is due for that,
+    ** and what is due changes with the next timer: so it is asked apart. */
+    atomic_store(&s->wanted, true);
     ring(INT64_MIN);
   } else {
     ring_if_nearer(timer->grant.deadline_us);
