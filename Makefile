@@ -420,6 +420,14 @@ valgrind: ## Lua specs under valgrind; fails on what involves our module
 	@$(LUA) spec/tools/valgrind-ours $(BUILD)/valgrind/report.xml \
 	  executionguard/core.so
 
+# ----------------------------------------------------------------- models --
+
+.PHONY: model
+
+model: ## models of the protocols, by spin; MODEL=long: larger worlds too
+	@$(DEPS) model
+	@CC='$(CC)' MODEL='$(MODEL)' spec/tools/model $(BUILD)/model
+
 # ------------------------------------------------------------------ check --
 
 LINTED := $(LIB_SRC) $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) $(HELP_SRC_c) \
@@ -427,7 +435,7 @@ LINTED := $(LIB_SRC) $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) $(HELP_SRC_c) \
 C_FILES := $(wildcard src/*.h src/*/*.[ch] spec/c/*.[ch] \
              spec/conformance/*.[ch] spec/fuzz/*.[ch] spec/faults/*.[ch])
 LUA_TOOLS := spec/tools/layers spec/tools/sizes spec/tools/valgrind-ours
-SHELL_FILES := .ci/run $(addprefix spec/tools/,deps headers rock suite \
+SHELL_FILES := .ci/run $(addprefix spec/tools/,deps headers model rock suite \
                  with-redis)
 
 .PHONY: check check-warnings check-lint check-lua check-format check-shell
