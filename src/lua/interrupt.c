@@ -94,6 +94,19 @@ lua_State *eb_host_of(lua_State *L) {
   return top != NULL && top->L == L ? base_of(top)->host : NULL;
 }
 
+/* Lets the handler keep off, or not; returns what was.  One that came while a
+** hook is being read or set would take half of ours and half of the user's for
+** the user's.  The keeper signals again. */
+static bool defer(eb_frame *top, bool defers) {
+  if (top == NULL)
+    return false;
+  bool before = top->defers;
+  atomic_signal_fence(memory_order_seq_cst);
+  *(volatile bool *)&top->defers = defers;
+  atomic_signal_fence(memory_order_seq_cst);
+  return before;
+}
+
 /* In the frames of its coroutine, f is the first. */
 static void set_hook(eb_frame *f, lua_Hook hook, int count) {
   lua_Hook now = lua_gethook(f->L);
@@ -116,6 +129,8 @@ static bool is_counted(const eb_frame *f) {
 /* Code that no signal interrupts is counted, unless somebody has a hook of his
 ** own there.  f and what is further out decide; base is the first of L. */
 static void calm(eb_frame *base, const eb_frame *f, lua_State *L) {
+  eb_frame *top = top_frame();
+  bool deferred = defer(top, true);
   lua_Hook now = lua_gethook(L);
   bool ours = eb_is_our_hook(now);
   lua_Hook users = ours ? base->hook : now;
@@ -126,6 +141,7 @@ static void calm(eb_frame *base, const eb_frame *f, lua_State *L) {
   } else if (ours) {
     lua_sethook(L, base->hook, base->mask, base->count);
   }
+  defer(top, deferred);
 }
 
 /* On every coroutine from the top to the guard's.  That one may come twice,
@@ -182,8 +198,11 @@ void eb_look(void) {
   if (top == NULL || top->defers)
     return;
   eb_frame *guard = outermost(top);
-  if (guard != NULL && !in_grace(guard))
-    hook_all(top, guard);
+  if (guard == NULL || in_grace(guard))
+    return;
+  defer(top, true); /* this may be no handler, and one may come */
+  hook_all(top, guard);
+  defer(top, false);
 }
 
 static int raise_from(lua_State *L, eb_frame *top, eb_frame *guard) {
