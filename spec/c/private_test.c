@@ -14,6 +14,8 @@ static int raw_resume(lua_State *L) {
   bool ok = status == LUA_OK || status == LUA_YIELD;
   if (!ok)
     results = 1;
+  if (status == LUA_YIELD) /* cqueues relies on it */
+    assert_int_equal(results, lua_gettop(co));
   assert_true(lua_checkstack(L, results + 1));
   lua_pushboolean(L, ok);
   lua_xmove(co, L, results);

@@ -45,19 +45,27 @@ static int fail(lua_State *L, lua_State *co) {
   return lua_error(L);
 }
 
-static int go_on(lua_State *L, int status, lua_KContext ctx) {
+/* What it was resumed with is above base. */
+static int go_on(lua_State *L, int status, lua_KContext base) {
   (void)status;
-  (void)ctx;
   lua_State *co = *(lua_State **)lua_touserdata(L, 1);
-  return eb_pass_on(L, co, eb_resume(L, co, lua_gettop(L) - 1, L));
+  return eb_pass_on(L, co, eb_resume(L, co, lua_gettop(L) - (int)base, L));
 }
+
+/* Some hosts (cqueues) take all that is on the stack for what was yielded:
+** here there is no more. */
+static int yield(lua_State *L) { return lua_yield(L, lua_gettop(L)); }
 
 int eb_pass_on(lua_State *L, lua_State *co, int n) {
   if (n < 0)
     return fail(L, co);
-  if (lua_status(co) == LUA_YIELD)
-    return lua_yieldk(L, n, 0, go_on);
-  return n;
+  if (lua_status(co) != LUA_YIELD)
+    return n;
+  int base = lua_gettop(L) - n;
+  lua_pushcfunction(L, yield);
+  lua_insert(L, base + 1);
+  lua_callk(L, n, LUA_MULTRET, base, go_on);
+  return go_on(L, LUA_OK, base); /* never: it yields */
 }
 
 int eb_go_private(lua_State *L, lua_CFunction body) {
