@@ -195,8 +195,8 @@ static void states_on_threads_that_come_and_go(void **state) {
     run_chunk(states[i].L, services);
   }
   for (uintptr_t i = 0; i < THREADS; i++)
-    assert_int_equal(
-        pthread_create(&places[i], NULL, place, (void *)(i + 1)), 0);
+    assert_int_equal(pthread_create(&places[i], NULL, place, (void *)(i + 1)),
+                     0);
   for (int i = 0; i < THREADS; i++)
     pthread_join(places[i], NULL);
   expect_all_well();

@@ -52,7 +52,8 @@ static const char more[] =
     "function same(wanted, ...)\n"
     "  local got = table.pack(...)\n"
     "  for i = 1, math.max(#wanted, got.n) do\n"
-    "    assert(rawequal(wanted[i], got[i]), ('value %d: %s, not %s'):format(\n"
+    "    assert(rawequal(wanted[i], got[i]), ('value %d: %s, not "
+    "%s'):format(\n"
     "      i, tostring(got[i]), tostring(wanted[i])))\n"
     "  end\n"
     "end\n";
@@ -77,13 +78,12 @@ static int tear_down(void **state) {
 #define TEST(name, chunk)                                                     \
   static void name(void **state) { run_chunk(*state, chunk); }
 
-TEST(function_is_ended_in_time,
-     "local t = now()\n"
-     "same({true, false, nil, 'timeout'},\n"
-     "  resume(start(forever, {timeout = 0.01})))\n"
-     "assert(now() - t >= 0.01 and now() - t < 5)\n"
-     "assert(guard:GetStatus 'k' == 'TimedOut')\n"
-     "assert(not guard:IsLocked 'k')\n")
+TEST(function_is_ended_in_time, "local t = now()\n"
+                                "same({true, false, nil, 'timeout'},\n"
+                                "  resume(start(forever, {timeout = 0.01})))\n"
+                                "assert(now() - t >= 0.01 and now() - t < 5)\n"
+                                "assert(guard:GetStatus 'k' == 'TimedOut')\n"
+                                "assert(not guard:IsLocked 'k')\n")
 
 TEST(pcall_in_a_loop_is_ended_after_a_yield,
      "local co = start(function()\n"

@@ -78,8 +78,7 @@ int eb_go_private(lua_State *L, lua_CFunction body) {
 /* The host is closed, or an error ends it. */
 static int private_close(lua_State *L) {
   lua_State **co = luaL_testudata(L, 1, metatable);
-  if (co == NULL || lua_status(*co) != LUA_YIELD ||
-      eb_reset(L, *co) == LUA_OK)
+  if (co == NULL || lua_status(*co) != LUA_YIELD || eb_reset(L, *co) == LUA_OK)
     return 0;
   lua_xmove(*co, L, 1);
   return lua_error(L);
