@@ -656,8 +656,8 @@ typedef struct eg_timer {
 ** wherever it is; returns OK when the run is still to be committed, TIMEOUT
 ** when the keeper has stored that, LOST when there was nothing left to store.
 ** eg_timer_void: the guard is about to be closed; the timer never fires.
-** eg_timer_kept: was it started, and is it kept?  None of them fails.  They may
-** block while the keeper stores an outcome. */
+** eg_timer_kept: was it started, and is it kept?  None of them fails.  They
+** may block while the keeper stores an outcome. */
 EG_API void eg_timer_start(eg_timer *timer);
 EG_API eg_status eg_timer_stop(eg_timer *timer);
 EG_API void eg_timer_void(eg_timer *timer);
