@@ -70,7 +70,8 @@ OWN_CFLAGS := -std=c11 -fPIC -fno-plt \
               -fvisibility=hidden -pthread $(WARNINGS) \
               $(WERROR) $(SAN_FLAGS) $(LTO)
 OWN_CPPFLAGS := -Isrc -D_GNU_SOURCE $(MPACK_CFLAGS)
-OWN_LIBS := $(MPACK_LIBS) -pthread -ldl -lm
+SQLITE_LIBS  ?= $(or $(call pc,--libs sqlite3),-lsqlite3)
+OWN_LIBS := $(MPACK_LIBS) $(SQLITE_LIBS) -pthread -ldl -lm
 
 COMPILE = $(CC) $(OWN_CPPFLAGS) $(CPPFLAGS) $(OWN_CFLAGS) $(CFLAGS) -MMD -MP
 LINK = $(CC) $(OWN_CFLAGS) $(CFLAGS) $(LDFLAGS)
@@ -231,7 +232,7 @@ Description: run this once: guards, locks and results
 Version: $(VERSION)
 Cflags: -I$${includedir} -pthread
 Libs: -L$${libdir} -lexecutionguard
-Libs.private: $(MPACK_LIBS) -pthread
+Libs.private: $(MPACK_LIBS) $(SQLITE_LIBS) -pthread
 endef
 
 $(PC_FILE): export PC_TEXT = $(call pc_text,$(abspath $(BUILD)))

@@ -3,6 +3,7 @@
 */
 #include "world.h"
 
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,29 @@ static void no_log(void *ud, eg_log_level level, const char *message,
   (void)key;
 }
 
+/* A file store's world is a folder of its own below that of the URL. */
+static bool own_folder(world *w) {
+  size_t n = strcspn(w->url.rest, "?");
+  const char *query = w->url.rest + n;
+  if (strcmp(w->url.scheme, "file") != 0)
+    return true;
+  snprintf(w->folder, sizeof w->folder, "%.*s/world-XXXXXX", (int)n,
+           w->url.rest);
+  if (mkdtemp(w->folder) == NULL)
+    return false;
+  snprintf(w->rest, sizeof w->rest, "%s%s", w->folder, query);
+  w->url.rest = w->rest;
+  return true;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type,
+                      struct FTW *ftw) {
+  (void)st;
+  (void)type;
+  (void)ftw;
+  return remove(path);
+}
+
 bool world_open(world *w, const egi_store_ops *ops, bool named) {
   static unsigned number;
   const char *text = getenv("EXECUTIONGUARD_STORE");
@@ -39,6 +63,8 @@ bool world_open(world *w, const egi_store_ops *ops, bool named) {
   for (int i = 0; i < WORLD_SEEN; i++)
     egi_seen_init(&w->seen[i]);
   if (!parse(text != NULL && *text != '\0' ? text : "memory", &w->url))
+    return false;
+  if (!own_folder(w))
     return false;
   w->ops = ops != NULL ? ops : egi_find_store(w->url.scheme);
   /* Of a store that outlives us, every world is a namespace of its own. */
@@ -66,6 +92,8 @@ void world_close(world *w) {
   if (w->store != NULL)
     w->ops->close(w->store);
   w->store = NULL;
+  if (w->folder[0] != '\0')
+    nftw(w->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 int world_scaled(int count) {

@@ -20,7 +20,8 @@ typedef struct world {
   egi_store *store;
   int patience_ms; /* real time after which a wake-up counts as lost */
   char name[64];
-  egi_seen seen[WORLD_SEEN]; /* for rules to use; freed with the world */
+  char folder[256], rest[300]; /* of a file store */
+  egi_seen seen[WORLD_SEEN];   /* for rules to use; freed with the world */
   eg_error error;
 } world;
 

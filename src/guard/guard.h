@@ -5,7 +5,7 @@
 ** lines of waiters (line.c); a store's own; a bell's, or that of the keeper's
 ** sleep; then the test clock's; then the list of guards (owner.c); then the
 ** list of threads (stats.c).  No lock of this layer is held while a store is
-** called but the first, and that of a line for `apply`.
+** called but the first, and that of a line where egi_is_quick.
 */
 #ifndef EG_GUARD_GUARD_H
 #define EG_GUARD_GUARD_H
@@ -32,6 +32,12 @@ struct eg_guard {
   atomic_uint doubted;
   eg_guard *next; /* in the list of guards */
 };
+
+/* May a line of waiters look at a key with its lock held, and for another
+** thread?  Where others can change it, it waits by the store. */
+static inline bool egi_is_quick(const eg_guard *guard) {
+  return guard->by_apply && guard->store->inside;
+}
 
 /* ---- error.c: filling an eg_error; both return the status ---- */
 

@@ -93,6 +93,8 @@ static bool take_older(egi_history *h, eg_bytes key, uint64_t *at,
 eg_status eg_history(eg_guard *guard, eg_bytes key, size_t n,
                      eg_visit_past visit, void *ctx, eg_error *error) {
   egi_history *h = guard->history;
+  if (guard->ops->history != NULL)
+    return guard->ops->history(guard->store, key, n, visit, ctx, error);
   if (h == NULL)
     return egi_fail(error, EG_UNSUPPORTED,
                     "no history is kept; open the guard with "

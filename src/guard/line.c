@@ -12,7 +12,7 @@
 ** MUTEX RULES.  (1) A bucket's mutex guards the lines in it, and of everybody
 ** in them what wait.h says.  (2) It is taken before a store's and before a
 ** bell's, and nobody has two.  (3) Who ends a grant has no lock of the store
-** when it serves the line.  (4) A store that has no `apply` is never called
+** when it serves the line.  (4) Only a store that egi_is_quick is called
 ** with it.
 **
 ** NO WAKE-UP IS LOST.  A waiter first stands in line (waiters > 0), then looks
@@ -143,7 +143,7 @@ bool egi_line_has_turn(const eg_pending *p) {
 
 /* May somebody else look at the key for this one? */
 static bool by_proxy(const eg_pending *p) {
-  return p->step.guard->by_apply &&
+  return egi_is_quick(p->step.guard) &&
          (p->phase == EGI_FOR_END ? p->step.event.type == EGI_JOIN
                                   : p->asked == EGI_ACQUIRE_LOCK);
 }

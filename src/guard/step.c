@@ -138,6 +138,7 @@ static egi_verdict fill_swap(egi_step *step, const egi_seen *seen,
   swap->write = effect->write;
   swap->hold = effect->hold;
   swap->wake = effect->wake;
+  swap->durable = step->policy->block_after_crash;
   swap->lease_ms = effect->lease_ms;
   swap->life_ms = effect->life_ms;
   swap->not_before_ms = effect->not_before_ms;

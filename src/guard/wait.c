@@ -158,6 +158,8 @@ static eg_status attend(eg_pending *p) {
   eg_status status;
   if (guard->store->inside || ops->watch == NULL)
     return EG_OK;
+  if (p->watch != NULL && p->blocks)
+    return EG_OK; /* it has just said it */
   if (p->watch != NULL) {
     status = ops->wait(p->watch, egi_now(&p->env), &p->failure);
     return EG_IS_FAILURE(status) ? status : EG_OK;
@@ -167,8 +169,8 @@ static eg_status attend(eg_pending *p) {
   seen.version = p->step.version;
   seen.at = p->step.sight;
   p->fd = -1;
-  return ops->watch(guard->store, p->step.key, &seen, &p->watch, &p->fd,
-                    &p->failure);
+  return ops->watch(guard->store, p->step.key, &seen, &p->watch,
+                    p->blocks ? NULL : &p->fd, &p->failure);
 }
 
 /* Lets the bell listen to the watch.  Where that cannot be: looks again. */
@@ -194,8 +196,8 @@ static bool look_aside(eg_pending *p, eg_status *status) {
 /* With the mutex: it is this one's turn, so it looks. */
 static void take_turn(eg_pending *p) {
   eg_status status;
-  bool final = p->step.guard->by_apply ? look(p, true, &status)
-                                       : look_aside(p, &status);
+  bool final = egi_is_quick(p->step.guard) ? look(p, true, &status)
+                                           : look_aside(p, &status);
   if (final)
     egi_wait_finish(p, status);
   else

@@ -14,7 +14,6 @@ struct eg_watch {
 
 eg_status eg_watch_open(eg_guard *guard, eg_bytes key, eg_watch **watch_out,
                         eg_error *error) {
-  int fd;
   egi_seen seen;
   *watch_out = NULL;
   eg_status status = egi_check_key(key, error);
@@ -31,7 +30,7 @@ eg_status eg_watch_open(eg_guard *guard, eg_bytes key, eg_watch **watch_out,
   egi_seen_init(&seen);
   status = guard->ops->load(guard->store, key, EG_FOREVER, &seen, error);
   if (status == EG_OK)
-    status = guard->ops->watch(guard->store, key, &seen, &watch->watch, &fd,
+    status = guard->ops->watch(guard->store, key, &seen, &watch->watch, NULL,
                                error);
   egi_seen_free(&seen, &guard->env);
   if (status != EG_OK) {
@@ -58,6 +57,26 @@ static eg_status lease_end(eg_watch *watch, int64_t now_us,
   return status;
 }
 
+/* A wait may win the exclusion, which a watcher does not want: it is given
+** back with its watch, and another one made. */
+static eg_status give_back(eg_watch *watch, eg_error *error) {
+  eg_guard *guard = watch->guard;
+  egi_watch *fresh = NULL;
+  egi_seen seen;
+  egi_seen_init(&seen);
+  eg_status status = guard->ops->load(guard->store, watch->key, EG_FOREVER,
+                                      &seen, error);
+  if (status == EG_OK)
+    status = guard->ops->watch(guard->store, watch->key, &seen, &fresh, NULL,
+                               error);
+  egi_seen_free(&seen, &guard->env);
+  if (status != EG_OK)
+    return status;
+  guard->ops->unwatch(watch->watch);
+  watch->watch = fresh;
+  return EG_CHANGED;
+}
+
 eg_status eg_watch_wait(eg_watch *watch, int64_t wait_ms, eg_error *error) {
   eg_guard *guard = watch->guard;
   int64_t now = egi_now(&guard->env);
@@ -65,6 +84,8 @@ eg_status eg_watch_wait(eg_watch *watch, int64_t wait_ms, eg_error *error) {
   eg_status status = lease_end(watch, now, &until, error);
   if (status == EG_OK)
     status = guard->ops->wait(watch->watch, until, error);
+  if (status == EG_OK)
+    status = give_back(watch, error);
   return status == EG_TIMEOUT && until < deadline ? EG_CHANGED : status;
 }
 

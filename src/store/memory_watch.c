@@ -67,7 +67,8 @@ eg_status egi_memory_watch(egi_store *store, eg_bytes key,
   shard->watches = made;
   egi_shard_unlock(shard);
   *watch = made;
-  *fd = -1;
+  if (fd != NULL)
+    *fd = -1;
   return EG_OK;
 }
 

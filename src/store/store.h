@@ -39,6 +39,8 @@
 **     held; keys that come or go meanwhile may or may not be visited.
 ** 12. close drops every hold of this handle, and wakes their watchers.
 ** 13. NOMEM, UNAVAILABLE: nothing was changed.  A DROP needs no memory.
+** 14. tend changes nothing that load shows, but for a hold that is gone: for
+**     that it calls lost, once.
 */
 #ifndef EG_STORE_STORE_H
 #define EG_STORE_STORE_H
@@ -74,9 +76,10 @@ typedef struct egi_swap {
   egi_write write;
   egi_hold hold;
   bool wake;
-  eg_bytes bytes;                  /* write is PUT */
-  eg_bytes holder;                 /* hold is TAKE: at most EGI_HOLDER_MAX */
-  int64_t lease_ms;                /* TAKE; 0: until dropped */
+  bool durable;     /* what is put is on the disk when the swap returns */
+  eg_bytes bytes;   /* write is PUT */
+  eg_bytes holder;  /* hold is TAKE: at most EGI_HOLDER_MAX */
+  int64_t lease_ms; /* TAKE; 0: until dropped */
   int64_t not_before_ms, fresh_ms; /* 0: none; EGI_LEAVE_TIME */
   int64_t life_ms;                 /* 0: for ever; EGI_LEAVE_TIME */
 } egi_swap;
@@ -96,6 +99,7 @@ typedef egi_verdict (*egi_decide_fn)(void *ctx, const egi_seen *seen,
 enum { EGI_PEEK_ROOM = 64 };
 
 typedef bool (*egi_visit_fn)(void *ctx, eg_bytes key, const egi_seen *seen);
+typedef void (*egi_lost_fn)(void *ctx, eg_bytes key, uint64_t token);
 
 typedef struct egi_hold_ref {
   eg_bytes key;
@@ -129,15 +133,15 @@ typedef struct egi_store_ops {
   /* Is the key as it was when mark was made?  Without a round trip; may say
   ** no though it is.  NULL: always ask. */
   bool (*unchanged)(egi_store *store, eg_bytes key, const uint64_t mark[6]);
-  /* *fd: readable when wait would not block, until wait is called; the guard
-  ** polls it in coroutines, and blocks in wait in threads.  -1: there is none,
-  ** and a wait that may not block looks every 20 ms.  NULL: every wait does
-  ** so.  A watch belongs to the thread that waits. */
+  /* fd NULL: the caller blocks in wait, on this thread.  Else it polls: *fd is
+  ** readable when wait would not block, until wait is called; -1: there is
+  ** none, and a wait that may not block looks every 20 ms.  NULL: every wait
+  ** does so.  A watch belongs to the thread that waits. */
   eg_status (*watch)(egi_store *store, eg_bytes key, const egi_seen *seen,
                      egi_watch **watch, int *fd, eg_error *error);
   /* CHANGED, TIMEOUT; OK: the exclusion was won by waiting, and is this
-  ** handle's: the next TAKE of the key by it finds it free; unwatch gives it
-  ** back unless that came. */
+  ** handle's: the next TAKE of the key by this thread finds it free; another
+  ** wait, and unwatch, give it back unless that came. */
   eg_status (*wait)(egi_watch *watch, int64_t deadline_us, eg_error *error);
   void (*unwatch)(egi_watch *watch);
   eg_status (*scan)(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
@@ -162,6 +166,18 @@ typedef struct egi_store_ops {
   /* Takes one key whose opaque result was swept with its record; bytes
   ** written to key, 0: none.  NULL: the store sweeps nothing by itself. */
   size_t (*next_forgotten)(egi_store *store, void *key);
+  /* The ended runs of a key (empty: of all), newest first, at most n, with no
+  ** lock held.  NULL: the store remembers none. */
+  eg_status (*history)(egi_store *store, eg_bytes key, size_t n,
+                       eg_visit_past visit, void *ctx, eg_error *error);
+  /* What is better done off the callers' path (batches of history, late holder
+  ** lines, a look whether holds still stand).  Called by the keeper's thread,
+  ** never by two threads at once for a store, with no lock held.  Calls lost()
+  ** for each hold that turned out to be gone.  Returns when it wants to be
+  ** called next (steady us), EG_FOREVER: not before something is granted or
+  ** written again.  NULL: none. */
+  int64_t (*tend)(egi_store *store, int64_t now_us, egi_lost_fn lost,
+                  void *ctx);
   /* In the child of a fork: hold nothing, touch nothing shared. */
   void (*forked)(egi_store *store);
 } egi_store_ops;
@@ -197,5 +213,6 @@ void egi_seen_free(egi_seen *seen, const eg_env *env);
 bool egi_seen_keep(egi_seen *seen, const egi_seen *from, const eg_env *env);
 
 extern const egi_store_ops egi_memory_ops;
+extern const egi_store_ops egi_file_ops;
 
 #endif

@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 /* XX(scheme): its operations are egi_<scheme>_ops. */
-#define STORES(XX) XX(memory)
+#define STORES(XX) XX(memory) XX(file)
 
 /* XX(scheme, store, package): in store_<store>.so, as egi_<store>_ops; the
 ** package is Debian's name of what it needs. */
