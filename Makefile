@@ -348,10 +348,20 @@ test-examples: ## run the examples; each must end well
 	@rm -rf $(RESULTS)
 	@$(MAKE) suite-examples
 
+# The rules of a store run against each store's URL.
 suite-c:
 	@for program in $(PICKED); do \
 	  $(FOR_TESTS) \
 	  $(SUITE) cmocka $${program#$(BUILD)/test/} $$program || :; \
+	@rm -rf $(BUILD)/stores; mkdir -p $(BUILD)/stores; \
+	for program in $(PICKED); do \
+	  name=$${program#$(BUILD)/test/}; \
+	  export EXECUTIONGUARD_BUILD=$(abspath $(BUILD)); \
+	  $(SUITE) cmocka $$name $$program || :; \
+	  case $$name in conformance/store_*) \
+	    EXECUTIONGUARD_STORE=file:$(abspath $(BUILD))/stores \
+	    $(SUITE) cmocka $$name.file $$program || :;; \
+	  esac; \
 	done; \
 	for program in $(filter $(RULES_OF_STORES),$(PICKED)); do \
 	  for store in $(STORES); do \

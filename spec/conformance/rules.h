@@ -61,14 +61,17 @@
   XX(rule_13_load_without_memory_changes_nothing)                             \
   XX(rule_13_watch_and_scan_without_memory_change_nothing)                    \
   XX(rule_13_table_without_memory_loses_no_key)                               \
-  XX(rule_13_drop_needs_no_memory)
+  XX(rule_13_drop_needs_no_memory)                                            \
+  XX(rule_14_tend_changes_nothing_that_stands)                                \
+  XX(rule_14_tend_is_due_when_it_says)
 
 /* Rules that need a second handle on the namespace. */
 #define SHARED_RULES(XX)                                                      \
   XX(rule_03_handles_see_each_other)                                          \
   XX(rule_12_close_drops_its_holds)                                           \
   XX(rule_12_close_leaves_the_holds_of_others)                                \
-  XX(rule_12_close_wakes_the_watchers_of_its_holds)
+  XX(rule_12_close_wakes_the_watchers_of_its_holds)                           \
+  XX(rule_14_tend_tells_of_a_hold_that_was_broken_once)
 
 #define XX(rule) const char *rule(world *w);
 RULES(XX)

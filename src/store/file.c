@@ -247,6 +247,7 @@ static eg_status apply_locked(egi_at *at, egi_decide_fn decide, void *ctx,
     *token = at->token;
     switch (decide(ctx, &seen, &swap)) {
     case EGI_NONE:
+      egi_lock_tell(at);
       return EG_OK;
     case EGI_GROW:
       return EG_CHANGED;

@@ -268,6 +268,8 @@ bool egi_lock_replaced(const egi_at *at, int fd);
 
 /* The line for people: written where it is not, blanked where it is. */
 void egi_lock_line(egi_at *at, int fd);
+/* By somebody who met another process's grant. */
+void egi_lock_tell(egi_at *at);
 void egi_lock_blank(egi_slot *slot, int fd);
 
 /* --------------------------------------------------------- file_db.c -- */

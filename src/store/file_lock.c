@@ -311,6 +311,19 @@ void egi_lock_line(egi_at *at, int fd) {
     at->slot->line = 1;
 }
 
+void egi_lock_tell(egi_at *at) {
+  char name[EGI_NAME_ROOM];
+  if (!at->held || at->ours || at->slot == NULL || at->slot->line == 1)
+    return;
+  egi_file_name(at->name, at->key, name);
+  int fd = openat(at->dir->locks_fd, name,
+                  O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  if (fd < 0)
+    return;
+  egi_lock_line(at, fd);
+  close(fd);
+}
+
 void egi_lock_blank(egi_slot *slot, int fd) {
   if (slot->line != 0 && pwrite(fd, "\n", 1, 0) == 1)
     slot->line = 0;
