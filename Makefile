@@ -96,14 +96,17 @@ CLI_SRC := $(wildcard src/cli/*.c)
 LUA_FILES := $(wildcard lua/executionguard/*.lua lua/executionguard/*/*.lua)
 MAN_PAGES := $(wildcard man/*.1 man/*.3)
 
-TEST_SRC := $(wildcard spec/c/*_test.c spec/conformance/*_test.c)
+TEST_SRC := $(wildcard spec/c/*_test.c spec/conformance/*_test.c \
+              spec/faults/*_test.c)
 HELP_SRC_c := $(filter-out %_test.c,$(wildcard spec/c/*.c))
 HELP_SRC_conformance := $(filter-out %_test.c,$(wildcard spec/conformance/*.c))
+HELP_SRC_faults := $(filter-out %_test.c,$(wildcard spec/faults/*.c))
 EXAMPLES := $(wildcard spec/examples/*.lua)
 
 LIB_OBJ := $(call objects,$(LIB_SRC))
-ALL_OBJ := $(call objects,$(LIB_SRC) $(REMOTE_SRC) $(REDIS_SRC) $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) \
-             $(HELP_SRC_c) $(HELP_SRC_conformance))
+ALL_OBJ := $(call objects,$(LIB_SRC) $(REMOTE_SRC) $(REDIS_SRC) $(LUA_SRC) \
+             $(CLI_SRC) $(TEST_SRC) $(HELP_SRC_c) $(HELP_SRC_conformance) \
+             $(HELP_SRC_faults))
 
 STATIC_LIB := $(BUILD)/lib/libexecutionguard.a
 SHARED_LIB := $(BUILD)/lib/libexecutionguard.so
@@ -144,7 +147,7 @@ $(CHECKED): $(FLAGS)
 	@touch $@
 
 $(BUILD)/obj/src/lua/%.o: OWN_CPPFLAGS += $(LUA_CFLAGS)
-$(BUILD)/obj/spec/%.o: OWN_CPPFLAGS += -Ispec/c -Ispec/conformance \
+$(BUILD)/obj/spec/%.o: OWN_CPPFLAGS += -Ispec/c -Ispec/conformance -Ispec/faults \
                                         $(LUA_CFLAGS)
 
 $(BUILD)/obj/%.o: %.c $(FLAGS) $(CHECKED)
@@ -243,7 +246,8 @@ $(PC_FILE): src/executionguard.h Makefile
 # Tests see the internal symbols too, hence the archive.  Not optimised across
 # files: that would be done again for each program.
 helpers = $(call objects,$(HELP_SRC_c) \
-            $(if $(filter conformance,$(1)),$(HELP_SRC_conformance)))
+            $(if $(filter conformance,$(1)),$(HELP_SRC_conformance)) \
+            $(if $(filter faults,$(1)),$(HELP_SRC_faults)))
 
 define test_program
 $(BUILD)/test/$(1)/%_test: $(BUILD)/obj/spec/$(1)/%_test.o \
@@ -255,6 +259,7 @@ $(BUILD)/test/$(1)/%_test: $(BUILD)/obj/spec/$(1)/%_test.o \
 endef
 $(eval $(call test_program,c))
 $(eval $(call test_program,conformance))
+$(eval $(call test_program,faults))
 LUA_TESTS := states interrupt private moving lua_memory lua_fork
 $(LUA_TESTS:%=$(BUILD)/test/c/%_test): private OWN_LIBS += $(LUA_LIBS)
 .SECONDARY: $(ALL_OBJ)
@@ -317,7 +322,12 @@ FOR_TESTS = EXECUTIONGUARD_BUILD=$(abspath $(BUILD)) \
 PICKED := $(if $(T),$(filter %/$(T:_test=)_test,$(TEST_PROGRAMS)),\
             $(TEST_PROGRAMS))
 
-.PHONY: test test-c test-lua test-examples suite-c suite-lua suite-examples
+torture: ## kill holders a thousand times
+	@$(DEPS) build test
+	@$(MAKE) test-programs
+	TORTURE=1000 $(BUILD)/test/faults/torture_test
+
+.PHONY: torture test test-c test-lua test-examples suite-c suite-lua suite-examples
 
 test: ## run all tests: C, Lua specs, examples
 	@$(DEPS) build test demo
@@ -350,18 +360,14 @@ test-examples: ## run the examples; each must end well
 
 # The rules of a store run against each store's URL.
 suite-c:
-	@for program in $(PICKED); do \
-	  $(FOR_TESTS) \
-	  $(SUITE) cmocka $${program#$(BUILD)/test/} $$program || :; \
 	@rm -rf $(BUILD)/stores; mkdir -p $(BUILD)/stores; \
 	for program in $(PICKED); do \
-	  name=$${program#$(BUILD)/test/}; \
-	  export EXECUTIONGUARD_BUILD=$(abspath $(BUILD)); \
-	  $(SUITE) cmocka $$name $$program || :; \
-	  case $$name in conformance/store_*) \
-	    EXECUTIONGUARD_STORE=file:$(abspath $(BUILD))/stores \
-	    $(SUITE) cmocka $$name.file $$program || :;; \
-	  esac; \
+	  $(FOR_TESTS) \
+	  $(SUITE) cmocka $${program#$(BUILD)/test/} $$program || :; \
+	done; \
+	for program in $(filter $(BUILD)/test/conformance/store_%,$(PICKED)); do \
+	  $(FOR_TESTS) EXECUTIONGUARD_STORE=file:$(abspath $(BUILD))/stores \
+	  $(SUITE) cmocka $${program#$(BUILD)/test/}-file $$program || :; \
 	done; \
 	for program in $(filter $(RULES_OF_STORES),$(PICKED)); do \
 	  for store in $(STORES); do \
@@ -442,7 +448,7 @@ model: ## models of the protocols, by spin; MODEL=long: larger worlds too
 # ------------------------------------------------------------------ check --
 
 LINTED := $(LIB_SRC) $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) $(HELP_SRC_c) \
-          $(HELP_SRC_conformance)
+          $(HELP_SRC_conformance) $(HELP_SRC_faults)
 C_FILES := $(wildcard src/*.h src/*/*.[ch] spec/c/*.[ch] \
              spec/conformance/*.[ch] spec/fuzz/*.[ch] spec/faults/*.[ch])
 LUA_TOOLS := spec/tools/layers spec/tools/sizes spec/tools/valgrind-ours
@@ -472,7 +478,7 @@ check-lint: ## clang-tidy, by .clang-tidy
 	@mkdir -p $(BUILD)
 	$(Q)printf '%s\n' $(LINTED) | xargs -I FILE -P "$$(nproc)" \
 	  clang-tidy --quiet FILE -- -std=c11 $(OWN_CPPFLAGS) $(CPPFLAGS) \
-	  $(LUA_CFLAGS) -Ispec/c -Ispec/conformance 2>$(BUILD)/lint.err || \
+	  $(LUA_CFLAGS) -Ispec/c -Ispec/conformance -Ispec/faults 2>$(BUILD)/lint.err || \
 	  { grep -v 'warnings generated' $(BUILD)/lint.err; exit 1; }
 
 check-lua: ## luacheck

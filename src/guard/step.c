@@ -249,8 +249,12 @@ static bool frees(const egi_step *step) {
 }
 
 eg_status egi_step_run(egi_step *step, eg_error *error) {
-  eg_status status = step->guard->by_apply ? by_apply(step, error)
-                                           : egi_step_loop(step, error);
+  const eg_guard *guard = step->guard;
+  /* A store that others use looks harder in load: a foreign lock is seen. */
+  bool apply = guard->by_apply &&
+               (step->event.type != EGI_FETCH || guard->store->inside);
+  eg_status status = apply ? by_apply(step, error)
+                           : egi_step_loop(step, error);
   if (status != EG_OK)
     return status;
   if (frees(step))

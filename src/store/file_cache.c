@@ -2,8 +2,8 @@
 ** Answers without asking the database: rows that were read, as long as nothing
 ** in it has changed.
 **
-** The header of the wal-index moves with every commit of every process, also of
-** a foreign program, and not otherwise.  It says that of the whole database,
+** The header of the wal-index moves with every commit of any process, a
+** foreign program too, and not otherwise.  It says that of the whole database,
 ** not of a key: one busy key costs everybody a SELECT.
 **
 ** A key that has a slot is never answered from here.  The tags are looked at

@@ -4,7 +4,8 @@
 **
 ** A row of history in the commit of its run would double the price of the run,
 ** so it waits in the handle until tend or close writes it, or until there are
-** many.  What a killed process had not written is missing; its records are not.
+** many.  What a killed process had not written is missing; its records are
+** not.
 */
 #include "core/codec.h"
 #include "store/file.h"

@@ -2,9 +2,9 @@
 ** Lock files: a descriptor a key, its flock, and the line for people.
 **
 ** A descriptor is kept after its lock ended, so that the same key again costs
-** two system calls; a few a shard.  Files are never unlinked: who waits for one
-** would wait for nothing.  If somebody else unlinks or replaces one, its link
-** count says so at the next flock.
+** two system calls; a few a shard.  Files are never unlinked: who waits for
+** one would wait for nothing.  If somebody else unlinks or replaces one, its
+** link count says so at the next flock.
 */
 #include "store/file.h"
 #include "store/holder.h"
@@ -114,7 +114,7 @@ static int try_flock(int fd, int how) {
   return rc == 0 ? 0 : errno;
 }
 
-/* ---------------------------------------------------------------- taking -- */
+/* -------------------------------------------------------------- taking -- */
 
 /* Whoever only looks has a shared lock for a moment: where no slot names a
 ** holder, one refusal is not believed. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
-** Watches of the file store: who waits for a key blocks in flock while somebody
-** has it, else on a word of the side file.
+** Watches of the file store: who waits for a key blocks in flock while
+** somebody has it, else on a word of the side file.
 **
 ** Three ways, by what the caller needs:
 **   - the caller's thread blocks itself: the plain case;
@@ -10,8 +10,8 @@
 **     condition of that clock, and a helper blocks where the key is another
 **     process's.
 **
-** Cancelling a helper and its winning meet under the watch's mutex: a cancelled
-** one unlocks at once.
+** Cancelling a helper and its winning meet under the watch's mutex: a
+** cancelled one unlocks at once.
 */
 #include "store/file.h"
 
