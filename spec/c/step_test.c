@@ -436,6 +436,7 @@ static void grow_by_apply_asks_once_more(void **state) {
   stage *s = *state;
   eg_record record;
   s->guard.by_apply = true;
+  s->guard.store->inside = true;
   eg_bytes large = record_of(s, EG_RUN_COMPLETED, spec_large(5000), "");
   SCRIPT(s, {'A', false, EG_OK, 5, 3, large});
   assert_int_equal(ask(s, EG_WANT_RUN, 0), EG_CACHED);

@@ -324,6 +324,7 @@ static eg_status sleep_on(eg_pending *p) {
   pthread_mutex_unlock(egi_line_mutex(p));
   if (p->watch != NULL) { /* so this is the first in line */
     eg_status status = p->step.guard->ops->wait(p->watch, due, &p->failure);
+    egi_keeper_settle();
     return EG_IS_FAILURE(status) ? status : EG_OK;
   }
   eg_bell_wait(p->bell, due);

@@ -215,6 +215,11 @@ eg_status egi_file_open(int dir, const char *name, int flags,
                         const egi_file_options *options, int *fd,
                         eg_error *error);
 
+/* egi_file_open_bare: the same, to be checked by the caller. */
+eg_status egi_file_open_bare(int dir, const char *name, int flags,
+                             const egi_file_options *options, int *fd,
+                             eg_error *error);
+
 /* egi_file_check: is it ours, and nobody else's to write? */
 eg_status egi_file_check(const struct stat *st, const char *name, bool folder,
                          const egi_file_options *options, eg_error *error);

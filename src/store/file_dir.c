@@ -59,12 +59,12 @@ static void after_fork_in_child(void) {
     dir->locks_fd = -1;
     egi_side_close(&dir->side);
     dir->watches = NULL;
-    pthread_mutex_init(&dir->db_mutex, NULL);
-    pthread_mutex_init(&dir->cache_mutex, NULL);
-    pthread_mutex_init(&dir->watch_mutex, NULL);
+    pthread_mutex_unlock(&dir->watch_mutex); /* this thread has them */
+    pthread_mutex_unlock(&dir->cache_mutex);
+    pthread_mutex_unlock(&dir->db_mutex);
   }
   registry = NULL;
-  pthread_mutex_init(&registry_mutex, NULL);
+  pthread_mutex_unlock(&registry_mutex);
 }
 
 static void prepare(void) {

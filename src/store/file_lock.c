@@ -59,7 +59,11 @@ static eg_status new_entry(egi_at *at, egi_entry **out, eg_error *error) {
     return egi_file_fail(error, EG_NOMEM, ENOMEM,
                          "not enough memory for a lock");
   memset(entry, 0, sizeof *entry);
-  eg_status status = egi_lock_open(at, &entry->fd, error);
+  char name[EGI_NAME_ROOM];
+  egi_file_name(at->name, at->key, name);
+  eg_status status = egi_file_open_bare(at->dir->locks_fd, name,
+                                        O_RDWR | O_CREAT, &at->dir->options,
+                                        &entry->fd, error);
   if (status != EG_OK) {
     free(entry);
     return status;
@@ -151,12 +155,24 @@ static bool may_use(const egi_entry *entry) {
   return entry->won_is_loose || pthread_equal(entry->won_by, pthread_self());
 }
 
+/* A file that was just opened is looked at once, when its flock is had. */
+static eg_status check_fresh(egi_at *at, egi_entry *entry,
+                             const struct stat *st, eg_error *error) {
+  char name[EGI_NAME_ROOM];
+  egi_file_name(at->name, at->key, name);
+  eg_status status = egi_file_check(st, name, false, &at->dir->options, error);
+  if (status != EG_OK)
+    drop_entry(at, entry);
+  return status;
+}
+
 eg_status egi_lock_take(egi_at *at, egi_entry **out, eg_error *error) {
   for (int i = 0; i < TRIES; i++) {
     struct stat st;
     egi_entry *entry = egi_lock_entry(at);
     eg_status status = EG_OK;
-    if (entry == NULL)
+    bool fresh = entry == NULL;
+    if (fresh)
       status = new_entry(at, &entry, error);
     if (status != EG_OK)
       return status;
@@ -168,8 +184,11 @@ eg_status egi_lock_take(egi_at *at, egi_entry **out, eg_error *error) {
     int err = flock_patiently(at, entry->fd);
     if (err != 0)
       return cannot_lock(error, err);
-    if (fstat(entry->fd, &st) == 0 && st.st_nlink > 0)
-      return EG_OK;
+    if (fstat(entry->fd, &st) == 0 && st.st_nlink > 0) {
+      if (fresh)
+        status = check_fresh(at, entry, &st, error);
+      return status;
+    }
     drop_entry(at, entry); /* that file is gone: the name leads to another */
   }
   return egi_file_fail(error, EG_UNAVAILABLE, ENOENT,

@@ -114,10 +114,9 @@ static int open_retried(int dir, const char *name, int flags, mode_t mode) {
   return fd;
 }
 
-eg_status egi_file_open(int dir, const char *name, int flags,
-                        const egi_file_options *options, int *fd,
-                        eg_error *error) {
-  struct stat st;
+eg_status egi_file_open_bare(int dir, const char *name, int flags,
+                             const egi_file_options *options, int *fd,
+                             eg_error *error) {
   mode_t mode = options->mode & 0660;
   flags |= O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
   int opened = open_retried(dir, name, flags & ~(O_CREAT | O_EXCL), 0);
@@ -128,15 +127,23 @@ eg_status egi_file_open(int dir, const char *name, int flags,
   }
   if (opened < 0)
     return cannot_open(error, errno, name);
-  eg_status status = EG_OK;
-  if (fstat(opened, &st) != 0)
+  *fd = opened;
+  return EG_OK;
+}
+
+eg_status egi_file_open(int dir, const char *name, int flags,
+                        const egi_file_options *options, int *fd,
+                        eg_error *error) {
+  struct stat st;
+  eg_status status = egi_file_open_bare(dir, name, flags, options, fd, error);
+  if (status != EG_OK)
+    return status;
+  if (fstat(*fd, &st) != 0)
     status = cannot_open(error, errno, name);
   else
     status = egi_file_check(&st, name, false, options, error);
   if (status != EG_OK)
-    close(opened);
-  else
-    *fd = opened;
+    close(*fd);
   return status;
 }
 

@@ -107,7 +107,10 @@ static bool is_cancelled(egi_watch *watch) {
 
 static void *help(void *ctx) {
   egi_watch *watch = ctx;
-  sight s, last = {.version = watch->version, .held = watch->held};
+  sight s, last;
+  pthread_mutex_lock(&watch->mutex);
+  last = (sight){.version = watch->version, .held = watch->held};
+  pthread_mutex_unlock(&watch->mutex);
   while (!is_cancelled(watch)) {
     uint32_t seen = egi_block_seen(watch);
     egi_blocked result = EGI_AGAIN;
