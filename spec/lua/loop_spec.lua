@@ -3,84 +3,18 @@
 -- have no other; the bounds are generous.
 
 local ExecutionGuard = require "executionguard"
+local loops = require "support.loops"
 local world = require "support.world"
 
 local steady = world.core.clock.steady
 
--- copas is pure Lua, which Debian installs for 5.1 alone.
-local function load_library(name)
-  local path = package.path
-  package.path = path .. ";/usr/share/lua/5.1/?.lua"
-  local ok, library = pcall(require, name)
-  package.path = path
-  return ok and library or nil
-end
-
 local SPAN <const> = 0.08
-
-local kinds = {}
-
-function kinds.luv(uv)
-  local loop = require "executionguard.loop.luv"
-  return {
-    loop = loop,
-    start = function(fn)
-      local stop
-      stop = loop.delay(0, function() stop(); coroutine.wrap(fn)() end)
-    end,
-    run = function() uv.run() end,
-    every = function(seconds, fn)
-      local timer = uv.new_timer()
-      timer:start(seconds * 1000 // 1, seconds * 1000 // 1, function()
-        if not fn() then timer:stop(); timer:close() end
-      end)
-    end,
-  }
-end
-
-function kinds.cqueues(cqueues)
-  local cq = cqueues.new()
-  return {
-    loop = require("executionguard.loop.cqueues").new(cq),
-    start = function(fn) cq:wrap(fn) end,
-    run = function() assert(cq:loop(20)) end,
-    every = function(seconds, fn)
-      cq:wrap(function()
-        repeat cqueues.sleep(seconds) until not fn()
-      end)
-    end,
-  }
-end
-
--- It has neither timers nor an end.
-function kinds.copas(copas)
-  local loop = require "executionguard.loop.copas"
-  local open = 0
-  return {
-    loop = loop,
-    start = function(fn)
-      open = open + 1
-      copas.addthread(function() fn(); open = open - 1 end)
-    end,
-    run = function()
-      local till = steady() + 20
-      repeat copas.step(1) until open == 0 or steady() > till
-      for _ = 1, 3 do copas.step(0.01) end
-    end,
-    every = function(seconds, fn)
-      local function again()
-        if fn() then loop.delay(seconds, again) end
-      end
-      loop.delay(seconds, again)
-    end,
-  }
-end
 
 local left_out = 0
 
-for _, name in ipairs { "luv", "cqueues", "copas" } do
+for _, name in ipairs(loops.names) do
   describe("executionguard.loop." .. name, function()
-    local library = load_library(name)
+    local library = loops.library(name)
     if not library then
       left_out = left_out + 1
       pending("left out: " .. name .. " is not installed")
@@ -90,7 +24,7 @@ for _, name in ipairs { "luv", "cqueues", "copas" } do
     local kind, guard, ticks, ticking
 
     before_each(function()
-      kind = kinds[name](library)
+      kind = loops.kinds[name](library)
       ExecutionGuard.configure { loop = kind.loop }
       guard = ExecutionGuard.new()
       ticks, ticking = 0, true

@@ -422,7 +422,7 @@ for _, way in ipairs(world.ways) do
         assert.equal("Idle", guard:GetStatus "k")
       end)
 
-      it("opaque values go with their records", function()
+      world.private(way, it)("opaque values go with records", function()
         local weak = setmetatable({}, { __mode = "v" })
         local n = world.scaled(3000)
         for i = 1, n do

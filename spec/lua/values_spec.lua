@@ -324,7 +324,8 @@ for _, way in ipairs(world.ways) do
     end)
   end)
 
-  describe("a result of a private guard " .. way.name .. ":", function()
+  local private = world.private(way, describe)
+  private("a result of a private guard " .. way.name .. ":", function()
     local guard
 
     before_each(function() guard = world.new(way) end)

@@ -288,9 +288,17 @@ static bool wait_polling(eg_bell *bell, int64_t deadline_us) {
   }
 }
 
+/* By a clock that waiting moves, there is no time in which a descriptor could
+** come to have something: it has it, or the deadline comes first. */
+static bool wait_by_jumping(eg_bell *bell, int64_t deadline_us) {
+  return gather(bell, 0) || wait_plainly(bell, deadline_us);
+}
+
 bool eg_bell_wait(eg_bell *bell, int64_t deadline_us) {
-  bool rung = bell->watched > 0 ? wait_polling(bell, deadline_us)
-                                : wait_plainly(bell, deadline_us);
+  bool jumps = deadline_us != EG_FOREVER && egi_clock_jumps();
+  bool rung = bell->watched == 0 ? wait_plainly(bell, deadline_us)
+              : jumps            ? wait_by_jumping(bell, deadline_us)
+                                 : wait_polling(bell, deadline_us);
   egi_keeper_settle();
   return rung;
 }

@@ -72,6 +72,9 @@ static inline int64_t egi_now(const eg_env *env) {
 /* What that is now. */
 const eg_clock *egi_clock_in_force(void);
 
+/* Is that one for tests, which waiting moves? */
+bool egi_clock_jumps(void);
+
 /* ---- keeper.c: deadlines ---- */
 
 /* The clock was moved or exchanged: the keeper looks again, soon. */

@@ -108,6 +108,13 @@ static const eg_clock test_clock = {
     NULL, test_now, test_now, test_offset, test_wait, test_wake,
 };
 
+bool egi_clock_jumps(void) {
+  pthread_mutex_lock(&lock);
+  bool jumps = auto_advances && egi_clock_in_force() == &test_clock;
+  pthread_mutex_unlock(&lock);
+  return jumps;
+}
+
 const eg_clock *eg_test_clock(void) { return &test_clock; }
 
 void eg_test_clock_reset(bool auto_advance) {

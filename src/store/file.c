@@ -28,6 +28,28 @@ static eg_status make_folder(const egi_file *file, eg_error *error) {
   return status;
 }
 
+/* Opens the folder for a handle. */
+static eg_status enter(egi_file *file, eg_error *error) {
+  egi_dir *dir;
+  eg_status status = egi_dir_get(file->path, &file->options, file->env.clock,
+                                 &dir, error);
+  if (status != EG_OK)
+    return status;
+  egi_space *space = egi_space_get(dir, file->name, file->name_len);
+  if (space == NULL) {
+    egi_dir_put(dir);
+    return no_memory(error);
+  }
+  file->dir = dir;
+  file->base.space = space;
+  return EG_OK;
+}
+
+static void leave(egi_file *file) {
+  egi_space_put(file->dir, file->base.space);
+  egi_dir_put(file->dir);
+}
+
 static eg_status file_open(const egi_url *url, const eg_env *env,
                            egi_store **store, eg_error *error) {
   char path[PATH_MAX];
@@ -52,11 +74,11 @@ static eg_status file_open(const egi_url *url, const eg_env *env,
   memcpy(text, name_len > 0 ? url->name : "", name_len + 1);
   file->path = memcpy(text + name_len + 1, path, path_len + 1);
   file->ended_end = &file->ended;
-  status = egi_dir_get(path, &options, env->clock, &file->dir, error);
+  status = enter(file, error);
   if (status == EG_OK) {
     status = make_folder(file, error);
     if (status != EG_OK)
-      egi_dir_put(file->dir);
+      leave(file);
   }
   if (status != EG_OK) {
     env->alloc(env->alloc_ud, file, size, 0);
@@ -68,15 +90,15 @@ static eg_status file_open(const egi_url *url, const eg_env *env,
 }
 
 eg_status egi_file_attach(egi_file *file, eg_error *error) {
-  egi_dir *dir;
-  if (!file->dir->stale)
+  egi_dir *old = file->dir;
+  const egi_space *space = file->base.space;
+  if (!old->stale)
     return EG_OK;
-  eg_status status = egi_dir_get(file->path, &file->options, file->env.clock,
-                                 &dir, error);
+  eg_status status = enter(file, error);
   if (status != EG_OK)
     return status;
-  egi_dir_put(file->dir);
-  file->dir = dir;
+  egi_space_put(old, space);
+  egi_dir_put(old);
   atomic_store(&file->holds, 0);
   pthread_mutex_init(&file->mutex, NULL);
   file->ended = NULL; /* the parent writes them */
@@ -132,7 +154,7 @@ static void file_close(egi_store *store) {
     drop_all(file);
   }
   egi_file_discard_ended(file);
-  egi_dir_put(file->dir);
+  leave(file);
   pthread_mutex_destroy(&file->mutex);
   eg_env env = file->env;
   env.alloc(env.alloc_ud, file, file->size, 0);

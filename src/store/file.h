@@ -110,10 +110,19 @@ typedef struct egi_ended {
   eg_bytes key, owner, error; /* in what follows */
 } egi_ended;
 
+/* The handles of one name on a directory show the same keys. */
+typedef struct egi_space {
+  struct egi_space *next;
+  unsigned handles;
+  size_t name_len;
+  char name[];
+} egi_space;
+
 struct egi_dir {
   egi_dir *next; /* in the registry */
   unsigned handles;
-  bool stale; /* of before a fork: nothing of it is ours */
+  egi_space *spaces; /* the registry's mutex guards it */
+  bool stale;        /* of before a fork: nothing of it is ours */
   dev_t dev;
   ino_t ino;
   egi_file_options options;
@@ -246,6 +255,11 @@ eg_status egi_dir_get(const char *path, const egi_file_options *options,
                       const eg_clock *clock, egi_dir **dir, eg_error *error);
 void egi_dir_put(egi_dir *dir);
 
+/* egi_space_get: what the handles of a name have in common.  NULL: no memory.
+*/
+egi_space *egi_space_get(egi_dir *dir, const char *name, size_t name_len);
+void egi_space_put(egi_dir *dir, const egi_space *space);
+
 /* egi_dir_stands: is DIR still where it was?  By path. */
 bool egi_dir_stands(const egi_dir *dir);
 
@@ -361,6 +375,7 @@ struct egi_watch {
   int event; /* eventfd, or -1 */
   long tid;  /* of the thread that is blocked in flock; 0: none */
   pthread_t helper;
+  bool told; /* that it has won; the waiting thread's */
   unsigned char bytes[EG_KEY_MAX];
 };
 

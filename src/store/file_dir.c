@@ -197,6 +197,48 @@ void egi_dir_put(egi_dir *dir) {
   pthread_mutex_unlock(&registry_mutex);
 }
 
+/* -------------------------------------------------------------- spaces -- */
+
+static egi_space *make_space(egi_dir *dir, const char *name, size_t name_len) {
+  egi_space *space = malloc(sizeof *space + name_len);
+  if (space == NULL)
+    return NULL;
+  space->next = dir->spaces;
+  space->handles = 0;
+  space->name_len = name_len;
+  if (name_len > 0)
+    memcpy(space->name, name, name_len);
+  dir->spaces = space;
+  return space;
+}
+
+egi_space *egi_space_get(egi_dir *dir, const char *name, size_t name_len) {
+  pthread_mutex_lock(&registry_mutex);
+  egi_space *space = dir->spaces;
+  while (space != NULL && (space->name_len != name_len ||
+                           memcmp(space->name, name, name_len) != 0))
+    space = space->next;
+  if (space == NULL)
+    space = make_space(dir, name, name_len);
+  if (space != NULL)
+    space->handles++;
+  pthread_mutex_unlock(&registry_mutex);
+  return space;
+}
+
+void egi_space_put(egi_dir *dir, const egi_space *space) {
+  pthread_mutex_lock(&registry_mutex);
+  egi_space **link = &dir->spaces;
+  while (*link != NULL && *link != space)
+    link = &(*link)->next;
+  if (*link != NULL && --(*link)->handles == 0) {
+    egi_space *gone = *link;
+    *link = gone->next;
+    free(gone);
+  }
+  pthread_mutex_unlock(&registry_mutex);
+}
+
 bool egi_dir_stands(const egi_dir *dir) {
   struct stat st;
   return stat(dir->path, &st) == 0 && st.st_dev == dir->dev &&

@@ -346,6 +346,20 @@ static bool has_won(egi_watch *watch) {
   return won;
 }
 
+/* What the last wait has won and nobody took goes back, and the helper that
+** won it begins again. */
+static void return_unused(egi_watch *watch) {
+  eventfd_t count;
+  watch->told = false;
+  end_helper(watch);
+  give_back(watch);
+  pthread_mutex_lock(&watch->mutex);
+  watch->won = watch->cancelled = false;
+  if (watch->event >= 0)
+    eventfd_read(watch->event, &count);
+  pthread_mutex_unlock(&watch->mutex);
+}
+
 static eg_status wait_here(egi_watch *watch, int64_t deadline_us,
                            eg_error *error) {
   const eg_clock *clock = watch->file->env.clock;
@@ -395,7 +409,7 @@ static eg_status wait_on_clock(egi_watch *watch, int64_t deadline_us,
     if (has_won(watch) && claim(watch))
       return EG_OK;
     eg_status status = rearm(watch, &s, error);
-    if (status == EG_OK && s.foreign)
+    if (status == EG_OK && (s.foreign || watch->event >= 0))
       status = start_helper(watch, error);
     if (status != EG_OK)
       return status;
@@ -409,7 +423,11 @@ static eg_status wait_on_clock(egi_watch *watch, int64_t deadline_us,
 
 eg_status egi_file_wait(egi_watch *watch, int64_t deadline_us,
                         eg_error *error) {
-  if (watch->has_helper || watch->event >= 0 || !by_machine(watch))
-    return wait_on_clock(watch, deadline_us, error);
-  return wait_here(watch, deadline_us, error);
+  if (watch->told)
+    return_unused(watch);
+  bool aside = watch->has_helper || watch->event >= 0 || !by_machine(watch);
+  eg_status status = aside ? wait_on_clock(watch, deadline_us, error)
+                           : wait_here(watch, deadline_us, error);
+  watch->told = status == EG_OK;
+  return status;
 }

@@ -17,6 +17,7 @@ local world = {
 world.ways = {
   { name = "in one step" },
   { name = "by load and swap", store = "memory:?apply=no" },
+  { name = "in files", store = "file:", files = true },
 }
 
 local scale = tonumber(os.getenv "EXECUTIONGUARD_SPEC_SCALE" or "") or 1
@@ -26,9 +27,41 @@ function world.scaled(n)
   return math.max(1, math.floor(n / scale))
 end
 
+--- What ResetAll is told: others may see what a guard in files shows.
+function world.all(way)
+  return way.files and { force = true } or nil
+end
+
+--- What private guards alone have is told of those: it or describe.
+function world.private(way, tell)
+  return way.files and function() end or tell
+end
+
+-- A folder for the file store, and in it one for each guard without a name:
+-- nobody else shall see its keys.
+local folders, base = 0, nil
+
+function world.folder()
+  if not base then
+    base = (os.tmpname())
+    os.remove(base)
+    base = base .. ".executionguard"
+    setmetatable(world, { __gc = function()
+      os.execute("rm -rf '" .. base .. "'")
+    end })
+  end
+  folders = folders + 1
+  return ("%s/%d"):format(base, folders)
+end
+
 --- A new guard that works the given way.
 function world.new(way, options)
   local all = { store = way and way.store }
+  if way and way.files then
+    local named = options and options.name
+    world.together = world.together or world.folder()
+    all.store = "file:" .. (named and world.together or world.folder())
+  end
   for name, value in pairs(options or {}) do
     all[name] = value
   end
