@@ -71,7 +71,8 @@ OWN_CFLAGS := -std=c11 -fPIC -fno-plt \
               $(WERROR) $(SAN_FLAGS) $(LTO)
 OWN_CPPFLAGS := -Isrc -D_GNU_SOURCE $(MPACK_CFLAGS)
 SQLITE_LIBS  ?= $(or $(call pc,--libs sqlite3),-lsqlite3)
-OWN_LIBS := $(MPACK_LIBS) $(SQLITE_LIBS) -pthread -ldl -lm
+MD_LIBS      ?= $(or $(call pc,--libs libmd),-lmd)
+OWN_LIBS := $(MPACK_LIBS) $(SQLITE_LIBS) $(MD_LIBS) -pthread -ldl -lm
 
 COMPILE = $(CC) $(OWN_CPPFLAGS) $(CPPFLAGS) $(OWN_CFLAGS) $(CFLAGS) -MMD -MP
 LINK = $(CC) $(OWN_CFLAGS) $(CFLAGS) $(LDFLAGS)
@@ -235,7 +236,7 @@ Description: run this once: guards, locks and results
 Version: $(VERSION)
 Cflags: -I$${includedir} -pthread
 Libs: -L$${libdir} -lexecutionguard
-Libs.private: $(MPACK_LIBS) $(SQLITE_LIBS) -pthread
+Libs.private: $(MPACK_LIBS) $(SQLITE_LIBS) $(MD_LIBS) -pthread
 endef
 
 $(PC_FILE): export PC_TEXT = $(call pc_text,$(abspath $(BUILD)))

@@ -11,7 +11,7 @@ description = {
 Run this once. Not twice at the same time, not again if it is done, not for
 longer than that, and tell me who is running it and what came out.  From Lua,
 from C and from a shell, with the same words and the same promises.
-Needs libmpack, xxHash and SQLite.]],
+Needs libmpack, xxHash, SQLite and libmd.]],
   license = "MIT",
 }
 dependencies = {

@@ -233,6 +233,19 @@ static void flock_and_filelock_exclude_each_other(void **state) {
   close(fd);
 }
 
+static void long_key_has_the_hash_of_a_shell_in_its_file_s_name(void **state) {
+  trouble *t = *state;
+  char key[400];
+  memset(key, 'k', sizeof key - 1);
+  key[sizeof key - 1] = '\0';
+  assert_int_equal(trouble_ask(t, t->guard, key, EG_WANT_LOCK, 0), EG_OK);
+  assert_int_equal(
+      trouble_shell(
+          t, "flock -n \"locks/$(printf 'k%%.0s' $(seq 120))%%~$(printf "
+             "'k%%.0s' $(seq 399) | sha256sum | cut -c -64).lock\" true"),
+      1);
+}
+
 static void foreign_or_truncated_lock_file_does_no_harm(void **state) {
   trouble *t = *state;
   assert_int_equal(trouble_shell(t, "echo garbage > locks/k.lock"), 0);
@@ -426,6 +439,7 @@ int main(void) {
       TROUBLE(waiter_survives_a_storm_of_signals),
       TROUBLE(forked_child_holds_nothing_and_frees_nothing),
       TROUBLE(flock_and_filelock_exclude_each_other),
+      TROUBLE(long_key_has_the_hash_of_a_shell_in_its_file_s_name),
       TROUBLE(foreign_or_truncated_lock_file_does_no_harm),
       TROUBLE(link_in_place_of_a_lock_file_is_refused),
       TROUBLE(replaced_lock_file_is_noticed_at_acquire),

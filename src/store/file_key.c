@@ -8,8 +8,8 @@
 ** other name.
 */
 #include "store/file.h"
-#include "store/sha256.h"
 
+#include <sha2.h>
 #include <string.h>
 
 #define XXH_INLINE_ALL
@@ -47,6 +47,13 @@ static size_t encode(eg_bytes key, char *out, size_t max, bool *fits) {
   return n;
 }
 
+static void hash_text(eg_bytes text, unsigned char digest[32]) {
+  SHA2_CTX ctx;
+  SHA256Init(&ctx);
+  SHA256Update(&ctx, text.data, text.len);
+  SHA256Final(digest, &ctx);
+}
+
 size_t egi_file_part(eg_bytes text, const char *suffix, char *out) {
   unsigned char digest[32];
   bool fits;
@@ -55,7 +62,7 @@ size_t egi_file_part(eg_bytes text, const char *suffix, char *out) {
     n = encode(text, out, PART_SHORT, &fits);
     out[n++] = '%';
     out[n++] = '~';
-    egi_sha256(text.data, text.len, digest);
+    hash_text(text, digest);
     for (size_t i = 0; i < sizeof digest; i++) {
       out[n++] = hex[digest[i] >> 4];
       out[n++] = hex[digest[i] & 15];
