@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT
+** The table of commands and options: dispatch, help, completion and the check
+** of the man page all read it.
+*/
+#include "cli/cli.h"
+
+#include <stddef.h>
+#include <string.h>
+
+enum {
+  RUN = 1 << 0,
+  LS = 1 << 1,
+  SHOW = 1 << 2,
+  HISTORY = 1 << 3,
+  WAIT = 1 << 4,
+  RELEASE = 1 << 5,
+  RESET = 1 << 6,
+  SUMMARY = 1 << 7,
+  DOCTOR = 1 << 8,
+  VERSION = 1 << 9,
+  COMPLETION = 1 << 10,
+  HELP = 1 << 11,
+  ALL = (1 << 12) - 1,
+  STORED = RUN | LS | SHOW | HISTORY | WAIT | RELEASE | RESET | SUMMARY |
+           DOCTOR,
+  TOLD = (STORED & ~RUN) | VERSION
+};
+
+static const char run_more[] =
+    "The word right before -- is the KEY, whatever it looks like.  The exit\n"
+    "status is the command's; 75: already running, or cooling down; 124: timed"
+    "\nout; 125: eguard itself failed; 126, 127: the command cannot be run, "
+    "is\n"
+    "not found; 128+n: signal n killed it; 64: wrong usage.\n";
+
+static const char wait_more[] =
+    "The exit status is 0 when nothing holds the key, 124 when it still was\n"
+    "held at the end of --timeout.\n";
+
+static const char release_more[] =
+    "A grant of somebody who is gone ends by itself.  --force takes it from\n"
+    "somebody who lives: its token moves on, and whatever the holder still\n"
+    "writes is refused.  It asks for the token that you saw, or takes --token."
+    "\n";
+
+static const char completion_more[] =
+    "For bash: eval \"$(eguard completion bash)\"; for zsh, after compinit:\n"
+    "eval \"$(eguard completion zsh)\".\n";
+
+const ec_command ec_commands[] = {
+    {"run", "KEY -- COMMAND...", "run COMMAND unless KEY is running", run_more,
+     RUN, 1, 1, true, ec_run},
+    {"ls", "[PATTERN]", "list the records, by a pattern like 'backup-*'", NULL,
+     LS, 0, 1, true, ec_ls},
+    {"show", "KEY", "show everything about one key", NULL, SHOW, 1, 1, true,
+     ec_show},
+    {"history", "[KEY]", "list the runs that ended, newest first", NULL,
+     HISTORY, 0, 1, true, ec_history},
+    {"wait", "KEY", "wait until nothing holds the key", wait_more, WAIT, 1, 1,
+     true, ec_wait},
+    {"release", "KEY", "end somebody's grant", release_more, RELEASE, 1, 1,
+     true, ec_release},
+    {"reset", "KEY", "put a key back to Idle: it may run again", NULL, RESET,
+     1, 1, true, ec_reset},
+    {"summary", "", "count the records by their status", NULL, SUMMARY, 0, 0,
+     false, ec_summary},
+    {"doctor", "", "check the store and the machine", NULL, DOCTOR, 0, 0,
+     false, ec_doctor},
+    {"version", "", "print the version", NULL, VERSION, 0, 0, false,
+     ec_version},
+    {"completion", "bash|zsh", "print a completion script for a shell",
+     completion_more, COMPLETION, 1, 1, false, ec_completion},
+    {"help", "[COMMAND]", "print help", NULL, HELP, 0, 1, false, ec_help},
+};
+const size_t ec_command_count = sizeof ec_commands / sizeof *ec_commands;
+
+#define AT(field) offsetof(ec_options, field), EC_NOWHERE
+
+const ec_option ec_option_table[] = {
+    {"wait", '\0', EC_MAYBE_DURATION, "30s",
+     "wait while KEY is running; without a time: for ever", RUN, AT(wait_ms)},
+    {"timeout", '\0', EC_DURATION, "5m",
+     "end the command after that long: TERM, then KILL, to all of it", RUN,
+     AT(timeout_ms)},
+    {"timeout", '\0', EC_DURATION, "30s", "wait at most that long", WAIT,
+     AT(timeout_ms)},
+    {"kill-after", '\0', EC_DURATION, "10s",
+     "from TERM to KILL when the time is over (10s)", RUN, AT(kill_after_ms)},
+    {"once", '\0', EC_FLAG, NULL, "do nothing if it is done: exit status 0",
+     RUN, AT(once)},
+    {"rerun", '\0', EC_FLAG, NULL, "run also if it is done, or cached", RUN,
+     AT(rerun)},
+    {"cooldown", '\0', EC_DURATION, "1h", "no new run that long after the end",
+     RUN, AT(cooldown_ms)},
+    {"retry", '\0', EC_COUNT, "3", "after a failure, try that often again",
+     RUN, AT(retry)},
+    {"delay", '\0', EC_DURATION, "2s", "wait before each retry (1s)", RUN,
+     AT(delay_ms)},
+    {"backoff", '\0', EC_FLAG, NULL, "double the delay each time, up to 1h",
+     RUN, AT(backoff)},
+    {"cache", '\0', EC_MAYBE_DURATION, "10m",
+     "keep output and exit status, and replay them within that time", RUN,
+     offsetof(ec_options, cache_ms), offsetof(ec_options, cache)},
+    {"cache-limit", '\0', EC_SIZE, "1M", "keep no more than that (1M)", RUN,
+     AT(cache_limit)},
+    {"lock-at-least", '\0', EC_DURATION, "30s",
+     "no new run that long after the start", RUN, AT(lock_at_least_ms)},
+    {"no-record", '\0', EC_FLAG, NULL,
+     "only exclude others: write no record, no history", RUN, AT(no_record)},
+    {"owner", '\0', EC_TEXT, "TEXT", "tell others who runs it", RUN,
+     AT(owner)},
+    {"record-args", '\0', EC_FLAG, NULL, "tell others the command line, too",
+     RUN, AT(record_args)},
+    {"conflict-exit-code", '\0', EC_EXIT_STATUS, "75",
+     "exit status when it is running or cooling down (75)", RUN,
+     AT(conflict_exit)},
+    {"limit", 'n', EC_COUNT, "10", "print no more than that many",
+     LS | HISTORY, AT(limit)},
+    {"force", '\0', EC_FLAG, NULL, "take it from a living holder", RELEASE,
+     AT(force)},
+    {"kill", '\0', EC_FLAG, NULL, "with --force: end the holder, too", RELEASE,
+     AT(kill)},
+    {"token", '\0', EC_COUNT, "N", "the token that is to be broken", RELEASE,
+     AT(token)},
+    {"rebuild", '\0', EC_FLAG, NULL,
+     "recover the database's rows into a new one", DOCTOR, AT(rebuild)},
+    {"store", '\0', EC_TEXT, "URL",
+     "the store; else EXECUTIONGUARD_STORE, else yours", STORED, AT(store)},
+    {"name", '\0', EC_TEXT, "NAME", "the namespace of guards with this name",
+     STORED, AT(name)},
+    {"json", '\0', EC_FLAG, NULL, "print JSON", TOLD, AT(json)},
+    {"quiet", 'q', EC_FLAG, NULL, "say only what went wrong", STORED,
+     AT(quiet)},
+    {"verbose", 'v', EC_FLAG, NULL, "say what is done", STORED, AT(verbose)},
+    {"help", 'h', EC_FLAG, NULL, "print this help", ALL, AT(help)},
+};
+const size_t ec_option_count = sizeof ec_option_table /
+                               sizeof *ec_option_table;
+
+const ec_command *ec_find_command(const char *name) {
+  for (size_t i = 0; i < ec_command_count; i++)
+    if (strcmp(ec_commands[i].name, name) == 0)
+      return &ec_commands[i];
+  return NULL;
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT
+** Records and holders in words, and as JSON.
+*/
+#include "cli/cli.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+char *ec_describe_owner(const eg_owner *owner, char *text, size_t size) {
+  char host[80], here[80] = "", about[2 * EG_OWNER_MAX];
+  eg_bytes own = {owner->text, strlen(owner->text)};
+  eg_bytes name = {owner->host, strlen(owner->host)};
+  ec_printable(name, host, sizeof host);
+  ec_printable(own, about, sizeof about);
+  gethostname(here, sizeof here - 1);
+  bool elsewhere = strcmp(here, owner->host) != 0 && *owner->host != '\0';
+  bool says = *about != '\0' && strcmp(about, "eguard") != 0;
+  snprintf(text, size, "pid %" PRId64 "%s%s%s%s%s", owner->pid,
+           elsewhere ? " on " : "", elsewhere ? host : "", says ? " (" : "",
+           says ? about : "", says ? ")" : "");
+  return text;
+}
+
+enum { LAST = 3 };
+
+typedef struct last {
+  int64_t us[LAST];
+  int n;
+} last;
+
+static bool note_past(void *ctx, const eg_past *past) {
+  last *l = ctx;
+  if (past->status == EG_OK)
+    l->us[l->n++] = past->duration_us;
+  return l->n < LAST;
+}
+
+char *ec_describe_last(eg_guard *guard, eg_bytes key, const eg_record *record,
+                       char *text, size_t size) {
+  last l = {.n = 0};
+  size_t at = 0;
+  char one[EC_DURATION_TEXT];
+  text[0] = '\0';
+  if (eg_history(guard, key, 20, note_past, &l, NULL) != EG_OK || l.n == 0) {
+    l.n = record->duration_us > 0;
+    l.us[0] = record->duration_us;
+  }
+  for (int i = 0; i < l.n && at < size; i++) {
+    const char *before = i == 0 ? "" : i + 1 == l.n ? " and " : ", ";
+    int n = snprintf(text + at, size - at, "%s%s", before,
+                     ec_format_duration(l.us[i], one));
+    at += n > 0 ? (size_t)n : 0;
+  }
+  return text;
+}
+
+static void json_owner(ec_json *json, const eg_owner *owner) {
+  ec_json_open(json, '{');
+  ec_json_name(json, "host");
+  ec_json_text(json, owner->host);
+  ec_json_name(json, "pid");
+  ec_json_integer(json, owner->pid);
+  ec_json_name(json, "text");
+  ec_json_text(json, owner->text);
+  ec_json_name(json, "since");
+  ec_json_time(json, owner->since_us);
+  ec_json_close(json, '}');
+}
+
+static void json_maybe(ec_json *json, const char *name, eg_bytes text) {
+  ec_json_name(json, name);
+  if (text.len > 0)
+    ec_json_bytes(json, text);
+  else
+    ec_json_null(json);
+}
+
+static void json_times(ec_json *json, const eg_record *record) {
+  ec_json_name(json, "startTime");
+  ec_json_time(json, record->start_us);
+  ec_json_name(json, "endTime");
+  ec_json_time(json, record->end_us);
+  ec_json_name(json, "lastExecutionTime");
+  ec_json_time(json, record->last_us);
+  ec_json_name(json, "duration");
+  ec_json_seconds(json, record->duration_us);
+  ec_json_name(json, "cooldownLeft");
+  ec_json_seconds(json, record->cooldown_left_us);
+  ec_json_name(json, "freshLeft");
+  if (record->fresh_left_us < 0)
+    ec_json_null(json);
+  else
+    ec_json_seconds(json, record->fresh_left_us);
+}
+
+void ec_json_record(ec_json *json, const eg_record *record) {
+  ec_json_open(json, '{');
+  ec_json_name(json, "key");
+  ec_json_bytes(json, record->key);
+  ec_json_name(json, "status");
+  ec_json_text(json, eg_run_word(record->status));
+  ec_json_name(json, "locked");
+  ec_json_bool(json, record->locked);
+  ec_json_name(json, "crashed");
+  ec_json_bool(json, record->crashed);
+  ec_json_name(json, "token");
+  ec_json_unsigned(json, record->token);
+  ec_json_name(json, "executionCount");
+  ec_json_unsigned(json, record->count);
+  json_times(json, record);
+  json_maybe(json, "error", record->error);
+  json_maybe(json, "trace", record->trace);
+  ec_json_name(json, "result");
+  if (record->kind == EG_KIND_VALUE && record->value.len > 0)
+    ec_json_value(json, record->value);
+  else
+    ec_json_null(json);
+  ec_json_name(json, "owner");
+  if (record->locked)
+    json_owner(json, &record->owner);
+  else
+    ec_json_null(json);
+  ec_json_close(json, '}');
+}

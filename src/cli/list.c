@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT
+** eguard ls, history, summary: many records at once.
+*/
+#include "cli/cli.h"
+
+#include <fnmatch.h>
+#include <inttypes.h>
+#include <string.h>
+
+typedef struct listing {
+  const ec_options *options;
+  const char *pattern; /* NULL: all */
+  int64_t left;
+  ec_json json;
+  ec_table *table;
+} listing;
+
+static const char *when(int64_t epoch_us, char text[EC_DURATION_TEXT]) {
+  return ec_terminal() ? ec_format_local(epoch_us, text)
+                       : ec_format_rfc3339(epoch_us, text);
+}
+
+static const char *how_long(int64_t us, char text[EC_DURATION_TEXT]) {
+  if (us <= 0)
+    return "-";
+  if (ec_terminal())
+    return ec_format_duration(us, text);
+  snprintf(text, EC_DURATION_TEXT, "%" PRId64 ".%06" PRId64, us / 1000000,
+           us % 1000000);
+  return text;
+}
+
+static bool matches(const listing *l, eg_bytes key) {
+  char text[EG_KEY_MAX + 1];
+  if (l->pattern == NULL)
+    return true;
+  memcpy(text, key.data, key.len);
+  text[key.len] = '\0';
+  return fnmatch(l->pattern, text, 0) == 0;
+}
+
+/* What is to be said beside the times: who holds it, or why it failed. */
+static const char *remark(const eg_record *record, char *text, size_t size) {
+  if (record->locked)
+    return ec_describe_owner(&record->owner, text, size);
+  return ec_printable(record->error, text, size);
+}
+
+static void add_row(ec_table *table, const eg_record *r) {
+  char text[400], time[EC_DURATION_TEXT];
+  bool runs = r->locked && r->status == EG_RUN_RUNNING;
+  const char *colour = ec_colour_of(r->status);
+  int64_t at = runs ? r->start_us : r->last_us;
+  int64_t took = runs ? eg_wall_us() - r->start_us : r->duration_us;
+  ec_table_cell(table, ec_printable(r->key, text, sizeof text), "");
+  snprintf(text, sizeof text, "%s%s", eg_run_word(r->status),
+           r->locked && !runs ? ", locked" : "");
+  ec_table_cell(table, text, colour);
+  ec_table_cell(table, when(at, time), "");
+  ec_table_cell(table, how_long(took, time), "");
+  snprintf(text, sizeof text, "%" PRIu32, r->count);
+  ec_table_cell(table, text, "");
+  ec_table_cell(table, remark(r, text, sizeof text), "");
+}
+
+static bool list_one(void *ctx, const eg_record *record) {
+  listing *l = ctx;
+  if (!matches(l, record->key))
+    return true;
+  if (l->left-- <= 0)
+    return false;
+  if (l->options->json)
+    ec_json_record(&l->json, record);
+  else
+    add_row(l->table, record);
+  return l->left > 0;
+}
+
+static void begin(listing *l, const char *const *headings) {
+  l->left = l->options->limit >= 0 ? l->options->limit : INT64_MAX;
+  if (l->options->json) {
+    ec_json_begin(&l->json, stdout);
+    ec_json_open(&l->json, '[');
+  } else {
+    l->table = ec_table_new(headings);
+  }
+}
+
+static int end(listing *l, const char *doing, eg_status status,
+               const eg_error *error, bool sorted) {
+  int exit_status = 0;
+  if (l->options->json) {
+    ec_json_close(&l->json, ']');
+    exit_status = ec_json_end(&l->json);
+  } else {
+    ec_table_print(l->table, sorted);
+  }
+  return status == EG_OK ? exit_status : ec_failed(doing, status, error);
+}
+
+int ec_ls(ec_options *options) {
+  static const char *const headings[] = {"KEY",  "STATUS", "SINCE", "TOOK",
+                                         "RUNS", "REMARK", NULL};
+  listing l = {.options = options};
+  int exit_status;
+  eg_error error = {0};
+  eg_guard *guard = ec_open(options, &exit_status);
+  if (guard == NULL)
+    return exit_status;
+  eg_bytes prefix = {"", 0};
+  if (options->operand_count > 0) {
+    l.pattern = options->operands[0];
+    prefix = (eg_bytes){l.pattern, strcspn(l.pattern, "*?[\\")};
+  }
+  begin(&l, headings);
+  eg_status status = l.left > 0 ? eg_scan(guard, prefix, list_one, &l, &error)
+                                : EG_OK;
+  exit_status = end(&l, "ls", status, &error, true);
+  eg_close(guard);
+  return exit_status;
+}
+
+/* ------------------------------------------------------------- history -- */
+
+static eg_run run_of(eg_status status) {
+  return status == EG_OK        ? EG_RUN_COMPLETED
+         : status == EG_TIMEOUT ? EG_RUN_TIMEDOUT
+                                : EG_RUN_FAILED;
+}
+
+static void json_past(ec_json *json, const eg_past *past) {
+  ec_json_open(json, '{');
+  ec_json_name(json, "key");
+  ec_json_bytes(json, past->key);
+  ec_json_name(json, "token");
+  ec_json_unsigned(json, past->token);
+  ec_json_name(json, "status");
+  ec_json_text(json, eg_run_word(run_of(past->status)));
+  ec_json_name(json, "startTime");
+  ec_json_time(json, past->start_us);
+  ec_json_name(json, "endTime");
+  ec_json_time(json, past->start_us + past->duration_us);
+  ec_json_name(json, "duration");
+  ec_json_seconds(json, past->duration_us);
+  ec_json_name(json, "error");
+  if (past->error.len > 0)
+    ec_json_bytes(json, past->error);
+  else
+    ec_json_null(json);
+  ec_json_close(json, '}');
+}
+
+static bool past_one(void *ctx, const eg_past *past) {
+  listing *l = ctx;
+  char text[400], time[EC_DURATION_TEXT];
+  eg_run run = run_of(past->status);
+  if (l->options->json) {
+    json_past(&l->json, past);
+    return true;
+  }
+  ec_table_cell(l->table, ec_printable(past->key, text, sizeof text), "");
+  ec_table_cell(l->table, when(past->start_us, time), "");
+  ec_table_cell(l->table, how_long(past->duration_us, time), "");
+  ec_table_cell(l->table, eg_run_word(run), ec_colour_of(run));
+  snprintf(text, sizeof text, "%" PRIu64, past->token);
+  ec_table_cell(l->table, text, "");
+  ec_table_cell(l->table, ec_printable(past->error, text, sizeof text), "");
+  return true;
+}
+
+int ec_history(ec_options *options) {
+  static const char *const headings[] = {"KEY",   "START",  "TOOK", "STATUS",
+                                         "TOKEN", "REMARK", NULL};
+  listing l = {.options = options};
+  int exit_status;
+  eg_error error = {0};
+  eg_guard *guard = ec_open(options, &exit_status);
+  if (guard == NULL)
+    return exit_status;
+  eg_bytes key = {"", 0};
+  if (options->operand_count > 0)
+    key = eg_str(options->operands[0]);
+  begin(&l, headings);
+  eg_status status = eg_history(guard, key, (size_t)l.left, past_one, &l,
+                                &error);
+  exit_status = end(&l, "history", status, &error, false);
+  eg_close(guard);
+  return exit_status;
+}
+
+/* ------------------------------------------------------------- summary -- */
+
+typedef struct sums {
+  eg_census census;
+  uint64_t held, runs;
+} sums;
+
+static bool sum_up(void *ctx, const eg_record *record) {
+  sums *s = ctx;
+  s->census.total++;
+  s->census.by_run[record->status]++;
+  s->held += record->locked;
+  s->runs += record->count;
+  return true;
+}
+
+static int print_json(const sums *s) {
+  ec_json json;
+  ec_json_begin(&json, stdout);
+  ec_json_open(&json, '{');
+  ec_json_name(&json, "totalRecords");
+  ec_json_unsigned(&json, s->census.total);
+  ec_json_name(&json, "byStatus");
+  ec_json_open(&json, '{');
+  for (int i = 0; i < EG_RUN_COUNT; i++) {
+    ec_json_name(&json, eg_run_word((eg_run)i));
+    ec_json_unsigned(&json, s->census.by_run[i]);
+  }
+  ec_json_close(&json, '}');
+  ec_json_name(&json, "held");
+  ec_json_unsigned(&json, s->held);
+  ec_json_name(&json, "executions");
+  ec_json_unsigned(&json, s->runs);
+  ec_json_close(&json, '}');
+  return ec_json_end(&json);
+}
+
+static void print_sum(ec_table *table, const char *what, uint64_t n,
+                      const char *colour) {
+  char text[24];
+  snprintf(text, sizeof text, "%" PRIu64, n);
+  ec_table_cell(table, what, colour);
+  ec_table_cell(table, text, "");
+}
+
+int ec_summary(ec_options *options) {
+  static const char *const headings[] = {"WHAT", "COUNT", NULL};
+  sums s = {.held = 0};
+  int exit_status;
+  eg_error error = {0};
+  eg_guard *guard = ec_open(options, &exit_status);
+  if (guard == NULL)
+    return exit_status;
+  eg_status status = eg_scan(guard, (eg_bytes){"", 0}, sum_up, &s, &error);
+  eg_close(guard);
+  if (status != EG_OK)
+    return ec_failed("summary", status, &error);
+  if (options->json)
+    return print_json(&s);
+  ec_table *table = ec_table_new(headings);
+  print_sum(table, "records", s.census.total, "");
+  for (int i = 0; i < EG_RUN_COUNT; i++)
+    print_sum(table, eg_run_word((eg_run)i), s.census.by_run[i],
+              ec_colour_of((eg_run)i));
+  print_sum(table, "held now", s.held, "");
+  print_sum(table, "executions", s.runs, "");
+  ec_table_print(table, false);
+  return 0;
+}
