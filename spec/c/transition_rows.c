@@ -23,6 +23,10 @@
   .verdict = V_SWAP, .outcome = EG_OK, .hold = H_DROP, .names = YES,          \
   .wake = YES, .not_before = LEAVE, .fresh_for = LEAVE, .life = LEAVE
 
+#define TAKEN_AWAY                                                            \
+  .verdict = V_SWAP, .outcome = EG_OK, .hold = H_BREAK, .names = YES,         \
+  .wake = YES, .not_before = ZERO, .new_result = NO, .life = LEAVE
+
 #define RESTORE                                                               \
   .verdict = V_SWAP, .outcome = EG_OK, .names = NO, .new_result = NO,         \
   .not_before = ZERO, .fresh_for = ZERO
@@ -177,6 +181,21 @@ const row transition_rows[] = {
     {"reset: back to Idle, the token stays", .event = RESET, RESTORE,
      .write = W_PUT, .hold = H_KEEP, .wake = YES, .to = IDLE, .result = GONE,
      .life = ZERO},
+
+    /* ---- revoke: somebody's grant, if it still is the one that was seen */
+    {"revoke: nothing is held", .event = REVOKE, .held = NO, ANSWER(EG_LOST)},
+    {"revoke: another grant", .event = REVOKE, .token = OLDER,
+     ANSWER(EG_LOST)},
+    {"revoke: a lock of an absent key leaves none", .event = REVOKE,
+     .status = ABSENT, TAKEN_AWAY, .write = W_FORGET},
+    {"revoke: a run has failed, its limited result goes", .event = REVOKE,
+     .status = RUNNING, .fresh = LEFT | OVER, TAKEN_AWAY, .write = W_PUT,
+     .to = FAILED, .result = GONE, .fresh_for = ZERO},
+    {"revoke: a run has failed, its result stays", .event = REVOKE,
+     .status = RUNNING, TAKEN_AWAY, .write = W_PUT, .to = FAILED,
+     .result = STAYS, .fresh_for = ZERO},
+    {"revoke: a lock leaves the record alone", .event = REVOKE, TAKEN_AWAY,
+     .write = W_LEAVE, .fresh_for = LEAVE},
 
     /* ---- ClearResult and reading ---- */
     {"clear: no record", .event = CLEAR, .status = ABSENT,

@@ -37,6 +37,7 @@ enum {
   RESET = 128,
   CLEAR = 256,
   FETCH = 512,
+  REVOKE = 1024,
   COMMIT = DONE | ERROR | LATE
 };
 

@@ -264,9 +264,10 @@ static void each_time(combination *c, tally *t) {
 }
 
 static void each_token(combination *c, tally *t) {
-  unsigned last = c->event == RELEASE                           ? ANY_MINE
-                  : (c->event & (unsigned)(JOIN | COMMIT)) != 0 ? OLDER
-                                                                : SAME;
+  unsigned named = JOIN | COMMIT | REVOKE;
+  unsigned last = c->event == RELEASE       ? ANY_MINE
+                  : (c->event & named) != 0 ? OLDER
+                                            : SAME;
   for (unsigned token = SAME; token <= last; token *= 2)
     for (int mine = 0; mine <= (c->event == RELEASE ? 1 : 0); mine++) {
       c->token = token;
@@ -296,6 +297,7 @@ static void each_event(combination *c, tally *t) {
       {LATE, EGI_COMMIT, EG_TIMEOUT, EG_KIND_NONE},
       {RELEASE, EGI_RELEASE, EG_OK, EG_KIND_NONE},
       {RESET, EGI_RESET, EG_OK, EG_KIND_NONE},
+      {REVOKE, EGI_REVOKE, EG_FAILED, EG_KIND_NONE},
       {CLEAR, EGI_CLEAR, EG_OK, EG_KIND_NONE},
       {FETCH, EGI_FETCH, EG_OK, EG_KIND_NONE},
   };

@@ -490,6 +490,59 @@ static void reset_goes_back_to_idle_from_anything(void **state) {
   }
 }
 
+static void revoke_ends_the_run_that_was_seen(void **state) {
+  spec_world *w = *state;
+  eg_bytes key = eg_str("k");
+  assert_int_equal(spec_ask(w, "k", EG_WANT_RUN), EG_OK);
+  eg_grant old = w->grant;
+  eg_guard *other = spec_another(w, 0);
+  assert_int_equal(eg_revoke(other, key, old.token + 1, "no", NULL), EG_LOST);
+  assert_true(eg_holds(w->guard, key, old.token));
+  assert_int_equal(eg_revoke(other, key, old.token, "by x", NULL), EG_OK);
+  assert_int_equal(eg_revoke(other, key, old.token, "by x", NULL), EG_LOST);
+  assert_int_equal(spec_fetch(w, "k"), EG_OK);
+  assert_int_equal(w->record.status, EG_RUN_FAILED);
+  assert_true(spec_is(w->record.error, "by x"));
+  assert_false(w->record.locked);
+  assert_true(w->record.token > old.token);
+  assert_int_equal(w->record.duration_us, 0);
+  assert_int_equal(spec_finish(w, "k", spec_done()), EG_LOST);
+  assert_int_equal(spec_ask(w, "k", EG_WANT_RUN), EG_OK);
+  eg_close(other);
+}
+
+static void revoke_of_a_lock_leaves_the_record(void **state) {
+  spec_world *w = *state;
+  spec_run(w, "done", spec_done());
+  w->policy.lock_at_least_ms = 60000;
+  for (int i = 0; i < 2; i++) {
+    const char *key = i == 0 ? "done" : "absent";
+    assert_int_equal(spec_ask(w, key, EG_WANT_LOCK), EG_OK);
+    uint64_t token = w->grant.token;
+    assert_int_equal(eg_revoke(w->guard, eg_str(key), token, "x", NULL),
+                     EG_OK);
+    assert_int_equal(spec_release(w, key), EG_LOST);
+    assert_int_equal(spec_fetch(w, key), i == 0 ? EG_OK : EG_NOTFOUND);
+    assert_false(w->record.locked);
+    assert_int_equal(w->record.cooldown_left_us, 0);
+    if (i == 0)
+      assert_int_equal(w->record.status, EG_RUN_COMPLETED);
+    assert_int_equal(spec_ask(w, key, EG_WANT_LOCK), EG_OK);
+  }
+}
+
+static void share_where_no_descriptor_stands_for_a_grant(void **state) {
+  spec_world *w = *state;
+  int fd = 7;
+  assert_int_equal(spec_ask(w, "k", EG_WANT_RUN), EG_OK);
+  assert_int_equal(
+      eg_share_grant(w->guard, eg_str("k"), &w->grant, &fd, &w->error),
+      EG_UNSUPPORTED);
+  assert_int_equal(fd, -1);
+  assert_int_equal(eg_share_grant(w->guard, eg_str(""), &w->grant, &fd, NULL),
+                   EG_INVALID);
+}
+
 static void reset_of_an_absent_key_leaves_none(void **state) {
   spec_world *w = *state;
   assert_int_equal(spec_reset(w, "k"), EG_OK);
@@ -590,6 +643,9 @@ int main(void) {
       BOTH_WAYS(release_ends_a_lock_of_this_guard),
       BOTH_WAYS(release_of_what_is_no_lock_of_this_guard_is_lost),
       BOTH_WAYS(reset_goes_back_to_idle_from_anything),
+      BOTH_WAYS(revoke_ends_the_run_that_was_seen),
+      BOTH_WAYS(revoke_of_a_lock_leaves_the_record),
+      ONE_WAY(share_where_no_descriptor_stands_for_a_grant),
       BOTH_WAYS(reset_of_an_absent_key_leaves_none),
       BOTH_WAYS(reset_of_a_corrupt_record_makes_it_idle),
       BOTH_WAYS(clear_forgets_the_result_and_no_more),

@@ -13,7 +13,7 @@
 **             Completed with allowRerun, or when its time is over
 **
 **   grant:    none -- acquire(run|lock) --> held -- commit, release, reset,
-**             lease over, owner gone --> none
+**             revoke, lease over, owner gone --> none
 **
 ** Whether a key is held is a question about the grant, never about the status:
 ** held and Running is a run, held otherwise is a lock.  Only run grants change
@@ -61,7 +61,7 @@ static void begin(const egi_head *head, egi_effect *effect) {
   effect->names_token = false;
   effect->wake = false;
   effect->new_result = false;
-  effect->head.kind = head->kind; /* the rest comes with a put */
+  effect->head = *head;
   effect->not_before_ms = EGI_LEAVE_TIME;
   effect->fresh_ms = EGI_LEAVE_TIME;
   effect->lease_ms = 0;
@@ -252,6 +252,29 @@ static egi_verdict reset(const egi_head *head, const egi_sight *sight,
   return EGI_SWAP;
 }
 
+/* A run that is broken off has failed; a lock leaves the record alone, as its
+** release would. */
+static egi_verdict revoke(const egi_head *head, const egi_sight *sight,
+                          const egi_event *event, egi_effect *effect,
+                          eg_status *outcome) {
+  if (!sight->held || sight->token != event->token)
+    return answer(EG_LOST, outcome);
+  begin(head, effect);
+  effect->hold = EGI_BREAK;
+  effect->names_token = true;
+  effect->wake = true;
+  effect->not_before_ms = 0;
+  if (head->absent) {
+    effect->write = EGI_FORGET;
+  } else if (head->status == EG_RUN_RUNNING) {
+    put(effect, EG_RUN_FAILED);
+    effect->fresh_ms = 0;
+    keep_earlier(head, sight, false, effect);
+  }
+  *outcome = EG_OK;
+  return EGI_SWAP;
+}
+
 /* ------------------------------------------------------------- reading -- */
 
 static egi_verdict clear(const egi_head *head, const egi_sight *sight,
@@ -320,6 +343,8 @@ egi_verdict egi_decide(const egi_head *head, const egi_sight *sight,
     return release(head, sight, event, effect, outcome);
   case EGI_RESET:
     return reset(head, sight, effect, outcome);
+  case EGI_REVOKE:
+    return revoke(head, sight, event, effect, outcome);
   case EGI_CLEAR:
     return clear(head, sight, effect, outcome);
   case EGI_FETCH:
@@ -385,6 +410,9 @@ void egi_rewrite(const egi_record *record, const egi_sight *sight,
     owner_gone(after);
     break;
   case EGI_COMMIT:
+    end(event, after);
+    break;
+  case EGI_REVOKE:
     end(event, after);
     break;
   case EGI_RESET:

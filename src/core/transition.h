@@ -37,15 +37,16 @@ typedef enum egi_event_type {
   EGI_COMMIT,  /* the run with this token ended: done, failed or timed out */
   EGI_RELEASE, /* the lock with this token ends */
   EGI_RESET,
-  EGI_CLEAR, /* forget the result */
-  EGI_FETCH  /* read, and no more */
+  EGI_REVOKE, /* the grant with this token is taken from its holder */
+  EGI_CLEAR,  /* forget the result */
+  EGI_FETCH   /* read, and no more */
 } egi_event_type;
 
 typedef struct egi_event {
   egi_event_type type;
   uint64_t token;      /* JOIN, COMMIT, RELEASE (0: whichever is mine) */
   bool mine;           /* RELEASE: the holder line is the caller's */
-  eg_outcome outcome;  /* COMMIT */
+  eg_outcome outcome;  /* COMMIT; REVOKE: the error says who, and why */
   int64_t duration_us; /* COMMIT */
 } egi_event;
 

@@ -200,12 +200,9 @@ static eg_status check_outcome(const eg_outcome *outcome,
   return EG_OK;
 }
 
-/* Counts a run that ended, and remembers it where somebody wants that. */
-static void tally(eg_guard *guard, eg_bytes key, const eg_grant *grant,
-                  const egi_event *event) {
-  egi_counter counter = egi_counter_of_end(event->outcome.status);
-  if (counter != EGI_COUNTERS)
-    egi_count(counter);
+/* Remembers a run that ended, where somebody wants that. */
+static void remember(eg_guard *guard, eg_bytes key, const eg_grant *grant,
+                     const egi_event *event) {
   if (guard->history == NULL)
     return;
   const eg_clock *clock = guard->env.clock;
@@ -218,6 +215,14 @@ static void tally(eg_guard *guard, eg_bytes key, const eg_grant *grant,
                   .duration_us = event->duration_us,
                   .error = event->outcome.error};
   egi_history_add(guard, &past);
+}
+
+static void tally(eg_guard *guard, eg_bytes key, const eg_grant *grant,
+                  const egi_event *event) {
+  egi_counter counter = egi_counter_of_end(event->outcome.status);
+  if (counter != EGI_COUNTERS)
+    egi_count(counter);
+  remember(guard, key, grant, event);
 }
 
 /* What came too late has timed out, whatever it says. */
@@ -285,6 +290,40 @@ eg_status eg_release(eg_guard *guard, eg_bytes key, uint64_t token,
 
 eg_status eg_reset(eg_guard *guard, eg_bytes key, eg_error *error) {
   return simple(guard, key, EGI_RESET, 0, error);
+}
+
+eg_status eg_revoke(eg_guard *guard, eg_bytes key, uint64_t token,
+                    const char *why, eg_error *error) {
+  unsigned char small[128];
+  egi_step step;
+  egi_buffer buffer;
+  eg_status status = egi_check_key(key, error);
+  if (status != EG_OK)
+    return status;
+  egi_buffer_init(&buffer, small, sizeof small);
+  begin(&step, guard, key, NULL, EGI_REVOKE, &buffer);
+  step.event.token = token;
+  step.event.duration_us = 0; /* what it had run is not known here */
+  step.event.outcome = (eg_outcome){.status = EG_FAILED, .error = eg_str(why)};
+  status = egi_step_run(&step, error);
+  egi_memory_free(&buffer.memory);
+  if (status == EG_OK) {
+    eg_grant taken = {.token = token, .start_us = egi_now(&guard->env)};
+    remember(guard, key, &taken, &step.event);
+  }
+  return status;
+}
+
+eg_status eg_share_grant(eg_guard *guard, eg_bytes key, const eg_grant *grant,
+                         int *fd, eg_error *error) {
+  *fd = -1;
+  eg_status status = egi_check_key(key, error);
+  if (status != EG_OK)
+    return status;
+  if (guard->ops->share == NULL)
+    return egi_fail(error, EG_UNSUPPORTED,
+                    "no descriptor stands for a grant in this store");
+  return guard->ops->share(guard->store, key, grant->token, fd, error);
 }
 
 eg_status eg_clear_result(eg_guard *guard, eg_bytes key, eg_error *error) {

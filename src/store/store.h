@@ -178,6 +178,12 @@ typedef struct egi_store_ops {
   ** written again.  NULL: none. */
   int64_t (*tend)(egi_store *store, int64_t now_us, egi_lost_fn lost,
                   void *ctx);
+  /* A descriptor, close-on-exec and the caller's, that keeps the exclusion of
+  ** the hold with this token: it ends when that hold has ended, or its process
+  ** is gone, and all copies of the descriptor are closed.  LOST where there is
+  ** no such hold of this handle.  NULL: no descriptor stands for a hold. */
+  eg_status (*share)(egi_store *store, eg_bytes key, uint64_t token, int *fd,
+                     eg_error *error);
   /* In the child of a fork: hold nothing, touch nothing shared. */
   void (*forked)(egi_store *store);
 } egi_store_ops;
