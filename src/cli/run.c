@@ -433,12 +433,25 @@ static void prepare_job(run *r) {
   job->lock_fd = -1;
 }
 
+/* Without a descriptor for the lock (memory) the watcher has none to keep. */
+static void share_lock(run *r) {
+  eg_error error;
+  eg_status status = eg_share_grant(r->guard, r->key, &r->grant,
+                                    &r->job.lock_fd, &error);
+  if (status != EG_OK && status != EG_UNSUPPORTED)
+    ec_note("%s: the watcher has no lock of its own: %s", r->name,
+            EG_IS_FAILURE(status) ? error.message : eg_status_text(status));
+}
+
 static int granted(run *r) {
   prepare_job(r);
+  share_lock(r);
   tell_child(r);
   ec_detail("%s: granted, token %" PRIu64 "; store %s", r->name,
             r->grant.token, r->url);
   attempts(r);
+  if (r->job.lock_fd >= 0)
+    close(r->job.lock_fd);
   int exit_status = finish(r);
   ec_output_free(&r->output);
   return exit_status;
