@@ -364,5 +364,6 @@ const egi_store_ops egi_file_ops = {
     .peek = egi_file_peek,
     .history = egi_file_history,
     .tend = egi_file_tend,
+    .share = egi_file_share,
     .forked = file_forked,
 };

@@ -411,6 +411,8 @@ eg_status egi_file_flush(egi_file *file, eg_error *error);
 void egi_file_discard_ended(egi_file *file);
 eg_status egi_file_history(egi_store *store, eg_bytes key, size_t n,
                            eg_visit_past visit, void *ctx, eg_error *error);
+eg_status egi_file_share(egi_store *store, eg_bytes key, uint64_t token,
+                         int *fd, eg_error *error);
 int64_t egi_file_tend(egi_store *store, int64_t now_us, egi_lost_fn lost,
                       void *ctx);
 
