@@ -262,18 +262,35 @@ static bool prepare(supervisor *s, int *far_socket) {
   c->socket = sockets[0];
   *far_socket = sockets[1];
   prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-  return s->job->output == NULL || (open_pipe(&s->pipes[0], &c->out) &&
-                                    open_pipe(&s->pipes[1], &c->err));
+  if (s->job->output != NULL &&
+      !(open_pipe(&s->pipes[0], &c->out) && open_pipe(&s->pipes[1], &c->err)))
+    return false;
+  return ec_prepare_start(c);
 }
 
+/* In the watcher: what the store has open goes, above all its copy of the lock.
+** Whatever is ours is close-on-exec, and stands where the lowest free numbers
+** were; what eguard was started with is the command's. */
+static void keep_only(const supervisor *s) {
+  const ec_channel *c = &s->channel;
+  for (int fd = 3, gap = 0; gap < 16; fd++) {
+    int flags = fcntl(fd, F_GETFD);
+    gap = flags < 0 ? gap + 1 : 0;
+    if (flags >= 0 && (flags & FD_CLOEXEC) != 0 && fd != c->socket &&
+        fd != c->signals && fd != c->out && fd != c->err &&
+        fd != s->job->lock_fd)
+      close(fd);
+  }
+}
+
+/* _Fork, as the child does nothing with the store: its handlers would close the
+** database here, too. */
 static bool launch(supervisor *s, int far_socket) {
-  s->watcher = fork();
+  s->watcher = _Fork();
   if (s->watcher != 0)
     return s->watcher > 0;
-  close(s->channel.socket);
-  close_if(s->pipes[0]);
-  close_if(s->pipes[1]);
   s->channel.socket = far_socket;
+  keep_only(s);
   ec_watch_over(s->job, &s->channel);
 }
 
@@ -294,6 +311,8 @@ void ec_supervise(ec_job *job) {
   close_if(s.pipes[0]);
   close_if(s.pipes[1]);
   close_if(s.channel.socket);
+  posix_spawnattr_destroy(&s.channel.attr);
+  posix_spawn_file_actions_destroy(&s.channel.actions);
   if (started) /* it let go of the lock before it spoke: no need to wait */
     waitpid(s.watcher, NULL, WNOHANG);
 }

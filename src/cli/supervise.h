@@ -14,6 +14,7 @@
 #define EG_CLI_SUPERVISE_H
 
 #include <signal.h>
+#include <spawn.h>
 
 #include "cli/cli.h"
 
@@ -36,10 +37,16 @@ typedef struct ec_channel {
   int signals;       /* a signalfd for what `blocked` has */
   sigset_t original; /* the mask that the command gets */
   int out, err;      /* of the command; -1: as ours */
+  posix_spawnattr_t attr;
+  posix_spawn_file_actions_t actions;
 } ec_channel;
 
 /* Blocks what is handled by reading, and says how it was before. */
 int ec_block_signals(sigset_t *original);
+
+/* What starting the command needs, made while there still is memory to have:
+** the watcher allocates nothing. */
+bool ec_prepare_start(ec_channel *channel);
 
 /* The watcher: starts the command, looks after it, and ends this process. */
 _Noreturn void ec_watch_over(const ec_job *job, const ec_channel *channel);

@@ -11,7 +11,6 @@
 */
 #include "cli/cli.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -27,10 +26,16 @@ typedef struct process {
   bool ours;
 } process;
 
+/* Nothing here allocates: the watcher is a forked child.  Where there are more
+** processes, the next pass finds them, when some are gone. */
+enum { PROCESSES = 32768 };
+
 typedef struct list {
-  process *all;
-  size_t n, cap;
+  size_t n;
+  process all[PROCESSES];
 } list;
+
+static list seen;
 
 /* The parent of a process; 0: it is gone. */
 static pid_t parent_of(pid_t pid) {
@@ -51,29 +56,36 @@ static pid_t parent_of(pid_t pid) {
   return (pid_t)strtol(at + 4, NULL, 10);
 }
 
-static void add(list *l, pid_t pid, pid_t parent) {
-  if (l->n == l->cap) {
-    size_t cap = l->cap > 0 ? 2 * l->cap : 256;
-    process *all = realloc(l->all, cap * sizeof *all);
-    if (all == NULL)
-      return; /* the next pass finds it, when some are gone */
-    l->all = all;
-    l->cap = cap;
-  }
-  l->all[l->n++] = (process){pid, parent, false};
+static void add(list *l, const char *name) {
+  pid_t pid = (pid_t)strtol(name, NULL, 10);
+  pid_t parent = pid > 0 && l->n < PROCESSES ? parent_of(pid) : 0;
+  if (parent > 0)
+    l->all[l->n++] = (process){pid, parent, false};
 }
 
+/* As the kernel writes it. */
+typedef struct entry {
+  uint64_t inode;
+  int64_t offset;
+  unsigned short length;
+  unsigned char type;
+  char name[];
+} entry;
+
 static void read_processes(list *l) {
-  DIR *dir = opendir("/proc");
-  if (dir == NULL)
+  _Alignas(entry) char room[8192];
+  long n;
+  int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  l->n = 0;
+  if (fd < 0)
     return;
-  for (const struct dirent *e; (e = readdir(dir)) != NULL;) {
-    pid_t pid = (pid_t)strtol(e->d_name, NULL, 10);
-    pid_t parent = pid > 0 ? parent_of(pid) : 0;
-    if (parent > 0)
-      add(l, pid, parent);
-  }
-  closedir(dir);
+  while ((n = syscall(SYS_getdents64, fd, room, sizeof room)) > 0)
+    for (long at = 0; at < n;) {
+      const entry *e = (const void *)(room + at);
+      add(l, e->name);
+      at += e->length;
+    }
+  close(fd);
 }
 
 static bool is_ours(const list *l, pid_t pid, pid_t root) {
@@ -115,18 +127,17 @@ static int signal_one(const list *l, const process *p, pid_t root, int sig) {
 }
 
 int ec_signal_tree(int signal, int *refused) {
-  list l = {0};
   pid_t root = getpid();
   int done = 0;
   *refused = 0;
-  read_processes(&l);
-  mark(&l, root);
-  for (size_t i = 0; i < l.n; i++) {
-    int one = l.all[i].ours ? signal_one(&l, &l.all[i], root, signal) : 0;
+  read_processes(&seen);
+  mark(&seen, root);
+  for (size_t i = 0; i < seen.n; i++) {
+    const process *p = &seen.all[i];
+    int one = p->ours ? signal_one(&seen, p, root, signal) : 0;
     done += one > 0;
     *refused += one < 0;
   }
-  free(l.all);
   return done;
 }
 

@@ -5,6 +5,9 @@
 ** It takes no orders from signals: TERM, INT and the rest come to eguard, or
 ** from the terminal to everybody, and the command answers them.  It ends when
 ** the command has ended, or when eguard is gone.
+**
+** It is a forked child of a process that may have other threads, and that has
+** the store open: it allocates nothing, and keeps no descriptor but its own.
 */
 #include "cli/supervise.h"
 
@@ -62,33 +65,32 @@ static int spawn_script(pid_t *pid, const posix_spawn_file_actions_t *actions,
 /* The command starts with the mask that eguard was started with, and with
 ** every signal as it was; only SIGCHLD has its default, or nobody could wait
 ** for anybody. */
+bool ec_prepare_start(ec_channel *c) {
+  posix_spawn_file_actions_t *actions = &c->actions;
+  if (posix_spawnattr_init(&c->attr) != 0 ||
+      posix_spawn_file_actions_init(actions) != 0 ||
+      posix_spawnattr_setsigmask(&c->attr, &c->original) != 0 ||
+      posix_spawnattr_setflags(&c->attr, POSIX_SPAWN_SETSIGMASK) != 0)
+    return false;
+  return c->out < 0 || (posix_spawn_file_actions_adddup2(actions, c->out,
+                                                         STDOUT_FILENO) == 0 &&
+                        posix_spawn_file_actions_adddup2(actions, c->err,
+                                                         STDERR_FILENO) == 0);
+}
+
 static int start(watcher *w) {
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attr;
   const ec_channel *c = w->channel;
-  int error = posix_spawn_file_actions_init(&actions);
-  if (error != 0)
-    return error;
-  error = posix_spawnattr_init(&attr);
-  if (error == 0)
-    error = posix_spawnattr_setsigmask(&attr, &c->original);
-  if (error == 0)
-    error = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-  if (error == 0 && c->out >= 0)
-    error = posix_spawn_file_actions_adddup2(&actions, c->out, STDOUT_FILENO);
-  if (error == 0 && c->err >= 0)
-    error = posix_spawn_file_actions_adddup2(&actions, c->err, STDERR_FILENO);
-  if (error == 0)
-    error = posix_spawnp(&w->command, w->job->argv[0], &actions, &attr,
-                         w->job->argv, environ);
+  char **argv = w->job->argv;
+  int error = posix_spawnp(&w->command, argv[0], &c->actions, &c->attr, argv,
+                           environ);
   if (error == ENOEXEC)
-    error = spawn_script(&w->command, &actions, &attr, w->job->argv);
-  posix_spawnattr_destroy(&attr);
-  posix_spawn_file_actions_destroy(&actions);
-  if (c->out >= 0)
+    error = spawn_script(&w->command, &c->actions, &c->attr, argv);
+  if (error != 0)
+    w->command = 0;
+  if (c->out >= 0) {
     close(c->out);
-  if (c->err >= 0)
     close(c->err);
+  }
   return error;
 }
 

@@ -297,6 +297,7 @@ eg_status egi_db_get(egi_at *at, bool bytes, eg_error *error);
 /* CONFLICT: the row has another version than at->base. */
 eg_status egi_db_put(egi_at *at, const egi_after *after, eg_error *error);
 eg_status egi_db_delete(egi_at *at, eg_error *error);
+void egi_db_shorten(egi_dir *dir);                     /* before a close */
 void egi_db_close(egi_dir *dir);                       /* under db_mutex */
 eg_status egi_db_ready(egi_dir *dir, eg_error *error); /* under db_mutex */
 eg_status egi_db_fail(egi_dir *dir, int rc, const char *what, eg_error *error);

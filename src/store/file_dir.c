@@ -186,6 +186,7 @@ void egi_dir_put(egi_dir *dir) {
       link = &(*link)->next;
     *link = dir->next;
     pthread_mutex_lock(&dir->db_mutex);
+    egi_db_shorten(dir);
     egi_db_close(dir);
     pthread_mutex_unlock(&dir->db_mutex);
     egi_lock_forget_all(dir);
