@@ -498,30 +498,23 @@ EG_API eg_status eg_release(eg_guard *guard, eg_bytes key, uint64_t token,
 EG_API eg_status eg_reset(eg_guard *guard, eg_bytes key, eg_error *error);
 
 /*
-** eg_revoke: takes the grant with this token from whoever holds it.  A run is
-** then Failed with `why` as its error (say who did it); a lock leaves the
-** record alone; whatever the holder still writes is refused, and the history
-** has it.  Returns OK; LOST where that token does not hold, so that nobody
-** breaks a grant that he has not seen; or a failure.  Where a living process
-** keeps the exclusion itself (store file), the key is free when that process
-** has noticed, or is gone.
+** eg_revoke: takes the grant with this token from its holder, whose writes are
+** refused from then on.  A run is then Failed with `why` as its error (say who
+** did it), in the history too; a lock leaves the record alone.  OK; LOST where
+** that token does not hold; or a failure.  A key of store file is free when its
+** holder has noticed, or is gone.
 */
 EG_API eg_status eg_revoke(eg_guard *guard, eg_bytes key, uint64_t token,
                            const char *why, eg_error *error);
 
 /*
-** eg_share_grant: a descriptor that keeps a key held, for a child that looks
-** after the work: the key is free when the grant has ended, or its process is
-** gone, and every copy of the descriptor is closed.  It is the one exception
-** to the rule that a forked child holds nothing; it is close-on-exec, and the
-** caller's to close.  The child may do nothing else with the guard.  To end
-** the grant, close the copies first, then commit or release.  Returns OK with
-** *fd; LOST; UNSUPPORTED where no descriptor stands for a grant (all stores
-** but file); else a failure.  *fd is then -1.
+** eg_share_grant: a descriptor, close-on-exec and the caller's, that keeps the
+** key held until every copy of it is closed: for a forked child that looks
+** after the work, the one exception to "a child holds nothing".  Close them
+** before commit or release.  OK; LOST; UNSUPPORTED (other stores); a failure.
 */
 EG_API eg_status eg_share_grant(eg_guard *guard, eg_bytes key,
-                                const eg_grant *grant, int *fd,
-                                eg_error *error);
+                                const eg_grant *grant, int *fd, eg_error *e);
 
 /* eg_clear_result: forgets the result and its time to live; the status
 ** stays.  Returns OK, NOTFOUND or a failure. */

@@ -21,7 +21,7 @@ describe("eguard run", function()
   -- Begins a run that goes on until folder/go is there, in the background.
   local function hold(key, options)
     sh(("eguard run %s %s -- sh -c 'until [ -e %s/go ]; do sleep 0.02; done'" ..
-      " & echo $! >%s/pid"):format(options or "", key, folder.path,
+      " >/dev/null 2>&1 & echo $! >%s/pid"):format(options or "", key, folder.path,
       folder.path))
     assert.is_true(shell.comes(folder,
       "eguard show " .. key .. " 2>/dev/null | grep -q '^held by'"))

@@ -22,7 +22,7 @@ typedef struct breaking {
   const char *did; /* for JSON */
 } breaking;
 
-/* ---------------------------------------------------------------- asking -- */
+/* --------------------------------------------------------------- asking -- */
 
 /* Reads a number from the terminal.  False: none was typed. */
 static bool type_token(const breaking *b, uint64_t *token) {
@@ -55,7 +55,7 @@ static bool choose_token(const breaking *b, uint64_t *token) {
   return false;
 }
 
-/* --------------------------------------------------------------- killing -- */
+/* -------------------------------------------------------------- killing -- */
 
 static bool is_here(const eg_owner *owner) {
   char host[80] = "";
@@ -93,7 +93,7 @@ static bool end_holder(const breaking *b, int fd) {
   return false;
 }
 
-/* -------------------------------------------------------------- breaking -- */
+/* ------------------------------------------------------------- breaking -- */
 
 static int tell(const breaking *b, bool released) {
   if (!b->options->json)
@@ -213,7 +213,7 @@ int ec_release(ec_options *options) {
   return exit_status;
 }
 
-/* ---------------------------------------------------------------- reset -- */
+/* --------------------------------------------------------------- reset -- */
 
 int ec_reset(ec_options *options) {
   int exit_status;

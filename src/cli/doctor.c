@@ -56,7 +56,7 @@ static void report(doctor *d, const char *what, verdict v, const char *detail,
   ec_json_close(&d->json, '}');
 }
 
-/* ------------------------------------------------------------- the store -- */
+/* ------------------------------------------------------------ the store -- */
 
 static void check_open(doctor *d) {
   eg_error error = {0};
@@ -119,7 +119,7 @@ static void check_records(doctor *d, findings *f) {
   report(d, "left-overs", WORTH_A_LOOK, text, advice);
 }
 
-/* ----------------------------------------------------------- the machine -- */
+/* ---------------------------------------------------------- the machine -- */
 
 static void check_clock(doctor *d, const findings *f) {
   char now[EC_DURATION_TEXT], newest[EC_DURATION_TEXT], text[200];
@@ -219,7 +219,7 @@ static void check_disk(doctor *d) {
     report(d, "disk", GOOD, text, "");
 }
 
-/* ---------------------------------------------------------------- flock -- */
+/* --------------------------------------------------------------- flock -- */
 
 /* In another process: can the file be locked?  0: yes. */
 static int other_process_locks(const char *path) {
@@ -257,7 +257,7 @@ static void check_flock(doctor *d) {
   close(fd);
 }
 
-/* ----------------------------------------------------------------- all -- */
+/* ---------------------------------------------------------------- all -- */
 
 static void find_dir(doctor *d) {
   if (strncmp(d->url, "file:", 5) == 0)

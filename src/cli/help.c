@@ -59,7 +59,7 @@ int ec_help(ec_options *options) {
   return 0;
 }
 
-/* ---------------------------------------------------------- completion -- */
+/* --------------------------------------------------------- completion -- */
 
 /* The words that a command's options begin with; "=" where a value follows. */
 static void print_words(const ec_command *command) {

@@ -120,7 +120,7 @@ int ec_ls(ec_options *options) {
   return exit_status;
 }
 
-/* ------------------------------------------------------------- history -- */
+/* ------------------------------------------------------------ history -- */
 
 static eg_run run_of(eg_status status) {
   return status == EG_OK        ? EG_RUN_COMPLETED
@@ -188,7 +188,7 @@ int ec_history(ec_options *options) {
   return exit_status;
 }
 
-/* ------------------------------------------------------------- summary -- */
+/* ------------------------------------------------------------ summary -- */
 
 typedef struct sums {
   eg_census census;

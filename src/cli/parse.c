@@ -26,7 +26,7 @@ static bool wrong(const parser *p, const char *format, ...) {
   return false;
 }
 
-/* ------------------------------------------------------- nearest words -- */
+/* ------------------------------------------------------ nearest words -- */
 
 enum { WORD_MAX = 32 };
 
@@ -82,7 +82,7 @@ static bool unknown_option(const parser *p, const char *word) {
                p->command->name, word, p->command->name);
 }
 
-/* ------------------------------------------------------------- values -- */
+/* ------------------------------------------------------------ values -- */
 
 static bool parse_count(const char *text, int64_t *count) {
   char *end;
@@ -144,7 +144,7 @@ static bool set_value(const parser *p, const ec_option *o, const char *text) {
   return good || wrong(p, "--%s=%s: that is not %s", o->name, text, what);
 }
 
-/* -------------------------------------------------------------- words -- */
+/* ------------------------------------------------------------- words -- */
 
 static const ec_option *find(const parser *p, const char *name, size_t n,
                              char letter) {

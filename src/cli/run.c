@@ -23,7 +23,7 @@ typedef struct run {
   ec_job job;
 } run;
 
-/* ---------------------------------------------------------- the options -- */
+/* --------------------------------------------------------- the options -- */
 
 static bool wrong(const char *message) {
   ec_error("%s", message);
@@ -78,7 +78,7 @@ static void choose_policy(run *r) {
   choose_owner(r);
 }
 
-/* ------------------------------------------------------- asking for it -- */
+/* ------------------------------------------------------ asking for it -- */
 
 static int64_t left_ms(int64_t deadline_us) {
   if (deadline_us == EG_FOREVER)
@@ -155,7 +155,7 @@ static eg_status acquire(run *r) {
   return ask_again(r, status) ? ask(r, 0) : status;
 }
 
-/* -------------------------------------------------------------- refused -- */
+/* ------------------------------------------------------------- refused -- */
 
 static const char *store_flag(const run *r) {
   return r->options->store != NULL ? " --store=" : "";
@@ -230,12 +230,19 @@ static int done_already(run *r, eg_status status) {
   return 0;
 }
 
-/* -------------------------------------------------------------- granted -- */
+/* ------------------------------------------------------------- granted -- */
 
+/* Once the grant is lost there is nothing to be done with the guard; closing it
+** lets go of what the kernel still has of the lock. */
 static bool grant_lost(void *ctx) {
   run *r = ctx;
   if (eg_holds(r->guard, r->key, r->grant.token))
     return false;
+  if (r->job.lock_fd >= 0)
+    close(r->job.lock_fd);
+  r->job.lock_fd = -1;
+  eg_close(r->guard);
+  r->guard = NULL;
   ec_error(
       "%s: the grant is lost, somebody broke or reset it; the command goes "
       "on, what comes of it is not recorded",
@@ -311,6 +318,8 @@ static void one_attempt(run *r) {
 
 static bool worth_a_retry(const run *r) {
   const ec_job *job = &r->job;
+  if (r->guard == NULL)
+    return false; /* the grant is lost */
   if (job->ending == EC_ENDED)
     return job->code != 0;
   return job->ending == EC_KILLED && job->keyboard == 0;
@@ -340,7 +349,7 @@ static void attempts(run *r) {
   }
 }
 
-/* ------------------------------------------------------------- the end -- */
+/* ------------------------------------------------------------ the end -- */
 
 /* What is stored: with --cache any exit of its own is one to be replayed. */
 static eg_outcome outcome_of(run *r, char *text, size_t size) {
@@ -388,6 +397,8 @@ static bool maybe_later(eg_status status) {
 
 static eg_status store_outcome(run *r, eg_error *error) {
   char text[120];
+  if (r->guard == NULL)
+    return EG_LOST;
   if (r->options->no_record)
     return eg_release(r->guard, r->key, r->grant.token, error);
   eg_outcome outcome = outcome_of(r, text, sizeof text);
@@ -457,7 +468,7 @@ static int granted(run *r) {
   return exit_status;
 }
 
-/* ------------------------------------------------------------------ run -- */
+/* ----------------------------------------------------------------- run -- */
 
 static int go(run *r) {
   eg_status status = acquire(r);
@@ -490,7 +501,7 @@ int ec_run(ec_options *options) {
   eg_reply_init(&r.reply);
   exit_status = go(&r);
   eg_reply_free(&r.reply);
-  eg_close(r.guard);
+  eg_close(r.guard); /* NULL: it was lost */
   die_with_it(&r.job);
   return exit_status;
 }

@@ -97,7 +97,7 @@ int ec_show(ec_options *options) {
   return exit_status;
 }
 
-/* ---------------------------------------------------------------- wait -- */
+/* --------------------------------------------------------------- wait -- */
 
 /* Until nothing holds the key.  OK, TIMEOUT, or a failure. */
 static eg_status await(eg_guard *guard, eg_bytes key, int64_t deadline_us,
@@ -159,7 +159,7 @@ int ec_wait(ec_options *options) {
   return exit_status;
 }
 
-/* ------------------------------------------------------------- version -- */
+/* ------------------------------------------------------------ version -- */
 
 int ec_version(ec_options *options) {
   if (!options->json) {

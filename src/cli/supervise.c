@@ -31,9 +31,10 @@ typedef struct supervisor {
   pid_t watcher;
   bool told; /* the watcher has said how it ended */
   bool lost;
+  int64_t look_us; /* when to ask next whether it is */
 } supervisor;
 
-/* ------------------------------------------------------------- signals -- */
+/* ------------------------------------------------------------ signals -- */
 
 static void handled(sigset_t *set) {
   sigemptyset(set);
@@ -118,7 +119,7 @@ bool ec_sleep(int64_t us, int *signal_number) {
   return true;
 }
 
-/* -------------------------------------------------------------- output -- */
+/* ------------------------------------------------------------- output -- */
 
 /* Reads what is there of one pipe and passes it on.  once: one write of the
 ** command, if it was not larger than a page. */
@@ -161,7 +162,7 @@ static bool open_pipe(int *reading, int *writing) {
          fcntl(ends[0], F_SETFL, O_ASYNC | O_NONBLOCK) == 0;
 }
 
-/* -------------------------------------------------------------- events -- */
+/* ------------------------------------------------------------- events -- */
 
 static void take_signal(supervisor *s, const struct signalfd_siginfo *info) {
   int n = (int)info->ssi_signo;
@@ -224,7 +225,8 @@ static void hear(supervisor *s) {
 
 static void look_for_loss(supervisor *s) {
   ec_job *job = s->job;
-  if (s->lost || job->lost == NULL || !job->lost(job->ctx))
+  s->look_us = eg_now_us() + LOOK_MS * INT64_C(1000);
+  if (!job->lost(job->ctx))
     return;
   s->lost = true;
   ec_tell(s->channel.socket, EC_SAY_LET_GO, 0, 0);
@@ -235,7 +237,7 @@ static void turn(supervisor *s) {
                          {s->channel.socket, POLLIN, 0}};
   bool asks = s->job->lost != NULL && !s->lost;
   int n = poll(fds, 2, asks ? LOOK_MS : -1);
-  if (n == 0)
+  if (asks && eg_now_us() >= s->look_us)
     look_for_loss(s);
   if (n > 0 && fds[0].revents != 0)
     take_signals(s);
@@ -243,7 +245,7 @@ static void turn(supervisor *s) {
     hear(s);
 }
 
-/* --------------------------------------------------------------- start -- */
+/* -------------------------------------------------------------- start -- */
 
 static void close_if(int fd) {
   if (fd >= 0)
@@ -268,9 +270,9 @@ static bool prepare(supervisor *s, int *far_socket) {
   return ec_prepare_start(c);
 }
 
-/* In the watcher: what the store has open goes, above all its copy of the lock.
-** Whatever is ours is close-on-exec, and stands where the lowest free numbers
-** were; what eguard was started with is the command's. */
+/* In the watcher: what the store has open goes, above all its copy of the
+** lock.  Whatever is ours is close-on-exec, and stands where the lowest free
+** numbers were; what eguard was started with is the command's. */
 static void keep_only(const supervisor *s) {
   const ec_channel *c = &s->channel;
   for (int fd = 3, gap = 0; gap < 16; fd++) {
@@ -283,8 +285,8 @@ static void keep_only(const supervisor *s) {
   }
 }
 
-/* _Fork, as the child does nothing with the store: its handlers would close the
-** database here, too. */
+/* _Fork: the child does nothing with the store, whose handlers would close the
+** database here too. */
 static bool launch(supervisor *s, int far_socket) {
   s->watcher = _Fork();
   if (s->watcher != 0)
@@ -304,6 +306,7 @@ void ec_supervise(ec_job *job) {
   close_if(far_socket);
   close_if(s.channel.out);
   close_if(s.channel.err);
+  s.look_us = eg_now_us() + LOOK_MS * INT64_C(1000);
   while (started && !s.told)
     turn(&s);
   take_signals(&s);

@@ -44,7 +44,7 @@ bool ec_tell(int socket, ec_word word, int kind, int value) {
   return n == (ssize_t)sizeof message;
 }
 
-/* -------------------------------------------------------------- start -- */
+/* ------------------------------------------------------------- start -- */
 
 /* A script without a first line that says by what: by sh, as execvp does. */
 static int spawn_script(pid_t *pid, const posix_spawn_file_actions_t *actions,
@@ -94,7 +94,7 @@ static int start(watcher *w) {
   return error;
 }
 
-/* ------------------------------------------------------------ children -- */
+/* ----------------------------------------------------------- children -- */
 
 static void stopped_or_goes_on(watcher *w, int status) {
   if (WIFSTOPPED(status)) {
@@ -140,7 +140,7 @@ static void end_tree(watcher *w) {
   w->deadline_us = eg_now_us() + w->job->kill_after_us;
 }
 
-/* -------------------------------------------------------------- events -- */
+/* ------------------------------------------------------------- events -- */
 
 /* eguard is gone: so is the command, before the lock is. */
 static _Noreturn void orphaned(void) {

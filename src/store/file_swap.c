@@ -340,8 +340,9 @@ eg_status egi_at_swap(egi_at *at, const egi_swap *swap, uint64_t *version,
     note_grant(&c);
   else if (swap->hold != EGI_KEEP)
     end_grant(&c);
-  if (swap->hold == EGI_DROP && swap->write == EGI_PUT)
-    egi_file_ended(at, swap, c.after.token, (eg_bytes){owner, owner_len});
+  if ((swap->hold == EGI_DROP || swap->hold == EGI_BREAK) &&
+      swap->write == EGI_PUT)
+    egi_file_ended(at, swap, at->token, (eg_bytes){owner, owner_len});
   *version = c.stays ? c.after.version : 0;
   *token = c.after.token;
   if (swap->wake)

@@ -1,0 +1,365 @@
+-- SPDX-License-Identifier: MIT
+-- eguard's other commands, its help, completion and man page.
+
+local shell = require "support.shell"
+local ExecutionGuard = require "executionguard"
+
+describe("eguard", function()
+  local folder
+
+  before_each(function() folder = shell.folder() end)
+  after_each(function() folder:remove() end)
+
+  local function sh(command) return shell.run(folder, command) end
+  local function json(command) return shell.json(sh(command).out) end
+
+  local function hold(key, options)
+    sh(("eguard run %s %s -- sleep 600 >/dev/null 2>&1 & echo $! >%s/pid"):format(
+      options or "", key, folder.path))
+    assert.is_true(shell.comes(folder,
+      "eguard show " .. key .. " 2>/dev/null | grep -q '^held by'"))
+    return shell.read(folder.path .. "/pid"):match "%d+"
+  end
+
+  local function holder_gone(pid)
+    return shell.comes(folder, "! kill -0 " .. pid .. " 2>/dev/null || " ..
+      "grep -q '^State:.Z' /proc/" .. pid .. "/status")
+  end
+
+  local function end_holder(pid)
+    sh("kill " .. pid)
+    assert.is_true(holder_gone(pid))
+  end
+
+  describe("ls", function()
+    it("lists by pattern, sorted, tabs and bare times in a pipe", function()
+      for _, key in ipairs { "b-2", "a", "b-1" } do
+        sh("eguard run " .. key .. " -- true")
+      end
+      sh "eguard run c -- sh -c 'exit 2'"
+      local all = sh "eguard ls".out
+      assert.match("^a\tCompleted\t%d+%-%d+%-%d+T[%d:.]+Z\t%d+%.%d+\t1\t\nb%-1",
+        all)
+      assert.match("\nc\tFailed\t.-\texit status 2\n$", all)
+      local some = sh "eguard ls 'b-*' | cut -f 1".out
+      assert.equal("b-1\nb-2\n", some)
+      assert.equal("a\n", sh "eguard ls -n 1 | cut -f 1".out)
+      assert.equal("", sh "eguard ls nothing".out)
+      assert.is_nil(all:find "\27")
+    end)
+
+    it("shows on a terminal columns, and colours unless NO_COLOR is set",
+      function()
+        sh "eguard run k -- false"
+        local on = "TERM=xterm script -qec 'eguard ls' /dev/null"
+        local shown = sh(on).out
+        assert.match("KEY +STATUS +SINCE", shown)
+        assert.match("\27%[31mFailed\27%[0m", shown)
+        assert.is_nil(shown:find "\t")
+        assert.is_nil(sh("NO_COLOR=1 " .. on).out:find("\27[31m", 1, true))
+        assert.match("Failed", sh("TERM=dumb " .. on).out)
+      end)
+
+    it("prints no control characters of keys and errors", function()
+      local guard <close> = ExecutionGuard.new { store = folder.store }
+      guard:RunOnce("k\27[31m\n", function() error("\7\27]0;x\7", 0) end)
+      local text = sh "eguard ls".out
+      assert.is_nil(text:find "[\27\7]")
+      assert.match("k\\x1b%[31m\\x0a", text)
+    end)
+  end)
+
+  describe("--json", function()
+    it("is JSON everywhere", function()
+      sh "eguard run 'a \"key\"' -- true; eguard run b -- sh -c 'exit 2'"
+      local list = json "eguard ls --json"
+      assert.equal(2, #list)
+      assert.equal('a "key"', list[1].key)
+      assert.equal("exit status 2", list[2].error)
+      assert.equal(shell.null, list[1].owner)
+      assert.same({}, json "eguard ls --json nothing")
+      assert.equal("b", json("eguard show --json b").key)
+      assert.equal(shell.null, json "eguard show --json absent")
+      local history = json "eguard history --json"
+      assert.equal("b", history[1].key)
+      assert.equal("Failed", history[1].status)
+      assert.equal(1, #json "eguard history --json -n 1")
+      assert.equal(1, #json "eguard history --json b")
+      local sums = json "eguard summary --json"
+      assert.equal(2, sums.totalRecords)
+      assert.equal(1, sums.byStatus.Failed)
+      assert.equal("Idle", json("eguard reset --json b").status)
+      assert.is_false(json("eguard release --json b").released)
+      assert.is_false(json("eguard wait --json b").locked)
+      assert.equal("table", type(json "eguard version --json".stores))
+      for _, check in ipairs(json "eguard doctor --json") do
+        assert.match("^%a+$", check.check)
+        assert.is_true(check.verdict == "ok" or check.verdict == "note")
+      end
+    end)
+
+    it("shows results of Lua, and bytes that are no UTF-8", function()
+      local guard <close> = ExecutionGuard.new { store = folder.store }
+      guard:RunOnce("k\255", function()
+        return { 1, -1, 2.5, true, "\u{e9}\255\n\"", { a = { [3] = "x" } } }
+      end)
+      local record = json("eguard show --json " .. shell.quote "k\255")
+      assert.equal("k\u{fffd}", record.key)
+      assert.same({ 1, -1, 2.5, true, "\u{e9}\u{fffd}\n\"",
+                    { a = { ["3"] = "x" } } }, record.result)
+    end)
+  end)
+
+  it("show tells who holds a key, and since when", function()
+    local pid = hold("k", "--owner='the night job'")
+    local text = sh "eguard show k".out
+    assert.match("held by +pid " .. pid .. " %(the night job%)", text)
+    assert.match("since +%d+%-", text)
+    local record = json "eguard show --json k"
+    assert.is_true(record.locked)
+    assert.equal(tonumber(pid), record.owner.pid)
+    assert.equal("Running", record.status)
+    end_holder(pid)
+  end)
+
+  it("wait ends when the key is free, or with 124", function()
+    local pid = hold "k"
+    local late = sh "eguard wait --timeout=50ms k"
+    assert.equal(124, late.status)
+    assert.match("still held by pid " .. pid, late.err)
+    sh("(eguard wait k; echo $? >" .. folder.path .. "/waited) &")
+    end_holder(pid)
+    assert.is_true(shell.comes(folder,
+      "grep -q 0 " .. folder.path .. "/waited"))
+    assert.equal(0, sh "eguard wait absent".status)
+  end)
+
+  describe("release", function()
+    it("takes nothing from the living, and says how it could", function()
+      local pid = hold "k"
+      local token = json("eguard show --json k").token
+      local result = sh "eguard release k"
+      assert.equal(75, result.status)
+      assert.match(("--token=%d k"):format(token):gsub("%-", "%%-"),
+        result.err)
+      assert.equal(64, sh "eguard release --force k".status)
+      assert.equal(75, sh "eguard release --force --token=1 k".status)
+      assert.equal(token, json("eguard show --json k").token)
+      end_holder(pid)
+      assert.equal(0, sh "eguard release k".status)
+    end)
+
+    it("--force moves the token on: the holder's outcome is refused",
+      function()
+        sh(("eguard run k -- sh -c 'until [ -e %s/go ]; do sleep 0.02; done'" ..
+          " 2>%s/holder & echo $! >%s/pid"):format(folder.path, folder.path,
+          folder.path))
+        assert.is_true(shell.comes(folder,
+          "eguard show k 2>/dev/null | grep -q '^held by'"))
+        local token = json("eguard show --json k").token
+        local inode = "stat -c %i " .. folder.path .. "/store/locks/k.lock"
+        local before = sh(inode).out
+        assert.equal(0,
+          sh("eguard release --force --token=" .. token .. " k").status)
+        local record = json "eguard show --json k"
+        assert.is_true(record.token > token)
+        assert.equal("Failed", record.status)
+        assert.match("^broken by force by .*uid %d+", record.error)
+        assert.match("broken by force", sh("eguard history k").out)
+        -- the key is free though the old command goes on
+        assert.is_true(shell.comes(folder, "eguard run -q k -- true"))
+        sh("touch " .. folder.path .. "/go")
+        assert.is_true(shell.comes(folder,
+          "grep -q 'not recorded' " .. folder.path .. "/holder"))
+        assert.equal("Completed", json("eguard show --json k").status)
+        assert.equal(before, sh(inode).out)
+      end)
+
+    it("--kill ends the holder and all that it runs", function()
+      local pid = hold "k"
+      local token = json("eguard show --json k").token
+      local result = sh("eguard release --force --kill --token=" .. token ..
+        " k")
+      assert.equal(0, result.status)
+      assert.match("sending TERM to pid " .. pid, result.err)
+      assert.is_true(holder_gone(pid))
+      assert.equal(0, sh "eguard run --wait=1m k -- true".status)
+    end)
+
+    it("asks on a terminal for the token", function()
+      local pid = hold "k"
+      local token = json("eguard show --json k").token
+      -- script ends when its input does
+      local ask = "(sleep 1; echo %s; sleep 2) | script -qec " ..
+        "'eguard release --force k; echo st=$?' /dev/null"
+      assert.match("st=75", sh(ask:format "1").out)
+      local right = sh(ask:format(token))
+      assert.match("type it to break the grant", right.out)
+      assert.match("st=0", right.out)
+      end_holder(pid)
+    end)
+  end)
+
+  it("summary counts", function()
+    sh "eguard run a -- true; eguard run b -- false"
+    local text = sh "eguard summary".out
+    assert.match("records\t2\n", text)
+    assert.match("Failed\t1\n", text)
+    assert.match("executions\t2\n", text)
+  end)
+
+  describe("doctor", function()
+    it("finds a healthy store well", function()
+      sh "eguard run k -- true"
+      local result = sh "eguard doctor"
+      assert.equal(0, result.status)
+      for _, what in ipairs { "store", "records", "clock", "filesystem",
+        "permissions", "disk", "flock" } do
+        assert.match("ok +" .. what, result.out)
+      end
+    end)
+
+    it("says what is wrong, and what to do", function()
+      sh "eguard run k -- true; chmod 0777 $(dirname $PWD) 2>/dev/null; true"
+      sh("chmod 0777 " .. folder.path .. "/store")
+      local result = sh "eguard doctor"
+      assert.equal(1, result.status)
+      assert.match("bad +permissions", result.out)
+      assert.match("%-> chmod 0700", result.out)
+    end)
+
+    it("finds runs whose owner died", function()
+      -- both at once: nobody is left to clean up
+      sh(("eguard run k -- sh -c 'echo $$ >%s/command; exec sleep 600' & " ..
+        "p=$!; until [ -s %s/command ]; do sleep 0.02; done; " ..
+        "kill -9 $(pgrep -P $p) $p; kill -9 $(cat %s/command)"):format(
+        folder.path, folder.path, folder.path))
+      assert.is_true(shell.comes(folder,
+        "eguard doctor | grep -q 'left-overs.*for example of k'"))
+      assert.equal(0, sh "eguard run k -- true".status)
+    end)
+  end)
+
+  it("chooses the store: option, environment, the user's state", function()
+    local function store_of(environment)
+      return sh(environment .. " eguard doctor | head -n 1").out
+    end
+    assert.match("memory", store_of "EXECUTIONGUARD_STORE=memory")
+    assert.match("memory", sh "eguard doctor --store=memory".out)
+    -- not as root: it has a place of its own
+    if sh "id -u".out ~= "0\n" then
+      assert.match(folder.path .. "/state/executionguard",
+        store_of("EXECUTIONGUARD_STORE= XDG_STATE_HOME=" .. folder.path ..
+          "/state"))
+      assert.match(folder.path .. "/.local/state/executionguard",
+        store_of("EXECUTIONGUARD_STORE= XDG_STATE_HOME= HOME=" ..
+          folder.path))
+    end
+    assert.equal(64, sh "eguard ls --store=nothing:x".status)
+  end)
+
+  it("keeps namespaces apart", function()
+    sh "eguard run --name=n k -- true"
+    assert.equal(1, sh "eguard show k".status)
+    assert.equal(0, sh "eguard show --name=n k".status)
+  end)
+
+  describe("help, completion, man page", function()
+    local function commands()
+      local list = {}
+      for name in sh("eguard help").out:gmatch "\n  eguard (%l+)" do
+        list[#list + 1] = name
+      end
+      assert.is_true(#list >= 10)
+      return list
+    end
+
+    local function options(command)
+      local list = {}
+      local text = sh("eguard " .. command .. " --help").out
+      for name in text:gmatch "\n  [-%a, ]*%-%-([%l-]+)" do
+        list[#list + 1] = name
+      end
+      assert.equal("help", list[#list])
+      return list
+    end
+
+    it("has help for each command, in 79 columns", function()
+      for _, command in ipairs(commands()) do
+        local text = sh("eguard " .. command .. " --help").out
+        assert.equal(text, sh("eguard help " .. command).out)
+        for line in text:gmatch "[^\n]+" do
+          assert.is_true(#line <= 79, line)
+        end
+      end
+    end)
+
+    it("proposes the nearest word", function()
+      assert.match("did you mean history%?", sh("eguard histroy").err)
+      assert.match("did you mean %-%-timeout%?",
+        sh("eguard run --tiemout=1s k -- true").err)
+    end)
+
+    it("completes in bash", function()
+      sh "eguard run key-one -- true; eguard run key-two -- true"
+      local function complete(line)
+        local words = {}
+        for word in (line .. "\1"):gmatch "[^ ]+" do
+          words[#words + 1] = shell.quote((word:gsub("\1", "")))
+        end
+        return sh("bash -c " .. shell.quote('eval "$(eguard completion bash)"' ..
+          "; COMP_WORDS=(" .. table.concat(words, " ") .. "); COMP_CWORD=" ..
+          #words - 1 .. "; _eguard 2>/dev/null; " ..
+          'printf "%s\\n" "${COMPREPLY[@]}"')).out
+      end
+      assert.equal(table.concat(commands(), "\n") .. "\n",
+        complete "eguard ")
+      assert.equal("reset\n", complete "eguard res")
+      assert.equal("key-one\nkey-two\n", complete "eguard show k")
+      assert.equal("bash\n", complete "eguard completion b")
+      for _, command in ipairs(commands()) do
+        for _, option in ipairs(options(command)) do
+          assert.match(("%%-%%-%s"):format(option:gsub("%-", "%%-")),
+            complete("eguard " .. command .. " --" .. option:sub(1, 3)))
+        end
+      end
+      assert.match("true\n", complete "eguard run k -- tru")
+    end)
+
+    it("completes in zsh, where there is one", function()
+      local script = folder.path .. "/_eguard"
+      sh("eguard completion zsh >" .. script)
+      local text = shell.read(script)
+      for _, command in ipairs(commands()) do
+        assert.match("\n  " .. command .. "%)\n", text)
+      end
+      if sh "command -v zsh".status == 0 then
+        local result = sh("zsh -f -c 'autoload -Uz compinit; compinit -D; " ..
+          "source " .. script .. "; whence -w _eguard'")
+        assert.equal("", result.err)
+        assert.match("function", result.out)
+      end
+    end)
+
+    it("the man page has every command and option, and is well-formed",
+      function()
+        local file = assert(io.open "man/eguard.1")
+        local page = file:read("a"):gsub("\\%-", "-"):gsub("\\f%u", "")
+        file:close()
+        for _, command in ipairs(commands()) do
+          assert.is_truthy(page:find("\n.SS eguard " .. command, 1, true),
+            command)
+          for _, option in ipairs(options(command)) do
+            assert.is_truthy(page:find("--" .. option, 1, true), option)
+          end
+        end
+        for _, code in ipairs { "75", "124", "125", "126", "127", "128", "64" } do
+          assert.is_truthy(page:find(code, 1, true), code)
+        end
+        local rendered = sh("groff -man -Tutf8 -ww -z " ..
+          io.popen("pwd"):read "l" .. "/man/eguard.1")
+        assert.equal("", rendered.err)
+        assert.equal(0, rendered.status)
+      end)
+  end)
+end)
