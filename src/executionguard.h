@@ -501,8 +501,7 @@ EG_API eg_status eg_reset(eg_guard *guard, eg_bytes key, eg_error *error);
 ** eg_revoke: takes the grant with this token from its holder, whose writes are
 ** refused from then on.  A run is then Failed with `why` as its error (say who
 ** did it), in the history too; a lock leaves the record alone.  OK; LOST where
-** that token does not hold; or a failure.  A key of store file is free when its
-** holder has noticed, or is gone.
+** that token does not hold; or a failure.  In store file its holder lets go.
 */
 EG_API eg_status eg_revoke(eg_guard *guard, eg_bytes key, uint64_t token,
                            const char *why, eg_error *error);
@@ -510,11 +509,12 @@ EG_API eg_status eg_revoke(eg_guard *guard, eg_bytes key, uint64_t token,
 /*
 ** eg_share_grant: a descriptor, close-on-exec and the caller's, that keeps the
 ** key held until every copy of it is closed: for a forked child that looks
-** after the work, the one exception to "a child holds nothing".  Close them
-** before commit or release.  OK; LOST; UNSUPPORTED (other stores); a failure.
+** after the work.  Close them before commit or release.  OK; LOST; UNSUPPORTED
+** (other stores); a failure.
 */
 EG_API eg_status eg_share_grant(eg_guard *guard, eg_bytes key,
-                                const eg_grant *grant, int *fd, eg_error *e);
+                                const eg_grant *grant, int *fd,
+                                eg_error *error);
 
 /* eg_clear_result: forgets the result and its time to live; the status
 ** stays.  Returns OK, NOTFOUND or a failure. */

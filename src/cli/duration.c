@@ -30,6 +30,7 @@ static const char *read_number(const char *at, int64_t *thousandths) {
   if (!digit(*at))
     return NULL;
   int64_t n = 0, scale = 1000;
+  bool more = false; /* behind the thousandths */
   for (; digit(*at); at++) {
     n = n * 10 + (*at - '0');
     if (n > MOST_MS)
@@ -39,10 +40,12 @@ static const char *read_number(const char *at, int64_t *thousandths) {
   if (*at == '.') {
     if (!digit(*++at))
       return NULL;
-    for (; digit(*at); at++)
+    for (; digit(*at); at++) {
       n += (*at - '0') * (scale /= 10);
+      more = more || (scale == 0 && *at != '0');
+    }
   }
-  *thousandths = n;
+  *thousandths = n + more;
   return at;
 }
 

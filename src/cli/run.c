@@ -232,8 +232,8 @@ static int done_already(run *r, eg_status status) {
 
 /* ------------------------------------------------------------- granted -- */
 
-/* Once the grant is lost there is nothing to be done with the guard; closing it
-** lets go of what the kernel still has of the lock. */
+/* Once the grant is lost there is nothing to be done with the guard; closing
+** it lets go of what the kernel still has of the lock. */
 static bool grant_lost(void *ctx) {
   run *r = ctx;
   if (eg_holds(r->guard, r->key, r->grant.token))

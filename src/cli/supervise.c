@@ -176,7 +176,7 @@ static void take_signal(supervisor *s, const struct signalfd_siginfo *info) {
   } else if (n == SIGIO) {
     read_pipes(s); /* the queue of signals was full */
   } else if (is_passed_on(n) && !not_for_it) {
-    ec_tell(s->channel.socket, EC_SAY_SIGNAL, 0, n);
+    ec_tell(s->channel.socket, EC_SAY_SIGNAL, (int)info->ssi_pid, n);
   } else if (n == SIGINT || n == SIGQUIT) {
     s->job->keyboard = n;
   }

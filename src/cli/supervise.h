@@ -20,7 +20,7 @@
 
 typedef enum ec_word {
   /* eguard says */
-  EC_SAY_SIGNAL, /* value: pass it on to the command */
+  EC_SAY_SIGNAL, /* value: pass it on to the command; kind: who sent it */
   EC_SAY_LET_GO, /* close the lock: the grant was lost */
   /* the watcher says */
   EC_SAY_STOPPED, /* value: the signal that stopped the command */

@@ -23,6 +23,8 @@
 
 extern char **environ;
 
+enum { SIGNALS = 32 }; /* the real-time ones are behind them */
+
 typedef struct watcher {
   const ec_job *job;
   const ec_channel *channel;
@@ -30,9 +32,10 @@ typedef struct watcher {
   pid_t command; /* 0: it has ended */
   int status;    /* then: as wait says it */
   bool told_stop;
-  bool late;           /* the time is over; TERM was sent */
-  int64_t deadline_us; /* of the next step; EG_FOREVER: none */
-  bool alone;          /* wait says that there is no child at all */
+  bool late;             /* the time is over; TERM was sent */
+  int64_t deadline_us;   /* of the next step; EG_FOREVER: none */
+  bool alone;            /* wait says that there is no child at all */
+  pid_t sender[SIGNALS]; /* of the last one that came here, too */
 } watcher;
 
 bool ec_tell(int socket, ec_word word, int kind, int value) {
@@ -148,6 +151,27 @@ static _Noreturn void orphaned(void) {
   _exit(0);
 }
 
+static void read_signals(watcher *w) {
+  struct signalfd_siginfo info;
+  while (read(w->channel->signals, &info, sizeof info) == (ssize_t)sizeof info)
+    if (info.ssi_signo < SIGNALS)
+      w->sender[info.ssi_signo] = (pid_t)info.ssi_pid;
+  reap(w);
+}
+
+/* What somebody sent to the whole process group (a shell does, with bg and fg)
+** came to the command by itself, as it came here.  A second one would be one
+** too many: CONT undoes the stop of a command that asks for input in the
+** background. */
+static void pass_on(watcher *w, int signal, pid_t sender) {
+  read_signals(w);
+  bool to_all = sender != 0 && w->sender[signal] == sender && w->command > 0 &&
+                getpgid(w->command) == getpgrp();
+  w->sender[signal] = 0;
+  if (w->command > 0 && !to_all)
+    kill(w->command, signal);
+}
+
 static void hear(watcher *w) {
   ec_message message;
   ssize_t n = recv(w->channel->socket, &message, sizeof message, MSG_DONTWAIT);
@@ -155,19 +179,12 @@ static void hear(watcher *w) {
     return;
   if (n != (ssize_t)sizeof message)
     orphaned();
-  if (message.word == EC_SAY_SIGNAL && w->command > 0)
-    kill(w->command, message.value);
+  if (message.word == EC_SAY_SIGNAL)
+    pass_on(w, message.value, message.kind);
   if (message.word == EC_SAY_LET_GO && w->lock_fd >= 0) {
     close(w->lock_fd);
     w->lock_fd = -1;
   }
-}
-
-static void read_signals(watcher *w) {
-  struct signalfd_siginfo info[8];
-  while (read(w->channel->signals, info, sizeof info) > 0)
-    ;
-  reap(w);
 }
 
 static int wait_ms(const watcher *w) {
