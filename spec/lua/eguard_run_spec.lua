@@ -20,9 +20,9 @@ describe("eguard run", function()
 
   -- Begins a run that goes on until folder/go is there, in the background.
   local function hold(key, options)
-    sh(("eguard run %s %s -- sh -c 'until [ -e %s/go ]; do sleep 0.02; done'" ..
-      " >/dev/null 2>&1 & echo $! >%s/pid"):format(options or "", key, folder.path,
-      folder.path))
+    sh(("eguard run %s %s -- sh -c 'until [ -e %s/go ]; do sleep 0.02; " ..
+      "done' >/dev/null 2>&1 & echo $! >%s/pid"):format(options or "", key,
+      folder.path, folder.path))
     assert.is_true(shell.comes(folder,
       "eguard show " .. key .. " 2>/dev/null | grep -q '^held by'"))
   end
@@ -57,7 +57,7 @@ describe("eguard run", function()
         "run --delay=1s k -- true", "run --no-record --once k -- true",
         "run --conflict-exit-code=256 k -- true", "ls --rerun",
         "run --kill-after=1s k -- true", "run --once=yes k -- true",
-        "completion fish", "release --kill k", "run --retry=x k -- true" } do
+        "completion tcsh", "release --kill k", "run --retry=x k -- true" } do
         local result = sh("eguard " .. words)
         assert.equal(64, result.status, words)
         assert.match("^eguard: .+\n$", result.err)
@@ -77,8 +77,8 @@ describe("eguard run", function()
 
   describe("the key", function()
     it("is the word right before the --, whatever it looks like", function()
-      for _, key in ipairs { "--wait", "-q", "--", "-", "a b", "../x", "\u{e4}",
-        "*", "" } do
+      for _, key in ipairs { "--wait", "-q", "--", "-", "a b", "../x", "*",
+        "\u{e4}", "" } do
         local command = ("eguard run %s -- echo ran"):format(shell.quote(key))
         if key == "--" or key == "" then
           assert.is_true(status_of(command) >= 64)
@@ -103,8 +103,8 @@ describe("eguard run", function()
     assert.equal("a key", key)
     assert.equal(show("a key").token, tonumber(token))
     assert.equal(folder.store, store)
-    local moved = sh("cd " .. folder.path .. " && eguard run --store=file:x " ..
-      "k -- sh -c 'echo $EXECUTIONGUARD_STORE'")
+    local moved = sh("cd " .. folder.path .. " && eguard run " ..
+      "--store=file:x k -- sh -c 'echo $EXECUTIONGUARD_STORE'")
     assert.equal("file:" .. folder.path .. "/x\n", moved.out)
   end)
 
@@ -155,9 +155,9 @@ describe("eguard run", function()
   it("waits for a run that is going on", function()
     hold "k"
     assert.equal(75, status_of "eguard run --wait=100ms k -- true")
-    sh("(eguard run --wait k -- echo second >" .. folder.path .. "/second) &" ..
-      " echo $! >" .. folder.path .. "/waiter; sleep 0.2")
-    assert.equal("", shell.read(folder.path .. "/second"))
+    sh("(eguard run --wait k -- echo second >" .. folder.path ..
+      "/second) & echo $! >" .. folder.path .. "/waiter; sleep 0.2")
+    assert.equal("", shell.read(folder.path .. "/second") or "")
     let_go "k"
     assert.is_true(shell.comes(folder,
       "grep -q second " .. folder.path .. "/second"))
@@ -181,7 +181,8 @@ describe("eguard run", function()
       assert.equal("", done.out)
       assert.match("^eguard: k is done already.-\n$", done.err)
       assert.equal("", sh "eguard run --once -q k -- echo hi".err)
-      assert.equal("again\n", sh "eguard run --once --rerun k -- echo again".out)
+      local again = "eguard run --once --rerun k -- echo again"
+      assert.equal("again\n", sh(again).out)
       sh "eguard reset k"
       assert.equal("anew\n", sh "eguard run --once k -- echo anew".out)
     end)
@@ -215,7 +216,7 @@ describe("eguard run", function()
     end)
 
     it("doubles the delay with --backoff", function()
-      local result = sh("eguard run --retry=3 --delay=1ms --backoff k -- false")
+      local result = sh "eguard run --retry=3 --delay=1ms --backoff k -- false"
       assert.equal(1, result.status)
       for _, delay in ipairs { "1ms", "2ms", "4ms" } do
         assert.match("again in " .. delay, result.err)

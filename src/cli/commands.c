@@ -45,7 +45,8 @@ static const char release_more[] =
 
 static const char completion_more[] =
     "For bash: eval \"$(eguard completion bash)\"; for zsh, after compinit:\n"
-    "eval \"$(eguard completion zsh)\".\n";
+    "eval \"$(eguard completion zsh)\"; for fish: eguard completion fish | "
+    "source\n";
 
 const ec_command ec_commands[] = {
     {"run", "KEY -- COMMAND...", "run COMMAND unless KEY is running", run_more,
@@ -68,7 +69,7 @@ const ec_command ec_commands[] = {
      false, ec_doctor},
     {"version", "", "print the version", NULL, VERSION, 0, 0, false,
      ec_version},
-    {"completion", "bash|zsh", "print a completion script for a shell",
+    {"completion", "bash|zsh|fish", "print a completion script for a shell",
      completion_more, COMPLETION, 1, 1, false, ec_completion},
     {"help", "[COMMAND]", "print help", NULL, HELP, 0, 1, false, ec_help},
 };
