@@ -105,6 +105,20 @@ static void newcomer_gets_no_lock_that_was_handed_over(void **state) {
   bye(&a);
 }
 
+static void lock_that_is_revoked_goes_to_who_waits(void **state) {
+  spec_world *w = *state;
+  asker a;
+  lock(w);
+  ask_lock(w, &a, 1000);
+  assert_int_equal(
+      eg_revoke(w->guard, eg_str("k"), w->grant.token, "by a test", NULL),
+      EG_OK);
+  assert_true(rung(&a));
+  assert_true(over(&a));
+  assert_int_equal(a.status, EG_OK);
+  bye(&a);
+}
+
 static void
 waiter_through_another_guard_stands_in_the_same_line(void **state) {
   spec_world *w = *state;
@@ -457,6 +471,7 @@ int main(void) {
       BOTH_WAYS(what_needs_no_wait_is_answered_at_once),
       BOTH_WAYS(waiters_are_served_in_order_of_arrival),
       ONE_WAY(newcomer_gets_no_lock_that_was_handed_over),
+      BOTH_WAYS(lock_that_is_revoked_goes_to_who_waits),
       BOTH_WAYS(waiter_through_another_guard_stands_in_the_same_line),
       BOTH_WAYS(waiter_that_is_cancelled_never_holds),
       BOTH_WAYS(what_a_cancelled_waiter_was_handed_is_the_next_ones),

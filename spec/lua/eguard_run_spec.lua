@@ -96,6 +96,17 @@ describe("eguard run", function()
     end)
   end)
 
+  it("runs scripts that do not say by what", function()
+    local file = assert(io.open(folder.path .. "/script-of-mine", "w"))
+    file:write "echo ran: $*\n"
+    file:close()
+    sh("chmod +x " .. folder.path .. "/script-of-mine")
+    assert.equal("ran: a b\n",
+      sh("eguard run k -- " .. folder.path .. "/script-of-mine a b").out)
+    assert.equal("ran: c\n", sh("PATH=$PATH:" .. folder.path ..
+      "; eguard run k -- script-of-mine c").out)
+  end)
+
   it("hands key, token and store to the command", function()
     local result = sh("eguard run 'a key' -- sh -c 'echo " ..
       "\"$EXECUTIONGUARD_KEY|$EXECUTIONGUARD_TOKEN|$EXECUTIONGUARD_STORE\"'")

@@ -152,8 +152,8 @@ describe("eguard", function()
     it("--force moves the token on: the holder's outcome is refused",
       function()
         sh(("eguard run k -- sh -c 'until [ -e %s/go ]; do sleep 0.02; " ..
-          "done' 2>%s/holder & echo $! >%s/pid"):format(folder.path, folder.path,
-          folder.path))
+          "done' 2>%s/holder & echo $! >%s/pid"):format(folder.path,
+          folder.path, folder.path))
         assert.is_true(shell.comes(folder,
           "eguard show k 2>/dev/null | grep -q '^held by'"))
         local token = json("eguard show --json k").token

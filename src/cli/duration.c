@@ -114,7 +114,7 @@ char *ec_format_rfc3339(int64_t epoch_us, char text[EC_DURATION_TEXT]) {
   char day[EC_DURATION_TEXT];
   if (epoch_us <= 0 || gmtime_r(&seconds, &tm) == NULL ||
       strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &tm) == 0)
-    strcpy(text, "-");
+    memcpy(text, "-", 2);
   else
     snprintf(text, EC_DURATION_TEXT, "%.19s.%03dZ", day,
              (int)(epoch_us % 1000000 / 1000));
@@ -126,6 +126,6 @@ char *ec_format_local(int64_t epoch_us, char text[EC_DURATION_TEXT]) {
   struct tm tm;
   if (epoch_us <= 0 || localtime_r(&seconds, &tm) == NULL ||
       strftime(text, EC_DURATION_TEXT, "%Y-%m-%d %H:%M:%S", &tm) == 0)
-    strcpy(text, "-");
+    memcpy(text, "-", 2);
   return text;
 }

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -267,7 +268,7 @@ static bool prepare(supervisor *s, int *far_socket) {
   if (s->job->output != NULL &&
       !(open_pipe(&s->pipes[0], &c->out) && open_pipe(&s->pipes[1], &c->err)))
     return false;
-  return ec_prepare_start(c);
+  return ec_prepare_start(c, s->job->argv);
 }
 
 /* In the watcher: what the store has open goes, above all its copy of the
@@ -314,6 +315,7 @@ void ec_supervise(ec_job *job) {
   close_if(s.pipes[0]);
   close_if(s.pipes[1]);
   close_if(s.channel.socket);
+  free(s.channel.by_sh);
   posix_spawnattr_destroy(&s.channel.attr);
   posix_spawn_file_actions_destroy(&s.channel.actions);
   if (started) /* it let go of the lock before it spoke: no need to wait */

@@ -37,6 +37,7 @@ typedef struct ec_channel {
   int signals;       /* a signalfd for what `blocked` has */
   sigset_t original; /* the mask that the command gets */
   int out, err;      /* of the command; -1: as ours */
+  char **by_sh; /* the command as the words of a sh, one place before it */
   posix_spawnattr_t attr;
   posix_spawn_file_actions_t actions;
 } ec_channel;
@@ -46,7 +47,7 @@ int ec_block_signals(sigset_t *original);
 
 /* What starting the command needs, made while there still is memory to have:
 ** the watcher allocates nothing. */
-bool ec_prepare_start(ec_channel *channel);
+bool ec_prepare_start(ec_channel *channel, char **argv);
 
 /* The watcher: starts the command, looks after it, and ends this process. */
 _Noreturn void ec_watch_over(const ec_job *job, const ec_channel *channel);

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <spawn.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -49,27 +50,47 @@ bool ec_tell(int socket, ec_word word, int kind, int value) {
 
 /* ------------------------------------------------------------- start -- */
 
-/* A script without a first line that says by what: by sh, as execvp does. */
-static int spawn_script(pid_t *pid, const posix_spawn_file_actions_t *actions,
-                        const posix_spawnattr_t *attr, char **argv) {
-  static char sh[] = "sh";
-  char *by_sh[260] = {sh};
-  size_t n = 0;
-  for (; argv[n] != NULL; n++) {
-    if (n + 2 >= sizeof by_sh / sizeof *by_sh)
-      return E2BIG;
-    by_sh[n + 1] = argv[n];
+/* Where the command stands in PATH. */
+static bool find_in_path(const char *name, char *found, size_t size) {
+  const char *at = getenv("PATH");
+  for (; at != NULL && *at != '\0'; at += *at == ':') {
+    size_t n = strcspn(at, ":");
+    int m = snprintf(found, size, "%.*s%s%s", (int)n, at, n > 0 ? "/" : "",
+                     name);
+    if (m > 0 && (size_t)m < size && access(found, X_OK) == 0)
+      return true;
+    at += n;
   }
-  if (strchr(argv[0], '/') == NULL)
-    return ENOEXEC;
-  return posix_spawn(pid, "/bin/sh", actions, attr, by_sh, environ);
+  return false;
+}
+
+/* A script without a first line that says by what: by sh, as execvp does. */
+static int spawn_script(watcher *w, char **by_sh) {
+  static char sh[] = "sh", found[4096];
+  const ec_channel *c = w->channel;
+  const char *name = w->job->argv[0];
+  by_sh[0] = sh;
+  if (strchr(name, '/') == NULL) {
+    if (!find_in_path(name, found, sizeof found))
+      return ENOENT;
+    by_sh[1] = found;
+  }
+  return posix_spawn(&w->command, "/bin/sh", &c->actions, &c->attr, by_sh,
+                     environ);
 }
 
 /* The command starts with the mask that eguard was started with, and with
 ** every signal as it was; only SIGCHLD has its default, or nobody could wait
 ** for anybody. */
-bool ec_prepare_start(ec_channel *c) {
+bool ec_prepare_start(ec_channel *c, char **argv) {
   posix_spawn_file_actions_t *actions = &c->actions;
+  size_t n = 0;
+  while (argv[n] != NULL)
+    n++;
+  c->by_sh = calloc(n + 2, sizeof *c->by_sh);
+  if (c->by_sh == NULL)
+    return false;
+  memcpy(c->by_sh + 1, argv, n * sizeof *argv);
   if (posix_spawnattr_init(&c->attr) != 0 ||
       posix_spawn_file_actions_init(actions) != 0 ||
       posix_spawnattr_setsigmask(&c->attr, &c->original) != 0 ||
@@ -87,7 +108,7 @@ static int start(watcher *w) {
   int error = posix_spawnp(&w->command, argv[0], &c->actions, &c->attr, argv,
                            environ);
   if (error == ENOEXEC)
-    error = spawn_script(&w->command, &c->actions, &c->attr, argv);
+    error = spawn_script(w, c->by_sh);
   if (error != 0)
     w->command = 0;
   if (c->out >= 0) {

@@ -241,6 +241,7 @@ static bool frees(const egi_step *step) {
   case EGI_COMMIT:
   case EGI_RELEASE:
   case EGI_RESET:
+  case EGI_REVOKE:
   case EGI_CLEAR:
     return step->outcome == EG_OK;
   default:
