@@ -102,7 +102,7 @@ TEST_SRC := $(wildcard spec/c/*_test.c spec/conformance/*_test.c \
 HELP_SRC_c := $(filter-out %_test.c,$(wildcard spec/c/*.c))
 HELP_SRC_conformance := $(filter-out %_test.c,$(wildcard spec/conformance/*.c))
 HELP_SRC_faults := $(filter-out %_test.c,$(wildcard spec/faults/*.c))
-EXAMPLES := $(wildcard spec/examples/*.lua)
+EXAMPLES := $(wildcard spec/examples/*.lua spec/examples/*.sh)
 
 LIB_OBJ := $(call objects,$(LIB_SRC))
 ALL_OBJ := $(call objects,$(LIB_SRC) $(REMOTE_SRC) $(REDIS_SRC) $(LUA_SRC) \
@@ -399,7 +399,8 @@ suite-lua:
 
 suite-examples:
 	@$(WITH_ENV) for example in $(EXAMPLES); do \
-	  $(SUITE) program $${example#spec/} $(LUA) $$example || :; \
+	  case $$example in *.sh) by=sh;; *) by=$(LUA);; esac; \
+	  $(SUITE) program $${example#spec/} $$by $$example || :; \
 	done; \
 	$(SUITE) close examples
 
@@ -463,7 +464,7 @@ C_FILES := $(wildcard src/*.h src/*/*.[ch] spec/c/*.[ch] \
              spec/conformance/*.[ch] spec/fuzz/*.[ch] spec/faults/*.[ch])
 LUA_TOOLS := spec/tools/layers spec/tools/sizes spec/tools/valgrind-ours
 SHELL_FILES := .ci/run $(addprefix spec/tools/,deps headers model rock suite \
-                 with-redis)
+                 with-redis) $(wildcard spec/examples/*.sh)
 
 .PHONY: check check-warnings check-lint check-lua check-format check-shell
 .PHONY: layers sizes luarocks-test format

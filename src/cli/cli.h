@@ -93,7 +93,7 @@ const char *ec_nearest(const char *word, const char *const *known, size_t n);
 
 /* ---- duration.c ---- */
 
-#define EC_DURATION_TEXT 32
+#define EC_DURATION_TEXT 48
 
 /* "30s", "5m", "1h30m", "250ms", "90" (seconds).  False: it is none, or more
 ** than the library can count. */

@@ -90,7 +90,7 @@ bool ec_parse_duration(const char *text, int64_t *ms) {
 char *ec_format_duration(int64_t us, char text[EC_DURATION_TEXT]) {
   if (us < 0)
     us = 0;
-  if (us < 1000000) {
+  if (us < 999500) { /* rounded, it is less than a second */
     snprintf(text, EC_DURATION_TEXT, "%" PRId64 "ms", (us + 500) / 1000);
     return text;
   }
