@@ -27,11 +27,12 @@ typedef struct breaking {
 /* Reads a number from the terminal.  False: none was typed. */
 static bool type_token(const breaking *b, uint64_t *token) {
   char line[64], *end;
-  char since[EC_DURATION_TEXT];
+  char since[2 * EC_DURATION_TEXT + 16];
   fprintf(stderr,
-          "%s is held by %s, since %s.\nIts token is %" PRIu64
+          "%s is held by %s%s.\nIts token is %" PRIu64
           "; type it to break the grant%s: ",
-          b->name, b->who, ec_format_local(b->record.owner.since_us, since),
+          b->name, b->who,
+          ec_describe_since(&b->record.owner, since, sizeof since),
           b->record.token, b->options->kill ? " and to end the holder" : "");
   fflush(stderr);
   if (fgets(line, sizeof line, stdin) == NULL)
@@ -167,11 +168,12 @@ static int force(breaking *b) {
 
 static int held(breaking *b) {
   if (!b->options->force) {
-    char since[EC_DURATION_TEXT];
+    char since[2 * EC_DURATION_TEXT + 16];
     b->did = "held";
-    ec_error("%s is held by %s since %s; to take it away all the same: eguard "
+    ec_error("%s is held by %s%s; to take it away all the same: eguard "
              "release --force --token=%" PRIu64 " %s",
-             b->name, b->who, ec_format_local(b->record.owner.since_us, since),
+             b->name, b->who,
+             ec_describe_since(&b->record.owner, since, sizeof since),
              b->record.token, b->name);
     tell(b, false);
     return EC_CONFLICT;
@@ -215,6 +217,17 @@ int ec_release(ec_options *options) {
 
 /* --------------------------------------------------------------- reset -- */
 
+static void say_who_loses(eg_guard *guard, eg_bytes key) {
+  eg_record record;
+  char name[200], who[400];
+  eg_fetch(guard, key, &record, NULL);
+  if (record.locked)
+    ec_note("%s is held by %s, which loses it: what comes of it is refused",
+            ec_printable(key, name, sizeof name),
+            ec_describe_owner(&record.owner, who, sizeof who));
+  eg_record_free(&record);
+}
+
 int ec_reset(ec_options *options) {
   int exit_status;
   char name[200];
@@ -223,6 +236,7 @@ int ec_reset(ec_options *options) {
   if (guard == NULL)
     return exit_status;
   eg_bytes key = eg_str(options->operands[0]);
+  say_who_loses(guard, key);
   eg_status status = eg_reset(guard, key, &error);
   if (status != EG_OK) {
     exit_status = ec_failed("reset", status, &error);

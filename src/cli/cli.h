@@ -189,7 +189,8 @@ typedef struct ec_output {
   size_t chunk; /* where the last chunk's length stands */
   int stream;   /* of the last chunk; 0: none */
   uint32_t chunks;
-  bool over; /* more than the limit: nothing is kept */
+  bool over;      /* more than the limit: nothing is kept */
+  bool unwritten; /* nobody reads us */
 } ec_output;
 
 void ec_output_begin(ec_output *output, size_t limit);
@@ -254,6 +255,8 @@ void ec_table_print(ec_table *table, bool sorted);
 
 /* "pid 12 on host (text)" */
 char *ec_describe_owner(const eg_owner *owner, char *text, size_t size);
+/* ", since 2026-11-21 16:00:00 (5.0s)", or "" where it is not known. */
+char *ec_describe_since(const eg_owner *owner, char *text, size_t size);
 /* "3m, 5m and 4m", or "" when nothing is known. */
 char *ec_describe_last(eg_guard *guard, eg_bytes key, const eg_record *record,
                        char *text, size_t size);

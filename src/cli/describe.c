@@ -9,6 +9,10 @@
 
 char *ec_describe_owner(const eg_owner *owner, char *text, size_t size) {
   char host[80], here[80] = "", about[2 * EG_OWNER_MAX];
+  if (owner->pid <= 0) { /* flock(1), or one that is just letting go */
+    snprintf(text, size, "somebody who left no name");
+    return text;
+  }
   eg_bytes own = {owner->text, strlen(owner->text)};
   eg_bytes name = {owner->host, strlen(owner->host)};
   ec_printable(name, host, sizeof host);
@@ -19,6 +23,16 @@ char *ec_describe_owner(const eg_owner *owner, char *text, size_t size) {
   snprintf(text, size, "pid %" PRId64 "%s%s%s%s%s", owner->pid,
            elsewhere ? " on " : "", elsewhere ? host : "", says ? " (" : "",
            says ? about : "", says ? ")" : "");
+  return text;
+}
+
+char *ec_describe_since(const eg_owner *owner, char *text, size_t size) {
+  char since[EC_DURATION_TEXT], ago[EC_DURATION_TEXT];
+  text[0] = '\0';
+  if (owner->since_us > 0)
+    snprintf(text, size, ", since %s (%s)",
+             ec_format_local(owner->since_us, since),
+             ec_format_duration(eg_wall_us() - owner->since_us, ago));
   return text;
 }
 

@@ -104,8 +104,8 @@ static void check_records(doctor *d, findings *f) {
            "eguard doctor --rebuild recovers what can be read");
     return;
   }
-  snprintf(text, sizeof text, "%" PRIu64 " records, %" PRIu64 " held now",
-           f->total, f->running);
+  snprintf(text, sizeof text, "%" PRIu64 " record%s, %" PRIu64 " held now",
+           f->total, f->total == 1 ? "" : "s", f->running);
   report(d, "records", GOOD, text, "");
   if (f->crashed == 0)
     return;

@@ -27,7 +27,7 @@ void ec_print_help(FILE *to, const ec_command *command) {
       char text[64];
       snprintf(text, sizeof text, "%s %s", ec_commands[i].name,
                ec_commands[i].operands);
-      fprintf(to, "  eguard %-22s %s\n", text, ec_commands[i].summary);
+      fprintf(to, "  eguard %-27s %s\n", text, ec_commands[i].summary);
     }
     fputs(
         "\neguard COMMAND --help tells more; durations are 30s, 5m, 1h30m.\n",

@@ -3,6 +3,8 @@
 */
 #include "cli/cli.h"
 
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int unknown_command(const char *word) {
@@ -41,7 +43,16 @@ static int flushed(int status) {
   return status != 0 ? status : EC_FAILURE;
 }
 
+/* What the store opens shall not stand where messages go.  The command finds
+** them as they were. */
+static void keep_standard_streams(void) {
+  for (int fd = 0; fd <= 2; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR | O_CLOEXEC) != fd)
+      exit(EC_FAILURE);
+}
+
 int main(int argc, char **argv) {
+  keep_standard_streams();
   if (argc < 2) {
     ec_print_help(stderr, NULL);
     return EC_USAGE;
@@ -49,7 +60,7 @@ int main(int argc, char **argv) {
   const char *word = argv[1];
   if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
     word = "help";
-  else if (strcmp(word, "--version") == 0)
+  else if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0)
     word = "version";
   const ec_command *command = ec_find_command(word);
   if (command == NULL)

@@ -163,17 +163,17 @@ static const char *store_flag(const run *r) {
 
 static void say_running(run *r, const char *what) {
   eg_record record;
-  char who[300], last[120], since[EC_DURATION_TEXT], ago[EC_DURATION_TEXT];
+  char who[300], last[120], since[2 * EC_DURATION_TEXT + 16];
   eg_status status = eg_fetch(r->guard, r->key, &record, NULL);
   if (EG_IS_FAILURE(status) || !record.locked) {
     ec_error("%s %s; store %s", r->name, what, r->url);
   } else {
     ec_describe_owner(&record.owner, who, sizeof who);
     ec_describe_last(r->guard, r->key, &record, last, sizeof last);
-    ec_error("%s %s: %s, since %s (%s)%s%s; store %s; to clear it: eguard "
-             "release --force%s%s %s",
-             r->name, what, who, ec_format_local(record.owner.since_us, since),
-             ec_format_duration(eg_wall_us() - record.owner.since_us, ago),
+    ec_describe_since(&record.owner, since, sizeof since);
+    ec_error("%s %s: %s%s%s%s; store %s; to clear it: eguard release "
+             "--force%s%s %s",
+             r->name, what, who, since,
              *last != '\0' ? "; the last runs took " : "", last, r->url,
              store_flag(r), *store_flag(r) != '\0' ? r->url : "", r->name);
   }
@@ -365,7 +365,7 @@ static eg_outcome outcome_of(run *r, char *text, size_t size) {
     if (ec_output_end(&r->output, job->code, &outcome.value)) {
       outcome.status = EG_OK;
       outcome.kind = EG_KIND_VALUE;
-    } else {
+    } else if (!r->output.unwritten) {
       ec_note("%s said more than %zu bytes; that is not cached", r->name,
               r->policy.max_result);
     }
@@ -416,6 +416,11 @@ static int finish(run *r) {
   eg_error error = {0};
   int exit_status = exit_of(&r->job);
   eg_status status = store_outcome(r, &error);
+  if (r->output.unwritten) {
+    ec_error("%s: what it said could not be written; it is not cached",
+             r->name);
+    exit_status = exit_status != 0 ? exit_status : EC_FAILURE;
+  }
   if (status == EG_OK || status == EG_TIMEOUT)
     return exit_status;
   if (status == EG_LOST)

@@ -53,6 +53,8 @@ void ec_detail(const char *format, ...) {
 int ec_failed(const char *doing, eg_status status, const eg_error *error) {
   bool told = EG_IS_FAILURE(status) && error->message[0] != '\0';
   ec_error("%s: %s", doing, told ? error->message : eg_status_text(status));
+  if (status == EG_INVALID)
+    return EC_USAGE;
   return EG_IS_FAILURE(status) ? EC_FAILURE : eg_status_exit(status);
 }
 

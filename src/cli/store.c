@@ -47,8 +47,6 @@ eg_guard *ec_open(const ec_options *options, int *exit_status) {
   if (status == EG_OK)
     return guard;
   *exit_status = ec_failed("cannot open the store", status, &error);
-  if (status == EG_INVALID)
-    *exit_status = EC_USAGE;
   return NULL;
 }
 

@@ -98,6 +98,14 @@ static bool is_passed_on(int signal_number) {
   return false;
 }
 
+/* Not one that eguard was started to ignore, as nohup(1) does: it is read all
+** the same, since it is blocked. */
+static bool ends_us(int n) {
+  struct sigaction action;
+  return (n == SIGHUP || n == SIGINT || n == SIGQUIT || n == SIGTERM) &&
+         sigaction(n, NULL, &action) == 0 && action.sa_handler != SIG_IGN;
+}
+
 bool ec_sleep(int64_t us, int *signal_number) {
   struct signalfd_siginfo info;
   sigset_t original;
@@ -111,7 +119,7 @@ bool ec_sleep(int64_t us, int *signal_number) {
       int n = (int)info.ssi_signo;
       if (n == SIGTSTP)
         stop_as(n);
-      if (n == SIGHUP || n == SIGINT || n == SIGQUIT || n == SIGTERM) {
+      if (ends_us(n)) {
         *signal_number = n;
         return false;
       }
@@ -137,7 +145,7 @@ static void read_pipe(supervisor *s, int i, bool once) {
         /* Nobody reads us: nobody reads the command either. */
         close(s->pipes[i]);
         s->pipes[i] = -1;
-        s->job->output->over = true;
+        s->job->output->over = s->job->output->unwritten = true;
       }
     }
   } while (n == (ssize_t)sizeof data || (n > 0 && !once) ||
