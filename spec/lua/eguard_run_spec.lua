@@ -127,6 +127,18 @@ describe("eguard run", function()
       folder.path)).out)
   end)
 
+  it("writes no message into what it has open", function()
+    assert.equal(0, status_of "eguard run -v k -- true 2>&- >&- <&-")
+    hold "k"
+    assert.equal(75, status_of "eguard run k -- true 2>&- >&- <&-")
+    let_go "k"
+    assert.equal(0, status_of "eguard doctor")
+    assert.equal(125, status_of "eguard ls >&-")
+    assert.equal(125, status_of "eguard ls >/dev/full")
+    assert.equal(125, status_of "eguard run --cache c -- echo x >/dev/full")
+    assert.equal("x\n", sh("eguard run --cache c -- echo x").out)
+  end)
+
   it("passes input and output through", function()
     local result = sh "echo in | eguard run k -- sh -c 'cat; echo err >&2'"
     assert.equal("in\n", result.out)
@@ -376,7 +388,9 @@ describe("eguard run", function()
     sh(("flock %s sh -c 'touch %s/in; sleep 60' & echo $! >%s/pid"):format(
       file, folder.path, folder.path))
     assert.is_true(shell.comes(folder, "[ -e " .. folder.path .. "/in ]"))
-    assert.equal(75, status_of "eguard run k -- true")
+    local result = sh "eguard run k -- true"
+    assert.equal(75, result.status)
+    assert.match("k is locked: somebody who left no name; ", result.err)
     sh("pkill -P $(cat " .. folder.path .. "/pid)")
   end)
 end)

@@ -134,6 +134,15 @@ describe("eguard", function()
     assert.equal(0, sh "eguard wait absent".status)
   end)
 
+  it("reset says who loses the key", function()
+    local pid = hold "k"
+    local result = sh "eguard reset k"
+    assert.equal(0, result.status)
+    assert.match("k is held by pid " .. pid .. ", which loses it", result.err)
+    end_holder(pid)
+    assert.equal("", sh "eguard reset k".err)
+  end)
+
   describe("release", function()
     it("takes nothing from the living, and says how it could", function()
       local pid = hold "k"

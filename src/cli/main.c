@@ -43,11 +43,12 @@ static int flushed(int status) {
   return status != 0 ? status : EC_FAILURE;
 }
 
-/* What the store opens shall not stand where messages go.  The command finds
-** them as they were. */
+/* What the store opens shall not stand where messages go.  To write there is
+** an error as it was, and the command finds them as they were. */
 static void keep_standard_streams(void) {
   for (int fd = 0; fd <= 2; fd++)
-    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR | O_CLOEXEC) != fd)
+    if (fcntl(fd, F_GETFD) < 0 &&
+        open("/dev/null", (fd == 0 ? O_WRONLY : O_RDONLY) | O_CLOEXEC) != fd)
       exit(EC_FAILURE);
 }
 
