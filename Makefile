@@ -115,7 +115,10 @@ LUA_CORE   := $(if $(LUA_SRC),$(BUILD)/lua/executionguard/core.so)
 STORE_OBJECTS := $(STORES:%=$(BUILD)/lib/executionguard/store_%.so)
 LUA_STORES := $(STORES:%=$(BUILD)/lua/executionguard/store_%.so)
 LUA_COPIES := $(LUA_FILES:%=$(BUILD)/%)
+EGUARD_STATIC ?= $(if $(SANITIZE),,-static)
 EGUARD     := $(if $(CLI_SRC),$(BUILD)/bin/eguard)
+EGUARD_TWIN := $(if $(EGUARD_STATIC),$(if $(STORES),$(if $(CLI_SRC),\
+                 $(BUILD)/lib/executionguard/eguard)))
 HEADER     := $(BUILD)/include/executionguard.h
 PC_FILE    := $(BUILD)/lib/pkgconfig/executionguard.pc
 TEST_PROGRAMS := $(TEST_SRC:spec/%.c=$(BUILD)/test/%)
@@ -124,7 +127,7 @@ TEST_PROGRAMS := $(TEST_SRC:spec/%.c=$(BUILD)/test/%)
 
 .PHONY: all lib lua-module test-programs
 
-all: lib lua-module $(EGUARD) ## build the libraries and the Lua module
+all: lib lua-module $(EGUARD) $(EGUARD_TWIN) ## build the libraries and the Lua module
 lib: $(STATIC_LIB) $(SHARED_LIB) $(STORE_OBJECTS) $(HEADER) $(PC_FILE)
 lua-module: $(LUA_CORE) $(LUA_STORES) $(LUA_COPIES)
 # One of the programs opens Lua states, which find the module here.
@@ -201,14 +204,18 @@ $(BUILD)/lua/executionguard/store_%.so: \
 
 # A command that is started often loads no libraries: that halves its start.
 # Where there are no static ones, or under a sanitizer, as everything else.
-EGUARD_STATIC ?= $(if $(SANITIZE),,-static)
+$(EGUARD): $(call objects,$(CLI_SRC)) $(STATIC_LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D) $(BUILD)/log
+	$(Q)$(LINK) $(EGUARD_STATIC) -o $@ $(filter %.o,$^) $(STATIC_LIB) \
+	  $(OWN_LIBS) $(LIBS) $(if $(EGUARD_STATIC),2>$(BUILD)/log/eguard || \
+	  $(LINK) -o $@ $(filter %.o,$^) $(STATIC_LIB) $(OWN_LIBS) $(LIBS))
 
-$(BUILD)/bin/eguard: $(call objects,$(CLI_SRC)) $(STATIC_LIB)
+# What loads a store cannot be static.
+$(EGUARD_TWIN): $(call objects,$(CLI_SRC)) $(STATIC_LIB)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(LINK) $(EGUARD_STATIC) -o $@ $(filter %.o,$^) $(STATIC_LIB) \
-	  $(OWN_LIBS) $(LIBS) $(if $(EGUARD_STATIC),2>$@.log || \
-	  $(LINK) -o $@ $(filter %.o,$^) $(STATIC_LIB) $(OWN_LIBS) $(LIBS))
+	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(STATIC_LIB) $(OWN_LIBS) $(LIBS)
 
 # What a server under test has for a clock.
 $(BUILD)/test/handclock.so: spec/tools/handclock.c $(FLAGS)
@@ -271,7 +278,7 @@ $(LUA_TESTS:%=$(BUILD)/test/c/%_test): private OWN_LIBS += $(LUA_LIBS)
 # The parts of the command, in a test of their own; others run it.
 $(BUILD)/test/c/eguard_units_test: \
   $(filter-out %/main.o,$(call objects,$(CLI_SRC)))
-test-programs: $(EGUARD)
+test-programs: $(EGUARD) $(EGUARD_TWIN)
 .SECONDARY: $(ALL_OBJ)
 
 # ------------------------------------------------------- what is needed --
@@ -538,6 +545,9 @@ install: ## install below PREFIX (/usr/local), staged by DESTDIR
 	@printf '%s\n' "$$PC_TEXT" >$(TO)/lib/pkgconfig/executionguard.pc
 	$(if $(EGUARD),$(INSTALL) -d $(TO)/bin)
 	$(if $(EGUARD),$(INSTALL) -m 755 $(EGUARD) $(TO)/bin/)
+	$(if $(STORES),$(INSTALL) -d $(TO)/lib/executionguard)
+	$(if $(STORES),$(INSTALL) -m 755 $(STORE_OBJECTS) $(EGUARD_TWIN) \
+	  $(TO)/lib/executionguard/)
 	$(foreach page,$(MAN_PAGES),$(INSTALL) -D -m 644 $(page) \
 	  $(TO)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page));)
 	@$(MAKE) install-lua-module
@@ -556,7 +566,8 @@ uninstall: ## remove what install put there
 	  $(TO)/lib/pkgconfig/executionguard.pc $(TO)/bin/eguard \
 	  $(foreach page,$(MAN_PAGES),\
 	  $(TO)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
-	rm -rf $(INST_LIBDIR)/executionguard $(INST_LUADIR)/executionguard
+	rm -rf $(INST_LIBDIR)/executionguard $(INST_LUADIR)/executionguard \
+	  $(TO)/lib/executionguard
 
 clean: ## remove everything that was built
 	rm -rf $(BUILD)

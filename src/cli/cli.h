@@ -81,6 +81,9 @@ extern const size_t ec_option_count;
 
 const ec_command *ec_find_command(const char *name);
 
+/* The words of the command line as they came, NULL at the end. */
+extern char **ec_words;
+
 /* ---- parse.c: from words to ec_options ---- */
 
 /* Parses the words behind the command's name.  False: wrong, and `message`

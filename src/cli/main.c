@@ -52,8 +52,19 @@ static void keep_standard_streams(void) {
       exit(EC_FAILURE);
 }
 
+char **ec_words;
+
+/* Parsing moves the words about. */
+static void keep_words(int argc, char **argv) {
+  ec_words = calloc((size_t)argc + 1, sizeof *ec_words);
+  if (ec_words == NULL)
+    exit(EC_FAILURE);
+  memcpy(ec_words, argv, (size_t)argc * sizeof *argv);
+}
+
 int main(int argc, char **argv) {
   keep_standard_streams();
+  keep_words(argc, argv);
   if (argc < 2) {
     ec_print_help(stderr, NULL);
     return EC_USAGE;
