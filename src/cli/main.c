@@ -52,8 +52,6 @@ static void keep_standard_streams(void) {
       exit(EC_FAILURE);
 }
 
-char **ec_words;
-
 /* Parsing moves the words about. */
 static void keep_words(int argc, char **argv) {
   ec_words = calloc((size_t)argc + 1, sizeof *ec_words);

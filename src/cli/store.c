@@ -28,6 +28,8 @@ static const char *own_store(void) {
   return NULL;
 }
 
+char **ec_words;
+
 /* This program is linked statically, where it can be: it starts in half the
 ** time, and can load no store that is an object of its own.  For those there
 ** is a twin that can.  Returns where there is none. */
