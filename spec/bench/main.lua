@@ -8,20 +8,7 @@ local lua = os.getenv "LUA" or "lua5.4"
 local here, build = arg[1], arg[2]
 local quick = os.getenv "BENCH" == "quick"
 
--- Runs a command that prints names and figures: name -> list.
-local function figures(command)
-  local found = {}
-  local pipe = assert(io.popen(command))
-  for line in pipe:lines() do
-    local name, figure = line:match "^(%S+)%s+(%S+)$"
-    if name then
-      found[name] = found[name] or {}
-      table.insert(found[name], tonumber(figure))
-    end
-  end
-  assert(pipe:close(), command .. " failed")
-  return found
-end
+local figures = measure.figures
 
 local function million(...)
   return figures(table.concat({ lua, here .. "/million.lua", ... }, " "))
@@ -130,5 +117,6 @@ a_million_keys(report)
 two_threads(report)
 require "tasks"(report, quick)
 require "stores"(report, here, build, quick)
+require "eguard"(report, build, quick)
 report:write(build .. "/results.md")
 print("the table: " .. build .. "/results.md")

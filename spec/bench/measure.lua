@@ -5,6 +5,21 @@
 
 local measure = {}
 
+-- Runs a command that prints names and figures: name -> list.
+function measure.figures(command)
+  local found = {}
+  local pipe = assert(io.popen(command))
+  for line in pipe:lines() do
+    local name, figure = line:match "^(%S+)%s+(%S+)$"
+    if name then
+      found[name] = found[name] or {}
+      table.insert(found[name], tonumber(figure))
+    end
+  end
+  assert(pipe:close(), command .. " failed")
+  return found
+end
+
 function measure.median(list)
   local sorted = table.move(list, 1, #list, 1, {})
   table.sort(sorted)

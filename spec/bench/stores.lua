@@ -2,19 +2,7 @@
 -- The stores that are servers, each on a server of its own, beside the same
 -- round trips by hand.
 
-local function figures(command)
-  local found = {}
-  local pipe = assert(io.popen(command))
-  for line in pipe:lines() do
-    local name, figure = line:match "^(%S+)%s+(%S+)$"
-    if name then
-      found[name] = found[name] or {}
-      table.insert(found[name], tonumber(figure))
-    end
-  end
-  assert(pipe:close(), command .. " failed")
-  return found
-end
+local figures = require "measure".figures
 
 return function(report, here, build, quick)
   local program = io.open(build .. "/redis")
