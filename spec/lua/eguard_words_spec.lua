@@ -155,6 +155,36 @@ describe("eguard's words:", function()
     end
   end)
 
+  -- The commands of the documents, with others in the place of what they run.
+  it("what the documents show can be typed", function()
+    for name in ("rsync curl migrate.sh import.sh"):gmatch "%S+" do
+      write(name, "#!/bin/sh\nexit 0\n")
+      sh("chmod +x " .. folder.path .. "/" .. name)
+    end
+    local seen = 0
+    for i, document in ipairs { "README.md", "man/eguard.1" } do
+      local code = false
+      for line in io.lines(document) do
+        if line:match "^```" or line == ".nf" or line == ".fi" then
+          code = not code
+        end
+        local command = line:gsub("\\%-", "-"):gsub("\\%(aq", "'")
+        command = command:match "^eguard %l+ .*"
+          or command:match "^%S+ %* %* %* %*  (eguard .*)"
+          or command:match "^ExecStart=/usr/local/bin/(eguard .*)"
+        if code and command then
+          seen = seen + 1
+          command = command:gsub("/usr/local/bin/backup", "true")
+          local result = sh("cd " .. folder.path .. "; PATH=$PWD:$PATH " ..
+            "EXECUTIONGUARD_STORE=file:st" .. i .. "; " .. command)
+          assert.equal("", result.err, line)
+          assert.equal(0, result.status, line)
+        end
+      end
+    end
+    assert.is_true(seen >= 12, seen .. " commands")
+  end)
+
   it("the man page has every command and option, and is well-formed",
     function()
       local file = assert(io.open "man/eguard.1")
