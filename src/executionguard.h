@@ -663,6 +663,9 @@ typedef struct eg_timer {
   const eg_policy *policy; /* as for eg_commit */
   int64_t grace_us;        /* signalled again that long after the deadline */
   bool signals;            /* signal the thread that it runs on */
+  /* Or NULL.  Called when the deadline has passed of a timer that is parked,
+  ** by the keeper or eg_timer_park; may ring bells, and call nothing else. */
+  void (*tell)(struct eg_timer *timer);
   /* the library's own */
   int place;
   eg_status status;

@@ -398,8 +398,7 @@ end
 -- somebody resumed the waiting thread.  0, the default: until the next turn,
 -- without sleeping; a loop of such waits is a busy one, and under a test clock
 -- that only waiting moves it has no end.  See WAITING above.
--- Raises for a number that is negative, infinite or NaN, for what is no
--- number.
+-- Raises for what is no number, or negative, infinite or NaN.
 function task.wait(seconds)
   if seconds == nil then
     seconds = 0
@@ -462,8 +461,7 @@ end
 
 -- task.run(fn or thread?, ...): spawns that, if given, and turns the scheduler
 -- until no task is ready, no timer left and nobody waits for a key.  Raises
--- inside of a task and
--- while the scheduler is being turned, and for a wrong first argument.
+-- inside of a task, while it is being turned, for a wrong first argument.
 function task.run(what, ...)
   refuse_inside "task.run"
   local thread = what ~= nil and thread_of(what, "task.run")
@@ -481,8 +479,8 @@ end
 
 -- task.step(maxWait?) -> seconds until the next turn has something to do (0:
 -- now; infinite: when somebody else lets go of a key), or nil when nothing is
--- planned.  For loops of others: one turn, before
--- which it sleeps until somebody is due, at most maxWait seconds (default 0).
+-- planned.  For loops of others: one turn, before which it sleeps until
+-- somebody is due, at most maxWait seconds (default 0).
 -- Raises as task.run does.
 function task.step(maxWait)
   refuse_inside "task.step"
@@ -527,7 +525,6 @@ function task.onError(fn)
 end
 
 -- ------------------------------------------------- for those who wait --
---
 
 local scheduler = { now = now, heed = heed, idle = idle, wait = task.wait,
   step = task.step }
@@ -545,8 +542,19 @@ function scheduler.busy()
   return not idle() or timers.first(dues) ~= nil
 end
 
--- Suspends the task until w rings, or is due.  False: somebody else resumed
--- it.
+-- Resumes a thread early, whose time is over.  False: it cannot be; ask: can
+-- it?
+function scheduler.expire(thread, ask)
+  local plan = plans[thread]
+  if ask or status(thread) ~= "suspended" then
+    return status(thread) == "suspended"
+  elseif plan then
+    withdraw(plan)
+  end
+  return (go(thread))
+end
+
+-- Suspends the task until w rings, or is due.  False: somebody else did.
 function scheduler.park(w)
   local thread, due = running(), w:due()
   local list, number

@@ -33,10 +33,12 @@ local isyieldable, running = coroutine.isyieldable, coroutine.running
 
 local waiting = {}
 
+local suspended = setmetatable({}, { __mode = "k" }) -- thread -> wakes it
 local scheduler -- what executionguard.task lends
 local loop      -- the one that is plugged in
 local stop      -- unplugs it
 local timer     -- stops its timer for the scheduler
+local blocking  -- while others are rung for, but cannot go on
 
 -- -------------------------------------------------------------- blocking --
 
@@ -47,7 +49,9 @@ local function block(w)
   while not w:over() do
     local due = w:due()
     bell.sleep(due and math.max(due - scheduler.now(), 0))
+    blocking = true
     scheduler.heed()
+    blocking = false
     w:stuck()
   end
 end
@@ -76,9 +80,10 @@ end
 
 local run_tasks
 
--- Somebody waits: the loop listens to the bell; nobody does: it may end.
+-- Somebody waits, or has a deadline: the loop listens to the bell; nobody
+-- does: it may end.
 local function listen()
-  if bell.pending() then
+  if bell.pending() or bell.guarded() then
     stop = stop or loop.wake(bell.fd(), run_tasks)
   elseif stop then
     stop()
@@ -96,8 +101,13 @@ local function suspend(seconds, register)
   end)
   if register then
     register(wake)
+  elseif bell.guarded() then
+    listen()
   end
+  local thread = running()
+  suspended[thread] = wake
   loop.suspend()
+  suspended[thread] = nil
   off()
   if cancel then
     cancel()
@@ -233,10 +243,28 @@ local function pause(seconds)
   end
 end
 
+-- Deadlines of suspended functions have passed: their coroutines are resumed,
+-- and end.
+local function late()
+  bell.late(not blocking)
+end
+
+-- The core wants that for a thread.  owned: it is suspended in a function of
+-- ours, or was resumed by one.  False: it is not ours to resume; ask: is it?
+local function expire(thread, owned, ask)
+  local wake = suspended[thread]
+  if not wake then
+    return owned and scheduler.expire(thread, ask)
+  elseif not ask then
+    wake()
+  end
+  return true
+end
+
 -- waiting.install(scheduler): called by executionguard.task, once.
 function waiting.install(lent)
   scheduler = lent
-  bell.set(wait, pause)
+  bell.set(wait, pause, late, expire)
 end
 
 core.own.claim()

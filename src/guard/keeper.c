@@ -195,6 +195,8 @@ static int64_t look(int64_t *kick_us) {
     eg_timer *timer = egi_park_first();
     egi_park_remove(timer);
     fire(timer);
+    if (timer->tell != NULL)
+      timer->tell(timer);
   }
   return nearer(next, first_parked());
 }
@@ -496,6 +498,8 @@ void eg_timer_park(eg_timer *timer) {
   timer->place = PARKED;
   if (is_pending(timer))
     egi_park_add(timer);
+  else if (eg_timer_fired(timer) != 0 && timer->tell != NULL)
+    timer->tell(timer);
   pthread_mutex_unlock(&work);
   ring_if_nearer(timer->grant.deadline_us);
 }

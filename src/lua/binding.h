@@ -14,6 +14,7 @@
 
 #include <lauxlib.h>
 #include <lua.h>
+#include <stdatomic.h>
 
 /* ---- one for each Lua state (universe): module.c ---- */
 
@@ -31,6 +32,13 @@ typedef struct eb_state {
   eb_waiter *waiters; /* those who wait, the latest first */
   long outside;       /* what goes on elsewhere, and will call */
   bool waits_yield;   /* somebody runs coroutines here */
+  /* run_late.c: runs whose deadline came while they were suspended */
+  _Atomic(eb_run *) fired; /* pushed by the keeper */
+  eb_run *fresh;           /* taken from there */
+  eb_run *late;            /* to be resumed by who runs the coroutines */
+  eg_call late_call;       /* rung for when there are some */
+  long deadlines;          /* suspended runs that theirs will end */
+  bool telling;
 } eb_state;
 
 /* Every function of the module is a closure over these. */
@@ -192,6 +200,11 @@ eg_status eb_ask(lua_State *L, const eb_guard *guard, eg_bytes key,
                  eg_pending **pending, eg_grant *grant, eg_reply *reply);
 int eb_wait(lua_State *L, eg_pending *pending, eb_wait_end *end);
 
+/* In the registry: expire(thread, owned, ask) -> boolean, by which a coroutine
+** is resumed whose time is over.  owned: it is suspended in a function of ours,
+** or was run by one.  False: nobody here runs it.  ask: say so, do nothing. */
+#define EB_EXPIRE_FIELD "ExecutionGuard expire"
+
 /* Pushes the function that lets some seconds pass, and may yield meanwhile.
 ** False: nothing was pushed, or nothing to be called; block. */
 bool eb_push_pause(lua_State *L, const eb_state *state);
@@ -244,6 +257,15 @@ void eb_opaque_drop(lua_State *L, const eb_guard *guard, int key_index);
 /* ---- running: run_once.c, run_*.c, shield.c ---- */
 
 int eb_run_once(lua_State *L);
+int eb_late(lua_State *L);
+
+/* Runs that are late are told so; may_resume: or ended, by the scheduler or
+** loop that calls this.  Raises nothing. */
+void eb_call_late(lua_State *L, eb_state *state, bool may_resume);
+static inline bool eb_has_late(eb_state *state) {
+  return atomic_load_explicit(&state->fired, memory_order_relaxed) != NULL ||
+         state->fresh != NULL;
+}
 void eb_void_runs(const eb_guard *guard); /* it is about to be closed */
 int eb_expired(lua_State *L);
 int eb_shield(lua_State *L);

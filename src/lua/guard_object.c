@@ -33,6 +33,8 @@ eb_guard *eb_check_guard(lua_State *L, const char *method) {
                "%s: called on %s, not on a guard (write guard:%s(...), "
                "with a colon)",
                method, eb_describe(L, 1), method);
+  if (eb_has_late(guard->state))
+    eb_call_late(L, guard->state, false);
   eb_core(L, guard, method);
   return guard;
 }

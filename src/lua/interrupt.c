@@ -68,6 +68,18 @@ static int64_t nearest_deadline(void) {
   return us;
 }
 
+bool eb_ends_within(int64_t ms) {
+  int64_t due = nearest_deadline(), now = eg_now_us();
+  return due != EG_FOREVER && (due <= now || (due - now) / 1000 < ms);
+}
+
+bool eb_is_guarded(const lua_State *L) {
+  for (const eb_frame *f = top_frame(); f != NULL && f->L == L; f = f->outer)
+    if (f->interrupts)
+      return true;
+  return false;
+}
+
 bool eb_is_known(lua_State *L) {
   const eb_frame *top = top_frame();
   return !lua_isyieldable(L) || (top != NULL && top->L == L);
@@ -166,6 +178,11 @@ static bool in_grace(const eb_frame *f) {
          machine_now() < f->raised_us + f->grace_us - f->grace_us / 8;
 }
 
+bool eb_must_end(void) {
+  const eb_frame *guard = outermost(top_frame());
+  return guard != NULL && !in_grace(guard);
+}
+
 /* Where the deadline is over, and the keeper has not said so yet, or <close>
 ** variables have their time, it is a matter of some milliseconds. */
 #define SHORT_SLEEP_US 1000
@@ -183,8 +200,7 @@ void eb_sleep_on(eg_bell *bell, int64_t us) {
   int64_t now = eg_now_us();
   int64_t until = us < EG_FOREVER - now ? now + us : EG_FOREVER;
   for (; now < until; now = eg_now_us()) {
-    const eb_frame *guard = outermost(top_frame());
-    if (guard != NULL && !in_grace(guard))
+    if (eb_must_end())
       return;
     int64_t due = nearest_deadline();
     int64_t next = due > now ? due : now + SHORT_SLEEP_US;
@@ -263,7 +279,7 @@ void eb_enter(lua_State *L, eb_frame *frame, eb_kind kind) {
   frame->L = L;
   frame->host = NULL;
   frame->kind = kind;
-  frame->linked = frame->parked = false;
+  frame->linked = frame->parked = frame->awaited = false;
   frame->defers = false;
   frame->raised_us = 0;
   frame->hook = NULL;
@@ -298,6 +314,7 @@ void eb_leave(lua_State *L, eb_frame *frame) {
   } else if (frame->parked) {
     frame->parked = false;
     eb_get_state(L)->parked--;
+    eb_stop_awaiting(eb_get_state(L), frame);
     if (L == frame->L)
       set_parked(L, L, frame->outer);
   }
@@ -305,14 +322,23 @@ void eb_leave(lua_State *L, eb_frame *frame) {
 
 /* ---------------------------------------------------------- parking -- */
 
+void eb_stop_awaiting(eb_state *state, eb_frame *frame) {
+  state->deadlines -= frame->awaited;
+  frame->awaited = false;
+}
+
+static void push_coroutine(lua_State *L, lua_State *co) {
+  lua_pushthread(co);
+  if (co != L)
+    lua_xmove(co, L, 1);
+}
+
 /* In a table with weak keys, coroutine -> its latest frame; false: none. */
 static void set_parked(lua_State *L, lua_State *co, eb_frame *first) {
   if (!lua_checkstack(L, 4) || !lua_checkstack(co, 1))
     return;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &parked_key);
-  lua_pushthread(co);
-  if (co != L)
-    lua_xmove(co, L, 1);
+  push_coroutine(L, co);
   if (first != NULL)
     lua_pushlightuserdata(L, first);
   else
@@ -321,25 +347,24 @@ static void set_parked(lua_State *L, lua_State *co, eb_frame *first) {
   lua_pop(L, 1);
 }
 
-void eb_reserve_parking(lua_State *L) {
+void eb_reserve_parking(lua_State *L, lua_State *co) {
   luaL_checkstack(L, 4, "ExecutionGuard");
+  luaL_checkstack(co, 1, "ExecutionGuard");
   lua_rawgetp(L, LUA_REGISTRYINDEX, &parked_key);
-  lua_pushthread(L);
+  push_coroutine(L, co);
   if (lua_rawget(L, -2) == LUA_TNIL) {
-    lua_pushthread(L);
+    push_coroutine(L, co);
     lua_pushboolean(L, 0);
     lua_rawset(L, -4);
   }
   lua_pop(L, 2);
 }
 
-static eb_frame *get_parked(lua_State *L, lua_State *co) {
+eb_frame *eb_parked_top(lua_State *L, lua_State *co) {
   if (!lua_checkstack(L, 4) || !lua_checkstack(co, 1))
     return NULL;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &parked_key);
-  lua_pushthread(co);
-  if (co != L)
-    lua_xmove(co, L, 1);
+  push_coroutine(L, co);
   lua_rawget(L, -2);
   eb_frame *first = lua_touserdata(L, -1);
   lua_pop(L, 2);
@@ -352,6 +377,7 @@ static void relink(eb_state *state, eb_frame *frame, eb_frame *resume) {
     relink(state, frame->outer, resume);
   frame->parked = false;
   state->parked--;
+  eb_stop_awaiting(state, frame);
   if (frame->kind == EB_RUN)
     eg_timer_unpark(frame->timer);
   link_frame(frame, top_frame());
@@ -361,7 +387,7 @@ void eb_unpark(lua_State *L, lua_State *co, eb_frame *resume) {
   eb_state *state = eb_get_state(L);
   if (state->parked == 0 || !resume->linked || lua_status(co) != LUA_YIELD)
     return;
-  eb_frame *first = get_parked(L, co);
+  eb_frame *first = eb_parked_top(L, co);
   if (first == NULL)
     return;
   set_parked(L, co, NULL);
@@ -369,19 +395,31 @@ void eb_unpark(lua_State *L, lua_State *co, eb_frame *resume) {
   eb_look();
 }
 
+/* Is the C function that was called so called by a Lua function of ours? */
+static bool is_called_by_own(lua_State *L) {
+  lua_Debug ar;
+  return lua_checkstack(L, 3) && lua_getstack(L, 1, &ar) &&
+         eb_is_own_function(L, &ar);
+}
+
 void eb_park(lua_State *L, lua_State *co, eb_frame *resume) {
+  eb_state *state = eb_get_state(L);
   bool yielded = lua_status(co) == LUA_YIELD;
   if (!resume->linked)
     return;
   eb_frame *first = top_frame();
   if (first == resume)
     return;
+  bool by_own = yielded && is_called_by_own(L);
   for (eb_frame *f = first; f != resume;) {
     eb_frame *outer = f->outer;
     unlink_frame(f);
     if (yielded) {
       f->parked = true;
-      eb_get_state(L)->parked++;
+      f->by_own = by_own;
+      f->awaited = f->interrupts && eg_timer_fired(f->timer) == 0;
+      state->parked++;
+      state->deadlines += f->awaited;
       if (f->kind == EB_RUN)
         eg_timer_park(f->timer);
       f->outer = outer != resume ? outer : NULL;
@@ -436,10 +474,10 @@ static void make_sentinel(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &sentinel_key);
 }
 
-void eb_push_weak_table(lua_State *L) {
+void eb_push_weak_table(lua_State *L, const char *mode) {
   lua_newtable(L);
   lua_createtable(L, 0, 1);
-  lua_pushliteral(L, "k");
+  lua_pushstring(L, mode);
   lua_setfield(L, -2, "__mode");
   lua_setmetatable(L, -2);
 }
@@ -447,7 +485,7 @@ void eb_push_weak_table(lua_State *L) {
 void eb_open_interrupt(lua_State *L) {
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &sentinel_key) == LUA_TNIL) {
     make_sentinel(L);
-    eb_push_weak_table(L);
+    eb_push_weak_table(L, "k");
     lua_rawsetp(L, LUA_REGISTRYINDEX, &parked_key);
   }
   lua_pop(L, 1);

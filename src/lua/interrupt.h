@@ -37,6 +37,8 @@ typedef struct eb_frame {
   eb_kind kind;
   bool linked, parked;
   bool interrupts;   /* RUN: at its deadline */
+  bool by_own;       /* parked: it was run by a function of our own */
+  bool awaited;      /* parked, and counted in the state's deadlines */
   bool defers;       /* the hook is being changed: handler, keep off */
   eg_timer *timer;   /* RUN */
   int64_t raised_us; /* RUN: first; by the machine's clock */
@@ -55,8 +57,11 @@ void eb_leave(lua_State *L, eb_frame *frame);
 /* Is L run by something that will tell us when it yields? */
 bool eb_is_known(lua_State *L);
 
-/* L may yield out of frames: makes room to remember them.  Raises. */
-void eb_reserve_parking(lua_State *L);
+/* co may yield out of frames: makes room to remember them.  Raises. */
+void eb_reserve_parking(lua_State *L, lua_State *co);
+
+/* The latest frame that co has yielded out of; NULL: none. */
+eb_frame *eb_parked_top(lua_State *L, lua_State *co);
 
 /* A coroutine is about to be resumed, by `resume`, which is linked: its frames
 ** follow.  It has come back: they are taken off, and remembered where it is
@@ -67,7 +72,10 @@ void eb_park(lua_State *L, lua_State *co, eb_frame *resume);
 /* Does a guard further out want everything above it gone? */
 bool eb_is_unwinding(void);
 
-/* The same: and has that been raised already? */
+/* The same: and not only because it has been given time for <close>? */
+bool eb_must_end(void);
+
+/* And has that been raised already? */
 bool eb_was_raised(void);
 
 /* Looks at the chain as if a signal had come. */
@@ -84,14 +92,23 @@ void eb_convert_sentinel(lua_State *L);
 ** of our own in Lua.  caught: it was raised already. */
 void eb_checkpoint(lua_State *L, bool caught);
 
+/* Is there a function in L whose deadline ends it? */
+bool eb_is_guarded(const lua_State *L);
+
+/* Has what runs here a deadline within that time, which ends it? */
+bool eb_ends_within(int64_t ms);
+
+/* The deadline of a parked frame is not waited for any more. */
+void eb_stop_awaiting(eb_state *state, eb_frame *frame);
+
 /* Sleeps; returns early where somebody is to be interrupted. */
 void eb_sleep(int64_t us);
 
 /* The same, until the bell is rung. */
 void eb_sleep_on(eg_bell *bell, int64_t us);
 
-/* Pushes a table with weak keys. */
-void eb_push_weak_table(lua_State *L);
+/* Pushes a table with weak keys ("k") or values ("v"). */
+void eb_push_weak_table(lua_State *L, const char *mode);
 
 /* Is this hook one of ours?  The frame that keeps the user's. */
 bool eb_is_our_hook(lua_Hook hook);

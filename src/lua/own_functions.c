@@ -79,7 +79,7 @@ void eb_push_own(lua_State *L) {
                                        {"interrupted", interrupted},
                                        {NULL, NULL}};
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &own_key) == LUA_TNIL) {
-    eb_push_weak_table(L);
+    eb_push_weak_table(L, "k");
     lua_rawsetp(L, LUA_REGISTRYINDEX, &own_key);
   }
   lua_pop(L, 1);

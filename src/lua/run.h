@@ -23,6 +23,7 @@ enum {
 
 struct eb_run {
   eb_guard *guard;
+  eb_state *state;
   lua_State *L;
   eg_grant grant;
   eg_bytes key;                /* kept alive by the stack or the userdata */
@@ -32,15 +33,27 @@ struct eb_run {
   bool open;
   bool armed;           /* frame and timer are in use */
   eg_status kept;       /* OK, or what the keeper stored at the deadline */
+  bool yields;          /* it is in a userdata */
+  bool told;            /* onTimeout was called */
+  bool is_late;         /* in one of the state's lists of such */
+  eg_bell *bell;        /* rung when it is; or NULL */
   eb_run *next, **link; /* in the state's list */
+  eb_run *late_next, **late_link;
   eb_frame frame;
   eg_timer timer;
   eb_settings own; /* where it has to outlive the call's frame */
 };
 
+/* Values of the userdata of a run. */
+enum { EB_RUN_GUARD = 1, EB_RUN_KEY, EB_RUN_OPTIONS, EB_RUN_VALUES = 3 };
+
 /* The run of a frame. */
 static inline eb_run *eb_run_of(const eb_frame *frame) {
   return (eb_run *)((char *)frame - offsetof(eb_run, frame));
+}
+
+static inline eb_run *eb_run_of_timer(eg_timer *timer) {
+  return (eb_run *)((char *)timer - offsetof(eb_run, timer));
 }
 
 /* ---- run_object.c ---- */
@@ -70,9 +83,27 @@ void eb_notify_run(lua_State *L, const eb_run *run, const char *name);
 void eb_put_off(lua_State *L, const eb_run *run);
 void eb_call_put_off(lua_State *L, const eb_run *run);
 
+/* ---- run_late.c: a deadline that comes while the run is suspended ---- */
+
+/* The run whose userdata is at EB_AT_RUN may yield from L.  False: no memory;
+** an error object is on top. */
+bool eb_watch_late(lua_State *L);
+
+/* Before its timer is started: has the keeper tell of it, if it yields.  After
+** it was stopped: no more. */
+void eb_note_late(eb_run *run);
+void eb_forget_late(eb_run *run);
+
+/* Calls the callback of a run that has ended by TIMEOUT or LOST (kept); its
+** userdata is at index. */
+void eb_tell_ended(lua_State *L, int index, eb_run *run);
+
 /* ---- run_end.c: each returns how many results of RunOnce it pushed ---- */
 
 int eb_answer(lua_State *L, const char *reason); /* false, nil, reason */
+
+/* Logs it, and calls onTimeout, unless that was done. */
+void eb_tell_timeout(lua_State *L, eb_run *run);
 int eb_end_ok(lua_State *L, eb_run *run);
 
 /* fn failed, and its error object is at EB_AT_RESULT (raised); or what it

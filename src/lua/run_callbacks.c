@@ -39,7 +39,7 @@ static int append(lua_State *L) {
 }
 
 void eb_put_off(lua_State *L, const eb_run *run) {
-  if (run->guard->core == NULL)
+  if (run->guard->core == NULL || run->told)
     return;
   int top = lua_gettop(L);
   lua_pushcfunction(L, append);

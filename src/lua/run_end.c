@@ -24,11 +24,18 @@ static void drop_limited_result(lua_State *L, const eb_run *run) {
   eg_record_free(&record);
 }
 
-static int end_timeout(lua_State *L, eb_run *run) {
+void eb_tell_timeout(lua_State *L, eb_run *run) {
+  if (run->told || run->guard->core == NULL)
+    return;
+  run->told = true;
   drop_limited_result(L, run);
   eb_log_warn(L, run->guard, "'%s' timed out after %.6gs", eb_key_text(L),
               (double)run->settings->timeout_us / 1e6);
   eb_notify_run(L, run, EB_ON_TIMEOUT);
+}
+
+static int end_timeout(lua_State *L, eb_run *run) {
+  eb_tell_timeout(L, run);
   eb_call_put_off(L, run);
   return eb_answer(L, "timeout");
 }

@@ -47,6 +47,7 @@ void eb_arm_run(lua_State *L, eb_run *run) {
   timer->grace_us = eb_us(settings->close_grace);
   run->kept = EG_OK;
   run->armed = true;
+  eb_note_late(run);
   eb_arm(L, &run->frame, timer, wanted);
 }
 
@@ -55,6 +56,7 @@ void eb_disarm_run(lua_State *L, eb_run *run) {
     return;
   run->armed = false;
   run->kept = eg_timer_stop(&run->timer);
+  eb_forget_late(run);
   eb_leave(L, &run->frame);
 }
 
@@ -98,7 +100,10 @@ static eb_run *abandon(lua_State *L) {
     eg_timer_void(&run->timer);
   else
     eb_disarm_run(L, run);
-  eb_commit_run(run, &outcome, &error);
+  eb_forget_late(run);
+  run->kept = eb_commit_run(run, &outcome, &error);
+  if (run->kept == EG_TIMEOUT || run->kept == EG_LOST)
+    eb_tell_ended(L, 1, run);
   return run;
 }
 
@@ -113,8 +118,10 @@ static int run_close(lua_State *L) {
   if (abandon(L) == NULL)
     return 0;
   lua_pushnil(L);
-  lua_setiuservalue(L, 1, 2);
-  lua_getiuservalue(L, 1, 1);
+  lua_setiuservalue(L, 1, EB_RUN_KEY);
+  lua_pushnil(L);
+  lua_setiuservalue(L, 1, EB_RUN_OPTIONS);
+  lua_getiuservalue(L, 1, EB_RUN_GUARD);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, EB_UV_SPARE);
   return 0;
@@ -122,11 +129,11 @@ static int run_close(lua_State *L) {
 
 static int new_run(lua_State *L) {
   /* 1 guard */
-  eb_run *run = lua_newuserdatauv(L, sizeof *run, 2);
-  run->open = run->armed = run->frame.linked = false;
+  eb_run *run = lua_newuserdatauv(L, sizeof *run, EB_RUN_VALUES);
+  run->open = run->armed = run->is_late = run->frame.linked = false;
   luaL_setmetatable(L, run_metatable);
   lua_pushvalue(L, 1);
-  lua_setiuservalue(L, -2, 1);
+  lua_setiuservalue(L, -2, EB_RUN_GUARD);
   return 1;
 }
 
@@ -142,7 +149,9 @@ eb_run *eb_push_run(lua_State *L) {
       return NULL;
   }
   lua_pushvalue(L, EB_AT_KEY);
-  lua_setiuservalue(L, EB_AT_RUN, 2);
+  lua_setiuservalue(L, EB_AT_RUN, EB_RUN_KEY);
+  lua_pushvalue(L, EB_AT_OPTIONS);
+  lua_setiuservalue(L, EB_AT_RUN, EB_RUN_OPTIONS);
   return lua_touserdata(L, EB_AT_RUN);
 }
 

@@ -169,11 +169,6 @@ static int start(lua_State *L, eb_run *run) {
   return go_on(L, run, call_fn(L, run));
 }
 
-static int reserve(lua_State *L) {
-  eb_reserve_parking(lua_touserdata(L, 1));
-  return 0;
-}
-
 /* The error on top kept fn from being called. */
 static int not_started(lua_State *L, const eb_run *granted) {
   eb_run lost = *granted;
@@ -188,17 +183,10 @@ static int not_started(lua_State *L, const eb_run *granted) {
 ** with its coroutine. */
 static int start_yieldable(lua_State *L, const eb_run *granted) {
   eb_run *run = eb_push_run(L);
-  if (run != NULL) {
-    lua_pushcfunction(L, reserve);
-    lua_pushlightuserdata(L, L);
-    if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
-      run->open = false;
-      run = NULL;
-    }
-  }
-  if (run == NULL)
+  if (run == NULL || !eb_watch_late(L))
     return not_started(L, granted);
   *run = *granted;
+  run->yields = true;
   if (run->settings != &run->guard->settings) {
     run->own = *granted->settings;
     run->own.policy.owner = NULL; /* it served its purpose at acquire */
@@ -235,10 +223,12 @@ static int granted(lua_State *L, eb_guard *guard, const eb_settings *settings,
   eb_run run;
   lua_settop(L, EB_AT_OPTIONS);
   run.guard = guard;
+  run.state = guard->state;
   run.grant = *grant;
   run.key.data = lua_tolstring(L, EB_AT_KEY, &run.key.len);
   run.settings = settings;
-  run.open = run.armed = run.frame.linked = false;
+  run.open = run.armed = run.frame.linked = run.frame.parked = false;
+  run.told = run.is_late = run.yields = false;
   run.kept = EG_OK;
   if (lua_isyieldable(L))
     return eb_is_known(L) ? start_yieldable(L, &run) : start_private(L, &run);

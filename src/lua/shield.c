@@ -51,7 +51,7 @@ int eb_shield(lua_State *L) {
   if (!eb_is_known(L))
     return eb_go_private(L, eb_shield);
   if (lua_isyieldable(L))
-    eb_reserve_parking(L);
+    eb_reserve_parking(L, L);
   eb_frame *frame = lua_newuserdatauv(L, sizeof *frame, 0);
   frame->linked = frame->parked = false;
   luaL_setmetatable(L, shield_metatable);

@@ -172,12 +172,46 @@ int eb_wait(lua_State *L, eg_pending *pending, eb_wait_end *end) {
   return waited(L, LUA_OK, index);
 }
 
+/* Blocks until it is over, or a guard around this is to end. */
+static eg_status wait_here(eg_bell *bell, eg_pending *pending, eg_grant *grant,
+                           eg_reply *reply) {
+  eg_status status = EG_CANCELED;
+  while (!eb_must_end()) {
+    if (eg_pending_over(pending, &status, grant, reply))
+      return status;
+    if (eg_pending_for_self(pending)) {
+      status = EG_DEADLOCK;
+      break;
+    }
+    int64_t due = eg_pending_due_us(pending);
+    eb_sleep_on(bell, due != EG_FOREVER ? due - eg_now_us() : EG_FOREVER);
+    while (eg_bell_next(bell) != NULL)
+      continue;
+  }
+  eg_pending_cancel(pending);
+  reply->left_us = -1;
+  return status;
+}
+
+static eg_status acquire_here(lua_State *L, const eb_guard *guard,
+                              eg_bytes key, eg_want want,
+                              const eg_policy *policy, int64_t wait_ms,
+                              eg_grant *grant, eg_reply *reply) {
+  eg_pending *pending = NULL;
+  if (!eb_ends_within(wait_ms))
+    return eg_acquire(guard->core, key, want, policy, wait_ms, grant, reply);
+  eg_bell *bell = eb_bell(L, guard->state);
+  eg_status status = eg_acquire_begin(guard->core, key, want, policy, wait_ms,
+                                      bell, &pending, grant, reply);
+  return pending == NULL ? status : wait_here(bell, pending, grant, reply);
+}
+
 eg_status eb_ask(lua_State *L, const eb_guard *guard, eg_bytes key,
                  eg_want want, const eg_policy *policy, int64_t wait_ms,
                  eg_pending **pending, eg_grant *grant, eg_reply *reply) {
   *pending = NULL;
   if (!guard->state->waits_yield)
-    return eg_acquire(guard->core, key, want, policy, wait_ms, grant, reply);
+    return acquire_here(L, guard, key, want, policy, wait_ms, grant, reply);
   return eg_acquire_begin(guard->core, key, want, policy, wait_ms,
                           eb_bell(L, guard->state), pending, grant, reply);
 }
@@ -356,16 +390,31 @@ static int deadlock(lua_State *L) {
   return 1;
 }
 
-/* set(wait, pause): how to let time pass: wait(waiter) until it may be over;
-** pause(seconds) */
+/* set(wait, pause, late, expire): how to let time pass: wait(waiter) until it
+** may be over; pause(seconds).  late() is called when the bell has rung for
+** deadlines of suspended runs; expire: see EB_EXPIRE_FIELD. */
 static int set(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  luaL_checktype(L, 2, LUA_TFUNCTION);
-  lua_settop(L, 2);
+  eb_state *state = eb_get_state(L);
+  for (int i = 1; i <= 4; i++)
+    luaL_checktype(L, i, LUA_TFUNCTION);
+  lua_settop(L, 4);
+  eb_bell(L, state);
+  lua_setfield(L, LUA_REGISTRYINDEX, EB_EXPIRE_FIELD);
+  push_parked(L);
+  lua_insert(L, 3);
+  lua_rawsetp(L, 3, &state->late_call);
+  lua_pop(L, 1);
   lua_setfield(L, LUA_REGISTRYINDEX, pause_field);
   lua_setfield(L, LUA_REGISTRYINDEX, wait_field);
-  eb_get_state(L)->waits_yield = true;
+  state->waits_yield = true;
   return 0;
+}
+
+/* guarded() -> is there a function in this coroutine, or are there suspended
+** ones, that are ended at a deadline? */
+static int guarded(lua_State *L) {
+  lua_pushboolean(L, eb_is_guarded(L) || eb_get_state(L)->deadlines > 0);
+  return 1;
 }
 
 bool eb_push_pause(lua_State *L, const eb_state *state) {
@@ -390,7 +439,8 @@ static const luaL_Reg outside_methods[] = {{"ring", outside_ring},
 static const luaL_Reg waiting_functions[] = {
     {"sleep", bell_sleep}, {"next", bell_next},       {"fd", bell_fd},
     {"alarm", bell_alarm}, {"pending", pending},      {"deadlock", deadlock},
-    {"set", set},          {"outside", make_outside}, {NULL, NULL},
+    {"set", set},          {"outside", make_outside}, {"late", eb_late},
+    {"guarded", guarded},  {NULL, NULL},
 };
 
 static void make_metatable(lua_State *L, const char *name,
