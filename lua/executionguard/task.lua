@@ -526,21 +526,12 @@ end
 
 -- ------------------------------------------------- for those who wait --
 
-local scheduler = { now = now, heed = heed, idle = idle, wait = task.wait,
-  step = task.step }
-
--- In a task, or in what turns the tasks?
-function scheduler.inside()
-  return at_work(turner) or at_work(current)
-end
-
-function scheduler.turning()
-  return at_work(turner)
-end
-
-function scheduler.busy()
-  return not idle() or timers.first(dues) ~= nil
-end
+local scheduler = {
+  now = now, heed = heed, idle = idle, wait = task.wait, step = task.step,
+  inside = function() return at_work(turner) or at_work(current) end,
+  turning = function() return at_work(turner) end,
+  busy = function() return not idle() or timers.first(dues) ~= nil end,
+}
 
 -- Resumes a thread early, whose time is over.  False: it cannot be; ask: can
 -- it?
