@@ -28,7 +28,7 @@
 
 local core = require "executionguard.core"
 
-local bell, clock = core.waiting, core.clock
+local bell, clock, shield = core.waiting, core.clock, core.shield
 local isyieldable, running = coroutine.isyieldable, coroutine.running
 
 local waiting = {}
@@ -58,23 +58,18 @@ end
 
 -- ------------------------------------------------------------- the loop --
 
+-- Calls what is not ours, and may not be left half-way by an interruption.
+local function undisturbed(fn, ...)
+  if bell.exposed() then
+    return shield(fn, ...)
+  end
+  return fn(...)
+end
+
 local function default_resume(thread)
   local ok, err = coroutine.resume(thread)
   if not ok then
     warn("[ExecutionGuard] a coroutine failed: ", tostring(err))
-  end
-end
-
--- Has this coroutine go on, at most once.
-local function resumer(thread)
-  local gone = false
-  return function()
-    if not gone and coroutine.status(thread) == "suspended" then
-      gone = true
-      loop.resume(thread)
-    end
-  end, function()
-    gone = true
   end
 end
 
@@ -84,19 +79,37 @@ local run_tasks
 -- does: it may end.
 local function listen()
   if bell.pending() or bell.guarded() then
-    stop = stop or loop.wake(bell.fd(), run_tasks)
+    stop = stop or undisturbed(loop.wake, bell.fd(), run_tasks)
   elseif stop then
-    stop()
+    undisturbed(stop)
     stop = nil
   end
 end
 
--- Suspends the coroutine until it is woken, or for so many seconds.
+-- A coroutine that is suspended, until it is closed, however that ends.
+local Suspension = {}
+
+function Suspension:__close()
+  self.over = true
+  suspended[self.thread] = nil
+  if self.cancel then
+    undisturbed(self.cancel)
+  end
+end
+
+-- Suspends the coroutine until it is woken, or for so many seconds.  True:
+-- they have passed.
 local function suspend(seconds, register)
-  local wake, off = resumer(running())
-  local timed = false
-  local cancel = seconds and loop.delay(seconds, function()
-    timed = true -- maybe a little early: some loops count milliseconds
+  local thread = running()
+  local this <close> = setmetatable({ thread = thread }, Suspension)
+  local function wake() -- once
+    if not this.over and coroutine.status(thread) == "suspended" then
+      this.over = true
+      loop.resume(thread)
+    end
+  end
+  this.cancel = seconds and undisturbed(loop.delay, seconds, function()
+    this.timed = true -- maybe a little early: some loops count milliseconds
     wake()
   end)
   if register then
@@ -104,15 +117,9 @@ local function suspend(seconds, register)
   elseif bell.guarded() then
     listen()
   end
-  local thread = running()
   suspended[thread] = wake
   loop.suspend()
-  suspended[thread] = nil
-  off()
-  if cancel then
-    cancel()
-  end
-  return timed
+  return this.timed
 end
 
 -- True: w is over; false: somebody else resumed the coroutine.
@@ -138,7 +145,7 @@ end
 -- Turns the scheduler, and asks the loop for the next turn.
 function run_tasks()
   if timer then
-    timer()
+    undisturbed(timer)
     timer = nil
   end
   if not loop or scheduler.turning() then
@@ -148,7 +155,7 @@ function run_tasks()
   if not ok then
     warn("[ExecutionGuard] a turn of the tasks failed: ", tostring(next_turn))
   elseif next_turn and next_turn < math.huge then
-    timer = loop.delay(next_turn, run_tasks)
+    timer = undisturbed(loop.delay, next_turn, run_tasks)
   end
   if loop then
     listen()
@@ -160,9 +167,9 @@ local function kick()
   listen()
   if not scheduler.turning() then
     local previous = timer
-    timer = loop.delay(0, run_tasks)
+    timer = undisturbed(loop.delay, 0, run_tasks)
     if previous then
-      previous()
+      undisturbed(previous)
     end
   end
 end

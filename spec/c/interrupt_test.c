@@ -162,6 +162,43 @@ static void state_that_is_closed_in_a_run_that_yielded_is_well(void **state) {
   }
 }
 
+/* A wait of our own for a key that another state holds. */
+static void wait_for_a_lock_ends_with_the_guard_around_it(void **state) {
+  (void)state;
+  static const char share[] =
+      "shared = ExecutionGuard.new { name = 'interrupt_test' }";
+  lua_State *holder = new_state(), *L = new_state();
+  run_chunk(holder, share);
+  run_chunk(holder, "assert(shared:AcquireLock 'l')");
+  run_chunk(L, share);
+  run_chunk(L, "for _, fn in ipairs {\n"
+               "  function() shared:AcquireLock('l', 30) end,\n"
+               "  function() shared:RunOnce('l', forever) end,\n"
+               "} do\n"
+               "  local why, took = run(function() fn() error 'on' end)\n"
+               "  assert(why == 'timeout', why)\n"
+               "  assert(took >= 0.01 and took < 5, took)\n"
+               "end\n");
+  /* While its <close> variables have their time, it may wait. */
+  run_chunk(L, "local got, why, took\n"
+               "guard:RunOnce('k', function()\n"
+               "  local _ <close> = setmetatable({}, {__close = function()\n"
+               "    local start = now()\n"
+               "    got, why = shared:AcquireLock('l', 0.05)\n"
+               "    took = now() - start\n"
+               "  end})\n"
+               "  forever()\n"
+               "end, {timeout = 0.01, closeGrace = 10, allowRerun = true})\n"
+               "assert(got == false and why == 'locked', why)\n"
+               "assert(took >= 0.05, took)\n");
+  run_chunk(holder, "assert(shared:ReleaseLock 'l')");
+  run_chunk(L, "assert(run(function() shared:Lock('l', 30) end, 30) == nil)\n"
+               "collectgarbage()\n"
+               "assert(not shared:IsLocked 'l')\n");
+  lua_close(L);
+  lua_close(holder);
+}
+
 /* ---------------------------------------------------------- debuggers -- */
 
 static int steps;
@@ -241,6 +278,7 @@ int main(void) {
       cmocka_unit_test(handler_put_over_ours_is_found_out),
       cmocka_unit_test(slot_of_a_thread_that_is_gone_serves_the_next),
       cmocka_unit_test(state_that_is_closed_in_a_run_that_yielded_is_well),
+      cmocka_unit_test(wait_for_a_lock_ends_with_the_guard_around_it),
       cmocka_unit_test(debugger_attached_before_comes_back),
       cmocka_unit_test(debugger_attached_in_a_run_stays),
       cmocka_unit_test(debugger_attached_again_and_again_does_not_save_it),

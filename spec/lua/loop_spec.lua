@@ -146,6 +146,43 @@ for _, name in ipairs(loops.names) do
       assert.is_true(ticks >= 3)
     end)
 
+    it("ends guarded functions that wait, at their deadline", function()
+      local task = require "executionguard.task"
+      local other, answers, told = ExecutionGuard.new(), {}, 0
+      local start = steady()
+      local options = { timeout = SPAN / 4, onTimeout = function()
+        told = told + 1
+      end }
+      local function guarded(i, fn)
+        return function()
+          answers[i] = table.pack(guard:RunOnce("k" .. i, fn, options))
+        end
+      end
+      run(guarded(1, function() task.wait(20) end),
+        function()
+          other:AcquireLock("l", 0)
+          task.wait(4 * SPAN)
+          other:ReleaseLock "l"
+        end,
+        guarded(2, function()
+          task.wait(SPAN / 8) -- until it is held
+          other:AcquireLock("l", 20)
+        end),
+        function()
+          local done
+          task.spawn(guarded(3, function() task.wait(20) end))
+          task.spawn(function() guarded(4, coroutine.yield)() done = true end)
+          repeat task.wait(SPAN / 8) until done
+        end)
+      for i = 1, 4 do
+        assert.same({ false, nil, "timeout", n = 3 }, answers[i])
+      end
+      assert.equal(4, told)
+      assert.is_true(steady() - start < 10) -- no timer is left
+      assert.is_false(other:IsLocked "l")
+      other:Close()
+    end)
+
     it("runs the tasks of executionguard.task", function()
       local task = require "executionguard.task"
       local seen = {}
@@ -163,6 +200,6 @@ for _, name in ipairs(loops.names) do
 end
 
 if left_out > 0 then
-  print(("loop_spec: %d of 15 cases left out, libraries are missing")
-    :format(5 * left_out))
+  print(("loop_spec: %d of 18 cases left out, libraries are missing")
+    :format(6 * left_out))
 end

@@ -201,8 +201,8 @@ eg_status eb_ask(lua_State *L, const eb_guard *guard, eg_bytes key,
 int eb_wait(lua_State *L, eg_pending *pending, eb_wait_end *end);
 
 /* In the registry: expire(thread, owned, ask) -> boolean, by which a coroutine
-** is resumed whose time is over.  owned: it is suspended in a function of ours,
-** or was run by one.  False: nobody here runs it.  ask: say so, do nothing. */
+** is resumed whose time is over.  owned: it is suspended in a function of
+** ours, or was run by one.  False: nobody here runs it; ask: does anybody? */
 #define EB_EXPIRE_FIELD "ExecutionGuard expire"
 
 /* Pushes the function that lets some seconds pass, and may yield meanwhile.

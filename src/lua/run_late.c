@@ -156,7 +156,7 @@ static bool end_late(lua_State *L, eb_run *run, bool may_resume) {
   return done;
 }
 
-/* A list that is worked off; whoever forgets one of its runs meanwhile takes it
+/* A list that is worked off; who forgets one of its runs meanwhile takes it
 ** off himself.  What somebody else will deal with goes on the state's. */
 static void work_off(lua_State *L, eb_state *state, eb_run **list,
                      bool may_resume) {

@@ -422,6 +422,12 @@ bool eb_push_pause(lua_State *L, const eb_state *state) {
          lua_getfield(L, LUA_REGISTRYINDEX, pause_field) == LUA_TFUNCTION;
 }
 
+/* exposed() -> may a deadline end what runs here? */
+static int exposed(lua_State *L) {
+  lua_pushboolean(L, eb_is_known(L) && eb_ends_within(EG_FOREVER));
+  return 1;
+}
+
 static const luaL_Reg waiter_methods[] = {{"over", waiter_over},
                                           {"due", waiter_due},
                                           {"park", waiter_park},
@@ -440,7 +446,7 @@ static const luaL_Reg waiting_functions[] = {
     {"sleep", bell_sleep}, {"next", bell_next},       {"fd", bell_fd},
     {"alarm", bell_alarm}, {"pending", pending},      {"deadlock", deadlock},
     {"set", set},          {"outside", make_outside}, {"late", eb_late},
-    {"guarded", guarded},  {NULL, NULL},
+    {"guarded", guarded},  {"exposed", exposed},      {NULL, NULL},
 };
 
 static void make_metatable(lua_State *L, const char *name,
