@@ -666,6 +666,9 @@ typedef struct eg_timer {
   /* Or NULL.  Called when the deadline has passed of a timer that is parked,
   ** by the keeper or eg_timer_park; may ring bells, and call nothing else. */
   void (*tell)(struct eg_timer *timer);
+  /* Or NULL.  Called when the thread that it runs on ends without stopping it,
+  ** by that thread; the timer is stopped then.  May call nothing. */
+  void (*leave)(struct eg_timer *timer);
   /* the library's own */
   int place;
   eg_status status;
@@ -677,7 +680,8 @@ typedef struct eg_timer {
 /* eg_timer_start: keeps it for the calling thread.  eg_timer_stop: no more,
 ** wherever it is; returns OK when the run is still to be committed, TIMEOUT
 ** when the keeper has stored that, LOST when there was nothing left to store.
-** eg_timer_void: the guard is about to be closed; the timer never fires.
+** eg_timer_void: the guard is about to be closed: at the deadline nothing is
+** stored, and the timer is LOST.
 ** eg_timer_kept: was it started, and is it kept?  None of them fails.  They
 ** may block while the keeper stores an outcome. */
 EG_API void eg_timer_start(eg_timer *timer);

@@ -77,9 +77,9 @@ static void thread_that_blocks_the_signal_later_is_found_out(void **state) {
   lua_State *L = new_state();
   lua_register(L, "block", block);
   run_chunk(L, ends_in_time);
-  run_chunk(L, "local why, took = run(function() block(true) spin(0.2) end)\n"
+  run_chunk(L, "local why, took = run(function() block(true) spin(1) end)\n"
                "assert(why == 'timeout', why)\n"
-               "assert(took >= 0.2, took)\n");
+               "assert(took >= 1, took)\n");
   run_chunk(L, ends_in_time);
   run_chunk(L, "block(false)");
   run_chunk(L, "local counted = true\n"
@@ -120,9 +120,9 @@ static void handler_put_over_ours_is_found_out(void **state) {
   lua_register(L, "take_over", take_over);
   run_chunk(L, warned);
   run_chunk(L, ends_in_time);
-  run_chunk(L, "local why, took = run(function() take_over() spin(0.2) end)\n"
+  run_chunk(L, "local why, took = run(function() take_over() spin(1) end)\n"
                "assert(why == 'timeout', why)\n"
-               "assert(took >= 0.2, took)\n");
+               "assert(took >= 1, took)\n");
   for (int i = 0; i < 3; i++)
     run_chunk(L, ends_in_time);
   run_chunk(L, "assert(warnings == 1, warnings)");

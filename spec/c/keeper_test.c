@@ -3,11 +3,13 @@
 */
 #include "support.h"
 
+#include <dirent.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -118,7 +120,7 @@ static void timers_nested_fire_each_at_its_own(void **state) {
   assert_int_equal(eg_timer_stop(&a), EG_TIMEOUT);
 }
 
-static void timer_that_is_void_never_fires(void **state) {
+static void timer_that_is_void_stores_nothing(void **state) {
   (void)state;
   eg_timer t, p;
   start(&p, "p", 10);
@@ -129,8 +131,27 @@ static void timer_that_is_void_never_fires(void **state) {
   eg_test_clock_advance(10000);
   assert_int_equal(run_of("k"), EG_RUN_RUNNING);
   assert_int_equal(run_of("p"), EG_RUN_RUNNING);
+  assert_true(eg_timer_fired(&t) > 0 && eg_timer_fired(&p) > 0);
+  assert_int_equal(eg_timer_stop(&t), EG_LOST);
+  assert_int_equal(eg_timer_stop(&p), EG_LOST);
+}
+
+/* Whose clock is his own: nobody keeps it, and it is seen on return. */
+static void timer_of_a_guard_with_a_clock_of_its_own_is_not_kept(void **s) {
+  (void)s;
+  eg_guard *ours = guard;
+  eg_clock own = *eg_system_clock();
+  const eg_options options = {.env = {.clock = &own}};
+  const eg_outcome done = {.status = EG_OK};
+  eg_timer t;
+  assert_int_equal(eg_open(&options, &guard, NULL), EG_OK);
+  start(&t, "k", 0);
+  assert_false(eg_timer_kept(&t));
   assert_int_equal(eg_timer_stop(&t), EG_OK);
-  assert_int_equal(eg_timer_stop(&p), EG_OK);
+  assert_int_equal(eg_commit(guard, t.key, &t.grant, &done, &policy, NULL),
+                   EG_TIMEOUT);
+  eg_close(guard);
+  guard = ours;
 }
 
 static void timer_that_is_parked_fires_and_goes_on(void **state) {
@@ -302,6 +323,59 @@ static void thread_that_ends_leaves_its_slot(void **state) {
   assert_true(fresh);
 }
 
+/* The threads of this process; *other: the state of one that is not the first,
+** as the kernel tells it. */
+static int count_threads(char *other, size_t size) {
+  DIR *dir = opendir("/proc/self/task");
+  int n = 0;
+  assert_non_null(dir);
+  for (struct dirent *e; (e = readdir(dir)) != NULL;) {
+    char path[300];
+    if (e->d_name[0] == '.')
+      continue;
+    n++;
+    if (strtol(e->d_name, NULL, 10) == getpid())
+      continue;
+    snprintf(path, sizeof path, "/proc/self/task/%s/status", e->d_name);
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+      continue;
+    other[fread(other, 1, size - 1, file)] = '\0';
+    fclose(file);
+  }
+  closedir(dir);
+  return n;
+}
+
+/* In a forked child, which has no thread but its own. */
+static int look_at_threads(void) {
+  char text[4000] = "";
+  int before = count_threads(text, sizeof text);
+  eg_timer timers[3];
+  const char *keys[] = {"a", "b", "c"};
+  for (int i = 0; i < 3; i++)
+    start(&timers[i], keys[i], 10 + i);
+  eg_test_clock_advance(20000);
+  if (count_threads(text, sizeof text) != before + 1)
+    return 1;
+  const char *line = strstr(text, "SigBlk:");
+  unsigned long long mask = line != NULL ? strtoull(line + 7, NULL, 16) : 0;
+  for (int number = 1; number < 32; number++)
+    if (number != SIGKILL && number != SIGSTOP && !(mask >> (number - 1) & 1))
+      return 2;
+  return 0;
+}
+
+static void keeper_is_one_thread_that_takes_no_signals(void **state) {
+  (void)state;
+  int status = -1;
+  pid_t pid = fork();
+  if (pid == 0)
+    _exit(look_at_threads());
+  waitpid(pid, &status, 0);
+  assert_int_equal(status, 0);
+}
+
 /* In the child: what was open at the fork ends, and so does what is new.  0
 ** when all is well. */
 static int play_child(eg_timer *t) {
@@ -450,7 +524,9 @@ int main(void) {
       TEST(timer_at_its_deadline_frees_the_key),
       TEST(timer_of_a_run_that_was_reset_is_lost),
       TEST(timers_nested_fire_each_at_its_own),
-      TEST(timer_that_is_void_never_fires),
+      TEST(timer_that_is_void_stores_nothing),
+      TEST(timer_of_a_guard_with_a_clock_of_its_own_is_not_kept),
+      TEST(keeper_is_one_thread_that_takes_no_signals),
       TEST(timer_that_is_parked_fires_and_goes_on),
       TEST(timers_parked_fire_by_their_deadlines),
       TEST(signals_are_repeated_until_the_timer_is_stopped),

@@ -3,16 +3,19 @@
 **
 ** LOCKS, in the order in which they are taken: the keeper's work lock; the
 ** lines of waiters (line.c); a store's own; a bell's, or that of the keeper's
-** sleep; then the test clock's; then the list of guards (owner.c); then the
-** list of threads (stats.c).  No lock of this layer is held while a store is
-** called but the first, and that of a line where egi_is_quick.
+** sleep; then the test clock's; then the list of guards (owner.c).  No lock of
+** this layer is held while a store is called but the first, and that of a line
+** where egi_is_quick.
 */
 #ifndef EG_GUARD_GUARD_H
 #define EG_GUARD_GUARD_H
 
 #include <stdatomic.h>
 
+#include "core/counters.h"
 #include "store/store.h"
+
+#include <stdatomic.h>
 
 typedef struct egi_history egi_history;
 
@@ -75,7 +78,23 @@ const eg_clock *egi_clock_in_force(void);
 /* Is that one for tests, which waiting moves? */
 bool egi_clock_jumps(void);
 
-/* ---- keeper.c: deadlines ---- */
+/* ---- keeper.c: threads, deadlines ---- */
+
+/* What each thread of the process has; never freed, used again. */
+typedef struct egi_thread {
+  _Atomic uint64_t counts[EGI_COUNTERS];
+  struct egi_thread *next;
+} egi_thread;
+
+/* The one thread-local word of the library: there is little room for those
+** that need no allocation, and a signal handler may make none.  NULL: this
+** thread has none yet. */
+extern _Thread_local egi_thread *egi_here
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* Makes one for the calling thread; NULL: no memory.  Takes no lock. */
+egi_thread *egi_thread_take(void);
+egi_thread *egi_threads(void); /* the first of all */
 
 /* The clock was moved or exchanged: the keeper looks again, soon. */
 void egi_keeper_ring(void);

@@ -44,12 +44,12 @@
 
 enum { NOWHERE, IN_SLOT, PARKED };
 
-#define VOID_US (-1) /* fired_us of a timer that never fires */
 #define FIRST_KICK_US 1000
 #define LAST_KICK_US 32000
 #define DEAF_AFTER 4 /* signals that were sent and did not come */
 
 typedef struct slot {
+  egi_thread common;
   _Atomic(eg_timer *) top; /* the thread's latest timer */
   _Atomic int64_t due;     /* nearest deadline that has not fired */
   _Atomic uint32_t turn;
@@ -66,7 +66,6 @@ typedef struct slot {
   uint32_t seen_turn;
   int64_t next_us;
   int64_t kick_us, kick_step; /* by the machine's clock */
-  struct slot *next;
 } slot;
 
 static pthread_mutex_t work = PTHREAD_MUTEX_INITIALIZER;
@@ -75,14 +74,19 @@ static pthread_cond_t woken, settled;
 static bool running, rung;     /* under sleep_lock */
 static uint64_t asked, looked; /* the same: passes */
 static _Atomic int64_t wake = EG_FOREVER;
-static _Atomic(slot *) slots;
+static _Atomic(egi_thread *) threads;
 static atomic_int signal_number;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 
-/* The one thread-local word of the library: there is little room for those
-** that need no allocation, and a signal handler may make none. */
-static _Thread_local slot *here __attribute__((tls_model("initial-exec")));
+_Thread_local egi_thread *egi_here;
+
+static slot *here(void) { return (slot *)egi_here; }
+
+static slot *next_slot(const slot *s) { return (slot *)s->common.next; }
+
+/* Those with nothing to keep are among them: of threads that only count. */
+static slot *first_slot(void) { return (slot *)egi_threads(); }
 
 static int64_t machine_now(void) {
   const eg_clock *clock = eg_system_clock();
@@ -94,8 +98,7 @@ static int64_t nearer(int64_t a, int64_t b) { return a < b ? a : b; }
 /* ---------------------------------------------------------- timers -- */
 
 int64_t eg_timer_fired(const eg_timer *timer) {
-  int64_t us = __atomic_load_n(&timer->fired_us, __ATOMIC_ACQUIRE);
-  return us > 0 ? us : 0;
+  return __atomic_load_n(&timer->fired_us, __ATOMIC_ACQUIRE);
 }
 
 static void set_fired(eg_timer *timer, int64_t us) {
@@ -103,7 +106,7 @@ static void set_fired(eg_timer *timer, int64_t us) {
 }
 
 static bool is_pending(const eg_timer *timer) {
-  return __atomic_load_n(&timer->fired_us, __ATOMIC_ACQUIRE) == 0;
+  return eg_timer_fired(timer) == 0;
 }
 
 static int64_t nearest(const eg_timer *timer) {
@@ -119,8 +122,10 @@ static int64_t nearest(const eg_timer *timer) {
 /* The deadline has come: stores the outcome, frees the key. */
 static void fire(eg_timer *timer) {
   const eg_outcome late = {.status = EG_TIMEOUT, .error = eg_str("timed out")};
-  timer->status = eg_commit(timer->guard, timer->key, &timer->grant, &late,
-                            timer->policy, NULL);
+  timer->status = timer->guard == NULL
+                      ? EG_LOST /* void */
+                      : eg_commit(timer->guard, timer->key, &timer->grant,
+                                  &late, timer->policy, NULL);
   set_fired(timer, machine_now());
 }
 
@@ -185,7 +190,7 @@ static int64_t first_parked(void) {
 static int64_t look(int64_t *kick_us) {
   int64_t now = eg_now_us(), machine = machine_now(), next = EG_FOREVER;
   *kick_us = EG_FOREVER;
-  for (slot *s = atomic_load(&slots); s != NULL; s = s->next) {
+  for (slot *s = first_slot(); s != NULL; s = next_slot(s)) {
     if (due_of(s) <= now || s->kick_us <= machine || atomic_load(&s->wanted))
       visit(s, now);
     next = nearer(next, due_of(s));
@@ -202,7 +207,7 @@ static int64_t look(int64_t *kick_us) {
 }
 
 static bool came_nearer(int64_t next) {
-  for (const slot *s = atomic_load(&slots); s != NULL; s = s->next)
+  for (const slot *s = first_slot(); s != NULL; s = next_slot(s))
     if (due_of(s) < next)
       return true;
   return false;
@@ -324,10 +329,13 @@ static void clear_slot(slot *s) {
 /* The thread ends: what it has not stopped is nobody's. */
 static void leave_slot(void *arg) {
   slot *s = arg;
-  here = NULL;
+  egi_here = NULL;
   pthread_mutex_lock(&work);
-  for (eg_timer *t = atomic_load(&s->top); t != NULL; t = t->outer)
+  for (eg_timer *t = atomic_load(&s->top); t != NULL; t = t->outer) {
     t->place = NOWHERE;
+    if (t->leave != NULL)
+      t->leave(t);
+  }
   clear_slot(s);
   pthread_mutex_unlock(&work);
   atomic_store(&s->taken, false);
@@ -358,13 +366,13 @@ static void after_fork_in_child(void) {
   init_conditions();
   running = rung = false;
   atomic_store(&wake, EG_FOREVER);
-  for (slot *s = atomic_load(&slots); s != NULL; s = s->next) {
-    if (s == here)
+  for (slot *s = first_slot(); s != NULL; s = next_slot(s)) {
+    if (s == here())
       continue;
     clear_slot(s);
     atomic_store(&s->taken, false);
   }
-  bool open = here != NULL && atomic_load(&here->top) != NULL;
+  bool open = here() != NULL && atomic_load(&here()->top) != NULL;
   if (open || egi_park_first() != NULL)
     ring(INT64_MIN);
 }
@@ -375,39 +383,50 @@ static void set_up(void) {
   pthread_atfork(before_fork, after_fork, after_fork_in_child);
 }
 
+egi_thread *egi_threads(void) { return atomic_load(&threads); }
+
 static slot *new_slot(void) {
   slot *s = calloc(1, sizeof *s);
   if (s == NULL)
     return NULL;
   clear_slot(s);
   atomic_store(&s->taken, true);
-  s->next = atomic_load(&slots);
-  while (!atomic_compare_exchange_weak(&slots, &s->next, s))
+  s->common.next = atomic_load(&threads);
+  while (!atomic_compare_exchange_weak(&threads, &s->common.next, &s->common))
     continue;
   return s;
 }
 
-/* The calling thread's slot; NULL: no memory. */
-static slot *take_slot(void) {
-  if (here != NULL)
-    return here;
+egi_thread *egi_thread_take(void) {
   pthread_once(&once, set_up);
-  slot *s = atomic_load(&slots);
+  slot *s = first_slot();
   bool is_free = false;
   while (s != NULL &&
          !atomic_compare_exchange_strong(&s->taken, &is_free, true)) {
     is_free = false;
-    s = s->next;
+    s = next_slot(s);
   }
   if (s == NULL)
     s = new_slot();
-  if (s == NULL || pthread_setspecific(key, s) != 0)
-    return NULL;
+  if (s != NULL && pthread_setspecific(key, s) != 0) {
+    atomic_store(&s->taken, false);
+    s = NULL;
+  }
+  egi_here = s != NULL ? &s->common : NULL;
+  return egi_here;
+}
+
+/* The calling thread's slot; NULL: no memory. */
+static slot *take_slot(void) {
+  slot *s = here();
+  if (s == NULL)
+    s = (slot *)egi_thread_take();
+  if (s == NULL || s->alive)
+    return s;
   pthread_mutex_lock(&work);
   s->thread = pthread_self();
   s->alive = true;
   pthread_mutex_unlock(&work);
-  here = s;
   return s;
 }
 
@@ -429,7 +448,7 @@ static void push(slot *s, eg_timer *timer) {
 
 static void pop(eg_timer *timer) {
   slot *s = timer->slot;
-  assert(s == here && atomic_load(&s->top) == timer);
+  assert(s == here() && atomic_load(&s->top) == timer);
   timer->place = NOWHERE;
   publish(s, timer->outer, nearest(timer->outer));
   if (atomic_load(&s->visiting)) {
@@ -483,10 +502,7 @@ eg_status eg_timer_stop(eg_timer *timer) {
 
 void eg_timer_void(eg_timer *timer) {
   pthread_mutex_lock(&work);
-  if (timer->place == PARKED)
-    take_from_heap(timer);
-  if (is_pending(timer))
-    set_fired(timer, VOID_US);
+  timer->guard = NULL;
   pthread_mutex_unlock(&work);
 }
 
@@ -533,11 +549,14 @@ void **eg_thread_anchor(void) {
   return s != NULL ? &s->anchor : NULL;
 }
 
-void *eg_thread_anchored(void) { return here != NULL ? here->anchor : NULL; }
+void *eg_thread_anchored(void) {
+  return here() != NULL ? here()->anchor : NULL;
+}
 
 void eg_thread_heard(void) {
-  if (here != NULL)
-    atomic_store(&here->kicks_heard, atomic_load(&here->kicks));
+  slot *s = here();
+  if (s != NULL)
+    atomic_store(&s->kicks_heard, atomic_load(&s->kicks));
 }
 
 static bool is_blocked(int number) {

@@ -8,6 +8,7 @@
 */
 #include "lua/interrupt.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -31,6 +32,7 @@ static _Atomic(info_handler) next_info[SIGNALS];
 static _Atomic(plain_handler) next_plain[SIGNALS];
 
 static void on_signal(int number, siginfo_t *info, void *context) {
+  int before_us = errno;
   eg_thread_heard();
   eb_look();
   info_handler by_info = atomic_load(&next_info[number]);
@@ -39,6 +41,7 @@ static void on_signal(int number, siginfo_t *info, void *context) {
     by_info(number, info, context);
   else if (plainly != NULL)
     plainly(number);
+  errno = before_us;
 }
 
 static bool is_ours(int number) {

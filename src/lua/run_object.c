@@ -31,6 +31,14 @@ static void unlink_run(eb_run *run) {
 
 /* ---------------------------------------------------------- deadline -- */
 
+/* Its thread has ended in the middle of it, as by pthread_exit.  What the
+** thread had is gone soon; the grant stays, until the guard is closed. */
+static void on_left(eg_timer *timer) {
+  eb_run *run = eb_run_of_timer(timer);
+  unlink_run(run);
+  run->armed = run->frame.linked = false;
+}
+
 /* From now on the deadline is watched: the record ends at it, and fn too where
 ** the caller gave one himself. */
 void eb_arm_run(lua_State *L, eb_run *run) {
@@ -47,6 +55,7 @@ void eb_arm_run(lua_State *L, eb_run *run) {
   timer->grace_us = eb_us(settings->close_grace);
   run->kept = EG_OK;
   run->armed = true;
+  timer->leave = on_left;
   eb_note_late(run);
   eb_arm(L, &run->frame, timer, wanted);
 }
