@@ -187,6 +187,14 @@ static void *end_in_a_run(void *arg) {
   return failed ? L : arg; /* it should not have come here */
 }
 
+/* Writes over what the thread before it had on its stack. */
+static void *spoil(void *arg) {
+  volatile char there[100000];
+  for (size_t i = 0; i < sizeof there; i++)
+    there[i] = 0x5a;
+  return arg;
+}
+
 /* The state of a thread that ended in a run is closed by another one. */
 static void thread_that_exits_in_a_run(lua_State *other, const char *chunk) {
   pthread_t thread;
@@ -198,6 +206,8 @@ static void thread_that_exits_in_a_run(lua_State *other, const char *chunk) {
   assert_int_equal(pthread_create(&thread, NULL, end_in_a_run, L), 0);
   pthread_join(thread, &returned);
   assert_null(returned);
+  assert_int_equal(pthread_create(&thread, NULL, spoil, L), 0);
+  pthread_join(thread, NULL);
   run_chunk(other, "spin(0.05)"); /* past its deadline */
   run_chunk(other, "assert(shared:GetStatus 'k' == 'Running')");
   lua_close(L);

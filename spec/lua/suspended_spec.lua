@@ -267,6 +267,25 @@ describe("the deadline of a suspended function", function()
       assert.same({ "k" }, calls)
     end)
 
+    it("tells in a function that is being ended itself", function()
+      world.stop() -- by real time
+      guard:RunOnce("other", function()
+        local co = coroutine.wrap(function()
+          guard:RunOnce("k", yield, options { timeout = 0.001,
+            onTimeout = function(key)
+              local start = steady()
+              while steady() - start < 3 * SHORT do
+                calls.worked = true
+              end
+              on_timeout(key)
+            end })
+        end)
+        co()
+        while not calls.worked do guard:IsLocked "x" end
+      end, { timeout = SHORT })
+      assert.equal("k", calls[1])
+    end)
+
     it("tells when it is resumed before any call", function()
       local co = suspend "k"
       world.advance(1)

@@ -84,10 +84,14 @@ static int tell(lua_State *L) {
   return 0;
 }
 
+/* Whoever happens to call us may have a deadline of his own: it does not end
+** the callback of another run. */
 void eb_tell_ended(lua_State *L, int index, eb_run *run) {
+  eb_frame shield;
   index = lua_absindex(L, index);
   if (!lua_checkstack(L, 6) || run->guard->core == NULL)
     return;
+  eb_enter(L, &shield, EB_SHIELD);
   lua_pushcfunction(L, tell);
   lua_getiuservalue(L, index, EB_RUN_GUARD);
   lua_getiuservalue(L, index, EB_RUN_KEY);
@@ -95,6 +99,8 @@ void eb_tell_ended(lua_State *L, int index, eb_run *run) {
   lua_getiuservalue(L, index, EB_RUN_OPTIONS);
   if (lua_pcall(L, 4, 0, 0) != LUA_OK)
     lua_pop(L, 1);
+  eb_leave(L, &shield);
+  eb_look();
 }
 
 /* ------------------------------------------------------------ resuming -- */
