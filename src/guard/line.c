@@ -21,6 +21,7 @@
 */
 #include "guard/wait.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -122,6 +123,7 @@ static void move_line(egi_line **link, const eg_pending *leaver) {
 
 void egi_line_leave(eg_pending *p) {
   egi_line **link = line_of(p), *line = *link;
+  assert(line != NULL); /* p stands in it */
   if (p->prev != NULL)
     p->prev->next = p->next;
   else
