@@ -15,7 +15,7 @@ describe("a guard that a finalizer closes meanwhile", function()
   it("ends a scan whole or with an error", function()
     for _ = 1, world.scaled(20) do
       local guard = world.EG.new()
-      for i = 1, 500 do
+      for i = 1, world.scaled(500) do
         guard:RunOnce("key" .. i, function() return { i } end)
       end
       close_soon(guard)
@@ -30,7 +30,7 @@ describe("a guard that a finalizer closes meanwhile", function()
       local guard = world.EG.new()
       guard:RunOnce("k", function() return {} end)
       close_soon(guard)
-      for _ = 1, 500 do
+      for _ = 1, world.scaled(500) do
         local ok, why = pcall(guard.RunOnce, guard, "k", print, options)
         if not ok then
           assert.matches("closed", why, 1, true)
@@ -44,7 +44,7 @@ describe("a guard that a finalizer closes meanwhile", function()
     for _ = 1, world.scaled(200) do
       local guard = world.EG.new { name = "hostile" }
       close_soon(guard)
-      for i = 1, 300 do
+      for i = 1, world.scaled(300) do
         local ok, why = pcall(function()
           local lock <close> = guard:Lock("l" .. i, 0)
           return guard:GetRecord "k", guard:GetStatus "k", lock
@@ -92,10 +92,10 @@ describe("retry", function()
 
   it("makes many attempts without delay in no time", function()
     local guard <close> = world.EG.new()
-    local calls = 0
+    local attempts, calls = world.scaled(10000), 0
     guard:RunOnce("k", function() calls = calls + 1 error() end,
-      { retry = { attempts = 10000, delay = 0, factor = 1e300 } })
-    assert.equal(10000, calls)
+      { retry = { attempts = attempts, delay = 0, factor = 1e300 } })
+    assert.equal(attempts, calls)
   end)
 end)
 

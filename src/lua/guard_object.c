@@ -136,16 +136,6 @@ static void read_creation(lua_State *L, eb_guard *guard,
   lua_setiuservalue(L, 2, EB_UV_OPTIONS);
 }
 
-/* A log line takes the guard at 1, and a key at 2. */
-static void log_created(lua_State *L, const eb_guard *guard) {
-  lua_pushliteral(L, "");
-  lua_replace(L, 1);
-  lua_insert(L, 1);
-  eb_log_info(L, guard, "ExecutionGuard created (Debug: %s)",
-              guard->debug ? "true" : "false");
-  lua_pop(L, 1);
-}
-
 /* What a store has to say while it is opened is told when that is done: no Lua
 ** code runs in between.  Later it may come from any thread, and is not. */
 static void note(void *ud, eg_log_level level, const char *message,
@@ -156,6 +146,19 @@ static void note(void *ud, eg_log_level level, const char *message,
       guard->notes.n == EB_NOTES)
     return;
   snprintf(guard->notes.text[guard->notes.n++], EB_NOTE_SIZE, "%s", message);
+}
+
+/* A log line takes the guard at 1, and a key at 2. */
+static void tell_created(lua_State *L, const eb_guard *guard) {
+  lua_pushliteral(L, "");
+  lua_replace(L, 1);
+  lua_insert(L, 1);
+  if (guard->log)
+    eb_log_info(L, guard, "ExecutionGuard created (Debug: %s)",
+                guard->debug ? "true" : "false");
+  for (int i = 0; i < guard->notes.n; i++)
+    eb_log_warn(L, guard, "%s", guard->notes.text[i]);
+  lua_pop(L, 1);
 }
 
 int eb_new(lua_State *L) {
@@ -190,10 +193,7 @@ int eb_new(lua_State *L) {
   eb_push_callback(L, 2, 0, "logger");
   guard->log = creation.debug || !lua_isnil(L, -1);
   lua_settop(L, 2);
-  if (guard->log)
-    log_created(L, guard);
-  for (int i = 0; i < guard->notes.n; i++)
-    eb_log_warn(L, guard, "%s", guard->notes.text[i]);
+  tell_created(L, guard);
   return 1;
 }
 
