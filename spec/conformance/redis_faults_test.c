@@ -34,11 +34,13 @@ static int end_master(void **state) {
   return 0;
 }
 
+/* Without a query: time enough for a machine that does much else. */
 static eg_guard *open_at(const char *path, const char *query) {
   char url[256];
   eg_guard *guard = NULL;
   eg_error error;
-  snprintf(url, sizeof url, "redis+unix://%s?%s", path, query);
+  snprintf(url, sizeof url, "redis+unix://%s?%s", path,
+           *query != '\0' ? query : "timeout=60&lease=100");
   eg_options options = {.store = url, .name = "faults"};
   if (eg_open(&options, &guard, &error) != EG_OK)
     fail_msg("%s", error.message);
@@ -145,7 +147,7 @@ static void scripts_that_were_flushed_are_sent_again(void **state) {
 
 static void restarted_server_is_found_again(void **state) {
   (void)state;
-  eg_guard *guard = open_guard("timeout=10");
+  eg_guard *guard = open_guard("timeout=60");
   assert_int_equal(lock(guard, "k"), EG_OK);
   for (int i = 0; i < 3; i++) {
     server_kill(&master);
@@ -160,7 +162,7 @@ static void dead_server_is_unavailable_in_time(void **state) {
   (void)state;
   char message[256];
   eg_grant grant;
-  eg_guard *guard = open_guard("timeout=0.2");
+  eg_guard *guard = open_guard("timeout=1");
   assert_int_equal(lock(guard, "k"), EG_OK);
   server_kill(&master);
   int64_t begin = eg_now_us();
@@ -176,8 +178,8 @@ static void dead_server_is_unavailable_in_time(void **state) {
 static void paused_server_leaves_a_doubt_that_its_lease_ends(void **state) {
   (void)state;
   eg_grant grant;
-  eg_guard *guard = open_guard("timeout=0.3&lease=1");
-  eg_guard *other = open_guard("timeout=10");
+  eg_guard *guard = open_guard("timeout=1&lease=1");
+  eg_guard *other = open_guard("timeout=60");
   forget_all();
   assert_int_equal(lock(guard, "warm"), EG_OK);
   server_signal(&master, SIGSTOP);
@@ -217,7 +219,7 @@ static void demoted_server_is_unavailable_until_promoted(void **state) {
   (void)state;
   char message[256];
   eg_grant grant;
-  eg_guard *guard = open_guard("timeout=0.3");
+  eg_guard *guard = open_guard("timeout=1");
   forget_all();
   assert_int_equal(lock(guard, "warm"), EG_OK);
   server_say(&master, "REPLICAOF 127.0.0.1 1");
@@ -242,7 +244,7 @@ static void *hog(void *ctx) {
 static void busy_server_is_waited_for(void **state) {
   (void)state;
   pthread_t thread;
-  eg_guard *guard = open_guard("timeout=15");
+  eg_guard *guard = open_guard("timeout=60");
   forget_all();
   assert_int_equal(lock(guard, "warm"), EG_OK);
   server_say(&master, "CONFIG SET busy-reply-threshold 50");
@@ -336,7 +338,7 @@ static void request_that_comes_late_does_nothing(void **state) {
 static void commit_in_doubt_is_known_when_asked_again(void **state) {
   (void)state;
   eg_grant grant;
-  eg_guard *guard = open_at(line.path, "timeout=0.3");
+  eg_guard *guard = open_at(line.path, "timeout=1");
   eg_guard *direct = open_guard("");
   forget_all();
   assert_int_equal(acquire(guard, "k", EG_WANT_RUN, &grant, NULL), EG_OK);
@@ -383,7 +385,7 @@ static void subscribers_await(int n) {
 static void waiter_is_woken_over_a_broken_subscription(void **state) {
   (void)state;
   pthread_t thread;
-  eg_guard *holder = open_guard(""), *other = open_guard("timeout=5");
+  eg_guard *holder = open_guard(""), *other = open_guard("timeout=60");
   waiter w = {other, EG_INTERNAL};
   forget_all();
   assert_int_equal(lock(holder, "k"), EG_OK);

@@ -48,7 +48,8 @@ typedef struct wire {
   _Atomic(const char *) cut_after, swallow;
   atomic_int cuts;
   atomic_bool ends;
-  /* A request that was swallowed, to be delivered later. */
+  pthread_mutex_t mutex;
+  /* A request that was swallowed, to be delivered later; under the mutex. */
   char kept[8192];
   size_t kept_len;
 } wire;

@@ -50,8 +50,10 @@ static bool pass_request(link_pair *l, const char *data, size_t n) {
   wire *w = l->wire;
   char answer[8192];
   if (is_due(&w->swallow, data, n)) {
+    pthread_mutex_lock(&w->mutex);
     w->kept_len = n < sizeof w->kept ? n : sizeof w->kept;
     memcpy(w->kept, data, w->kept_len);
+    pthread_mutex_unlock(&w->mutex);
     atomic_fetch_add(&w->cuts, 1);
     return false;
   }
@@ -111,6 +113,7 @@ static void *serve(void *ctx) {
 bool wire_start(wire *w, const server *to) {
   struct sockaddr_un at = {.sun_family = AF_UNIX};
   memset(w, 0, sizeof *w);
+  pthread_mutex_init(&w->mutex, NULL);
   w->to = to;
   snprintf(w->path, sizeof w->path, "%s/wire", to->dir);
   unlink(w->path);
@@ -125,12 +128,14 @@ bool wire_start(wire *w, const server *to) {
 bool wire_deliver(wire *w) {
   char answer[8192];
   int fd = dial(w->to->socket);
+  pthread_mutex_lock(&w->mutex);
   bool good = fd >= 0 && w->kept_len > 0 &&
               write_all(fd, w->kept, w->kept_len) &&
               recv(fd, answer, sizeof answer, 0) > 0;
   if (fd >= 0)
     close(fd);
   w->kept_len = 0;
+  pthread_mutex_unlock(&w->mutex);
   return good;
 }
 

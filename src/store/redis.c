@@ -40,7 +40,7 @@ void egi_redis_key_make(const egi_redis *redis, eg_bytes key,
 static void redis_forked(egi_store *store) {
   egi_redis *redis = (egi_redis *)store;
   pthread_mutex_init(&redis->holds.mutex, NULL);
-  egi_held_clear(&redis->holds, &redis->env);
+  egi_holding_clear(&redis->holds, &redis->env);
   egi_recall_forked(redis->recall);
 }
 
@@ -56,7 +56,7 @@ static void notice_fork(egi_redis *redis) {
 
 static void release(egi_redis *redis) {
   eg_env env = redis->env;
-  egi_held_clear(&redis->holds, &env);
+  egi_holding_clear(&redis->holds, &env);
   pthread_mutex_destroy(&redis->holds.mutex);
   if (redis->hub != NULL)
     egi_hub_leave(redis->hub);
@@ -146,8 +146,8 @@ typedef struct journey {
   const egi_swap *swap;
   egi_redis_key name;
   int64_t until_us;
-  bool replicated; /* the grant has to reach replicas */
-  egi_held *held;  /* of a grant, made before it is asked for */
+  bool replicated;   /* the grant has to reach replicas */
+  egi_holding *held; /* of a grant, made before it is asked for */
 } journey;
 
 static eg_status send_swap(journey *j, redisReply *replies[EGI_REPLIES],
@@ -229,10 +229,10 @@ static void note_hold(journey *j, uint64_t token) {
   egi_redis *redis = j->redis;
   const egi_swap *swap = j->swap;
   if (swap->hold == EGI_TAKE) {
-    egi_held_add(&redis->holds, j->held, token, &redis->env);
+    egi_holding_add(&redis->holds, j->held, token, &redis->env);
     j->held = NULL;
   } else if (swap->hold != EGI_KEEP) {
-    egi_held_remove(&redis->holds, j->key, 0, &redis->env);
+    egi_holding_remove(&redis->holds, j->key, 0, &redis->env);
   }
 }
 
@@ -273,7 +273,7 @@ static eg_status redis_swap(egi_store *store, eg_bytes key,
   if (j.replicated)
     j.until_us += redis->options.replicas_us;
   if (take) {
-    j.held = egi_held_new(key, &redis->env);
+    j.held = egi_holding_new(key, &redis->env);
     if (j.held == NULL)
       return egi_remote_fail(error, EG_NOMEM, 0, "not enough memory");
   }
@@ -283,7 +283,7 @@ static eg_status redis_swap(egi_store *store, eg_bytes key,
   if (EG_IS_FAILURE(status) && status != EG_NOMEM)
     egi_recall_drop(redis->recall, key);
   egi_redis_replies_free(replies);
-  egi_held_free(j.held, &redis->env);
+  egi_holding_free(j.held, &redis->env);
   return status;
 }
 
@@ -336,7 +336,7 @@ static eg_status redis_open(const egi_url *url, const eg_env *env,
   redis->env = *env;
   redis->options = options;
   redis->recall = recall;
-  egi_held_init(&redis->holds);
+  egi_holding_init(&redis->holds);
   make_prefix(redis, url->name != NULL ? url->name : "default");
   status = egi_hub_find(&redis->options, &redis->hub, error);
   if (status == EG_OK) {

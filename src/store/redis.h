@@ -108,7 +108,7 @@ typedef struct egi_redis {
   egi_hub *hub;
   egi_redis_options options;
   egi_recall *recall;
-  egi_held_set holds;
+  egi_holding_set holds;
   char prefix[3 * EG_NAME_MAX + 8]; /* "eg:{name:" */
   size_t prefix_len;
   unsigned generation; /* of forks, as the hub counts them */

@@ -103,18 +103,18 @@ eg_status egi_redis_renew(egi_store *store, const egi_hold_ref *holds,
                                error);
   for (size_t i = 0; status == EG_OK && i < n; i++)
     if (each[i] == EG_LOST)
-      egi_held_remove(&redis->holds, holds[i].key, holds[i].token,
-                      &redis->env);
+      egi_holding_remove(&redis->holds, holds[i].key, holds[i].token,
+                         &redis->env);
   return status;
 }
 
 /* One after the other if there is no memory for more. */
 void egi_redis_drop_all(egi_redis *redis) {
   enum { SOME = 64 };
-  egi_held *held[SOME];
+  egi_holding *held[SOME];
   egi_hold_ref holds[SOME];
   eg_status each[SOME], status = EG_OK;
-  for (size_t n; (n = egi_held_take(&redis->holds, held, SOME)) > 0;) {
+  for (size_t n; (n = egi_holding_take(&redis->holds, held, SOME)) > 0;) {
     size_t known = 0;
     for (size_t i = 0; i < n; i++)
       if (held[i]->token != 0)
@@ -123,6 +123,6 @@ void egi_redis_drop_all(egi_redis *redis) {
     if (status != EG_UNAVAILABLE && known > 0) /* else their leases end them */
       status = all_calls(redis, holds, known, 0, each, NULL);
     for (size_t i = 0; i < n; i++)
-      egi_held_free(held[i], &redis->env);
+      egi_holding_free(held[i], &redis->env);
   }
 }

@@ -209,26 +209,13 @@ _Static_assert(EGI_KEEP == 0 && EGI_TAKE == 1 && EGI_DROP == 2 &&
 
 /* ------------------------------------------------------------- reading -- */
 
-static void see_absent(int64_t now_us, egi_seen *seen) {
-  seen->at = (egi_sight){
-      .clocked = true, .now_us = now_us, .left_us = -1, .fresh_left_us = -1};
-  seen->version = 0;
-  seen->bytes = seen->holder = (eg_bytes){NULL, 0};
-  seen->life_left_us = -1;
-  memset(seen->mark, 0, sizeof seen->mark);
-}
-
-static int64_t left(int64_t until, int64_t now, int64_t none) {
-  return until == 0 ? none : until > now ? until - now : 0;
-}
-
 static int64_t field(const char *value, size_t at) {
   return (int64_t)egi_unpack64(value + at);
 }
 
 bool egi_value_read(const char *value, size_t len, int64_t now_us,
                     egi_seen *seen) {
-  see_absent(now_us, seen);
+  egi_row_absent(now_us, seen);
   if (value == NULL || len == 0)
     return true;
   if (len < EGI_REDIS_HEAD || value[0] != 1)
@@ -236,29 +223,19 @@ bool egi_value_read(const char *value, size_t len, int64_t now_us,
   size_t holder = (unsigned char)value[2] + (unsigned char)value[3] * 256u;
   if (len - EGI_REDIS_HEAD < holder)
     return false;
-  int64_t last = field(value, 32), now = now_us > last ? now_us : last;
-  int64_t lease = field(value, 40), not_before = field(value, 48);
-  int64_t fresh = field(value, 56), life = field(value, 64);
-  eg_bytes bytes = {value + EGI_REDIS_HEAD + holder,
-                    len - EGI_REDIS_HEAD - holder};
-  bool held = (value[1] & 1) != 0 && (lease == 0 || lease > now);
-  bool empty = bytes.len == 0 && not_before <= now;
-  seen->at.now_us = now;
-  if (!held && (empty || (life != 0 && life <= now)))
-    return true;
-  seen->version = egi_unpack64(value + 8);
-  seen->at.token = egi_unpack64(value + 16);
-  seen->at.stamp_us = field(value, 24);
-  seen->at.held = held;
-  seen->at.left_us = held ? left(lease, now, -1) : -1;
-  seen->at.not_before_left_us = left(not_before, now, 0);
-  seen->at.fresh_left_us = left(fresh, now, -1);
-  seen->life_left_us = left(life, now, -1);
-  seen->at.timed = (held && lease != 0) || not_before > now || fresh != 0 ||
-                   life != 0;
-  seen->bytes = bytes;
-  if (held)
-    seen->holder = (eg_bytes){value + EGI_REDIS_HEAD, holder};
+  egi_row row = {.version = egi_unpack64(value + 8),
+                 .token = egi_unpack64(value + 16),
+                 .held = (value[1] & 1) != 0,
+                 .stamp = field(value, 24),
+                 .last = field(value, 32),
+                 .lease = field(value, 40),
+                 .not_before = field(value, 48),
+                 .fresh = field(value, 56),
+                 .life = field(value, 64),
+                 .holder = {value + EGI_REDIS_HEAD, holder},
+                 .bytes = {value + EGI_REDIS_HEAD + holder,
+                           len - EGI_REDIS_HEAD - holder}};
+  egi_row_see(&row, now_us, seen);
   return true;
 }
 

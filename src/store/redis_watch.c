@@ -24,82 +24,45 @@ struct egi_topic {
   char name[];
 };
 
-struct egi_watch {
-  egi_watch *next, *prev; /* all of the hub */
-  egi_redis *redis;
-  egi_topic *topic; /* NULL: of before a fork */
-  int fd;
-  pthread_mutex_t mutex;
-  pthread_cond_t cond;
-  bool changed;
-  int64_t lease_end_us; /* on the clock of env; EG_FOREVER: not known */
-  size_t key_len;
-  unsigned char key[];
-};
-
 enum { PING_AFTER_US = 5000000 };
 
 /* --------------------------------------------------------------- waking -- */
 
-static void signal_fd(int fd) {
-  uint64_t one = 1;
-  if (write(fd, &one, sizeof one) < 0) {
-    /* it is full: who waits for it is awake */
-  }
-}
-
-static void drain_fd(int fd) {
-  uint64_t count;
-  if (read(fd, &count, sizeof count) < 0) {
-    /* it was empty */
-  }
-}
-
-static void mark(egi_watch *watch) {
-  const eg_clock *clock = watch->redis->env.clock;
-  pthread_mutex_lock(&watch->mutex);
-  watch->changed = true;
-  signal_fd(watch->fd);
-  clock->wake(clock->ctx, &watch->cond);
-  pthread_mutex_unlock(&watch->mutex);
-}
-
 /* With the listen mutex. */
 static void mark_all(egi_hub *hub) {
   for (egi_watch *w = hub->watches; w != NULL; w = w->next)
-    mark(w);
+    egi_watch_mark(w);
 }
 
 /* A message: time and value, or time and head of a value that is large. */
 static void hear(egi_watch *watch, const char *data, size_t len) {
-  const eg_clock *clock = watch->redis->env.clock;
-  eg_bytes key = {watch->key, watch->key_len};
+  egi_redis *redis = (egi_redis *)watch->store;
+  eg_bytes key = egi_watch_key(watch);
   egi_seen seen;
   egi_seen_init(&seen);
   if (len <= 8 ||
       !egi_value_read(data + 8, len - 8, (int64_t)egi_unpack64(data), &seen)) {
-    egi_recall_drop(watch->redis->recall, key);
+    egi_recall_drop(redis->recall, key);
     return;
   }
   if (len > 8 + EGI_REDIS_HEAD)
-    egi_recall_keep(watch->redis->recall, key, &seen);
+    egi_recall_keep(redis->recall, key, &seen);
   else
-    egi_recall_drop(watch->redis->recall, key);
-  pthread_mutex_lock(&watch->mutex);
-  if (seen.at.held && seen.at.left_us >= 0)
-    watch->lease_end_us = clock->now_us(clock->ctx) + seen.at.left_us;
-  pthread_mutex_unlock(&watch->mutex);
+    egi_recall_drop(redis->recall, key);
+  egi_watch_lease(watch, &seen);
 }
 
 static void deliver(egi_hub *hub, const redisReply *channel,
                     const redisReply *message) {
   pthread_mutex_lock(&hub->listen_mutex);
-  for (egi_watch *w = hub->watches; w != NULL; w = w->next)
-    if (w->topic != NULL && w->topic->len == (size_t)channel->len &&
-        memcmp(w->topic->name, channel->str, w->topic->len) == 0) {
+  for (egi_watch *w = hub->watches; w != NULL; w = w->next) {
+    const egi_topic *topic = w->topic;
+    if (topic != NULL && topic->len == (size_t)channel->len &&
+        memcmp(topic->name, channel->str, topic->len) == 0) {
       hear(w, message->str, (size_t)message->len);
-      mark(w);
+      egi_watch_mark(w);
     }
+  }
   pthread_mutex_unlock(&hub->listen_mutex);
 }
 
@@ -190,7 +153,7 @@ static bool read_messages(egi_hub *hub, egi_wire *wire) {
 static void listen_to(egi_hub *hub, egi_wire *wire) {
   bool good = true, asked = false;
   while (good) {
-    drain_fd(hub->kick);
+    egi_drain_fd(hub->kick);
     pthread_mutex_lock(&hub->listen_mutex);
     bool ends = hub->ends;
     good = update_topics(hub, wire);
@@ -267,7 +230,7 @@ void egi_listener_stop(egi_hub *hub) {
   pthread_mutex_lock(&hub->listen_mutex);
   bool listening = hub->listening;
   hub->ends = true;
-  signal_fd(hub->kick);
+  egi_signal_fd(hub->kick);
   pthread_mutex_unlock(&hub->listen_mutex);
   if (listening)
     pthread_join(hub->listener, NULL);
@@ -306,37 +269,23 @@ static egi_topic *find_topic(egi_hub *hub, const egi_redis_key *name) {
   return t;
 }
 
-static void enlist(egi_hub *hub, egi_watch *watch) {
-  watch->topic->watches++;
-  watch->prev = NULL;
-  watch->next = hub->watches;
-  if (watch->next != NULL)
-    watch->next->prev = watch;
-  hub->watches = watch;
-}
-
 /* With the listen mutex. */
-static void delist(egi_hub *hub, egi_watch *watch) {
-  if (watch->prev != NULL)
-    watch->prev->next = watch->next;
-  else
-    hub->watches = watch->next;
-  if (watch->next != NULL)
-    watch->next->prev = watch->prev;
-  if (watch->topic != NULL && --watch->topic->watches == 0)
-    signal_fd(hub->kick);
+static void leave_topic(egi_hub *hub, egi_watch *watch) {
+  egi_topic *topic = watch->topic;
+  egi_watch_delist(watch, &hub->watches);
+  if (topic != NULL && --topic->watches == 0)
+    egi_signal_fd(hub->kick);
 }
 
 /* Has the server said that it will tell? */
 static eg_status subscribe(egi_watch *watch, eg_error *error) {
-  egi_redis *redis = watch->redis;
+  egi_redis *redis = (egi_redis *)watch->store;
   egi_hub *hub = redis->hub;
   egi_redis_key name;
   int64_t until = egi_real_us() + redis->options.timeout_us;
   struct timespec at = {until / 1000000, until % 1000000 * 1000};
-  eg_bytes key = {watch->key, watch->key_len};
   int why = 0;
-  egi_redis_key_make(redis, key, &name);
+  egi_redis_key_make(redis, egi_watch_key(watch), &name);
   pthread_mutex_lock(&hub->listen_mutex);
   egi_topic *topic = find_topic(hub, &name);
   if (topic == NULL || !start(hub)) {
@@ -345,64 +294,33 @@ static eg_status subscribe(egi_watch *watch, eg_error *error) {
                            "not enough memory to listen to redis");
   }
   watch->topic = topic;
-  enlist(hub, watch);
+  topic->watches++;
+  egi_watch_enlist(watch, &hub->watches);
   if (topic->state == WANTED)
-    signal_fd(hub->kick);
+    egi_signal_fd(hub->kick);
   while (watch->topic != NULL && topic->state != HEARD && why != ETIMEDOUT)
     why = pthread_cond_timedwait(&hub->listen_cond, &hub->listen_mutex, &at);
   bool heard = watch->topic != NULL && topic->state == HEARD;
   if (!heard)
-    delist(hub, watch);
+    leave_topic(hub, watch);
   pthread_mutex_unlock(&hub->listen_mutex);
   return heard ? EG_OK
                : egi_remote_fail(error, EG_UNAVAILABLE, 0,
                                  "redis did not answer a subscription");
 }
 
-static egi_watch *make(egi_redis *redis, eg_bytes key) {
-  const eg_env *env = &redis->env;
-  egi_watch *watch = env->alloc(env->alloc_ud, NULL, 0,
-                                sizeof *watch + key.len);
-  if (watch == NULL)
-    return NULL;
-  *watch = (egi_watch){
-      .redis = redis, .lease_end_us = EG_FOREVER, .key_len = key.len};
-  memcpy(watch->key, key.data, key.len);
-  watch->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (watch->fd >= 0 && pthread_mutex_init(&watch->mutex, NULL) == 0 &&
-      egi_steady_cond(&watch->cond) == 0)
-    return watch;
-  if (watch->fd >= 0)
-    close(watch->fd);
-  env->alloc(env->alloc_ud, watch, sizeof *watch + key.len, 0);
-  return NULL;
-}
-
-static void destroy(egi_watch *watch) {
-  const eg_env *env = &watch->redis->env;
-  close(watch->fd);
-  pthread_mutex_destroy(&watch->mutex);
-  pthread_cond_destroy(&watch->cond);
-  env->alloc(env->alloc_ud, watch, sizeof *watch + watch->key_len, 0);
-}
-
 /* Did it change before the server began to tell? */
 static eg_status look_again(egi_watch *watch, const egi_seen *seen,
                             eg_error *error) {
-  egi_redis *redis = watch->redis;
-  const eg_clock *clock = redis->env.clock;
-  eg_bytes key = {watch->key, watch->key_len};
+  egi_redis *redis = (egi_redis *)watch->store;
   egi_seen now;
   egi_seen_init(&now);
-  eg_status status = egi_redis_load(&redis->base, key, EG_FOREVER, &now,
-                                    error);
+  eg_status status = egi_redis_load(&redis->base, egi_watch_key(watch),
+                                    EG_FOREVER, &now, error);
   if (status == EG_OK) {
     if (now.version != seen->version || now.at.held != seen->at.held)
-      mark(watch);
-    pthread_mutex_lock(&watch->mutex);
-    if (now.at.held && now.at.left_us >= 0)
-      watch->lease_end_us = clock->now_us(clock->ctx) + now.at.left_us;
-    pthread_mutex_unlock(&watch->mutex);
+      egi_watch_mark(watch);
+    egi_watch_lease(watch, &now);
   }
   egi_seen_free(&now, &redis->env);
   return status;
@@ -411,13 +329,13 @@ static eg_status look_again(egi_watch *watch, const egi_seen *seen,
 eg_status egi_redis_watch(egi_store *store, eg_bytes key, const egi_seen *seen,
                           egi_watch **watch_out, int *fd, eg_error *error) {
   egi_redis *redis = (egi_redis *)store;
-  egi_watch *watch = make(redis, key);
+  egi_watch *watch = egi_watch_new(store, key, &redis->env);
   if (watch == NULL)
     return egi_remote_fail(error, EG_NOMEM, 0,
                            "not enough memory for a watch");
   eg_status status = subscribe(watch, error);
   if (status != EG_OK) {
-    destroy(watch);
+    egi_watch_free(watch);
     return status;
   }
   status = look_again(watch, seen, error);
@@ -433,33 +351,14 @@ eg_status egi_redis_watch(egi_store *store, eg_bytes key, const egi_seen *seen,
 
 eg_status egi_redis_wait(egi_watch *watch, int64_t deadline_us,
                          eg_error *error) {
-  const eg_clock *clock = watch->redis->env.clock;
-  eg_status status = EG_CHANGED;
   (void)error;
-  pthread_mutex_lock(&watch->mutex);
-  while (!watch->changed) {
-    int64_t now = clock->now_us(clock->ctx), end = watch->lease_end_us;
-    if (now >= end) { /* nobody else tells of it */
-      watch->lease_end_us = EG_FOREVER;
-      break;
-    }
-    if (now >= deadline_us) {
-      status = EG_TIMEOUT;
-      break;
-    }
-    clock->wait(clock->ctx, &watch->cond, &watch->mutex,
-                end < deadline_us ? end : deadline_us);
-  }
-  watch->changed = false;
-  drain_fd(watch->fd);
-  pthread_mutex_unlock(&watch->mutex);
-  return status;
+  return egi_watch_wait(watch, deadline_us);
 }
 
 void egi_redis_unwatch(egi_watch *watch) {
-  egi_hub *hub = watch->redis->hub;
+  egi_hub *hub = ((egi_redis *)watch->store)->hub;
   pthread_mutex_lock(&hub->listen_mutex);
-  delist(hub, watch);
+  leave_topic(hub, watch);
   pthread_mutex_unlock(&hub->listen_mutex);
-  destroy(watch);
+  egi_watch_free(watch);
 }

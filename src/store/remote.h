@@ -106,6 +106,68 @@ eg_status egi_secret_file(const char *path, const eg_env *env, char **secret,
                           eg_error *error);
 void egi_secret_free(char *secret, const eg_env *env);
 
+/* ------------------------------------------------------- remote_row.c -- */
+
+/* What a store keeps of a key.  Times are microseconds since the epoch by the
+** store's clock; 0: none. */
+typedef struct egi_row {
+  uint64_t version, token;
+  bool held;
+  int64_t stamp, last; /* when bytes were put; the clock's highest so far */
+  int64_t lease, not_before, fresh, life; /* ends */
+  eg_bytes holder, bytes;
+} egi_row;
+
+/* egi_row_absent: what is seen where there is nothing.  egi_row_see: what a
+** row means at that time; `now` may be earlier than what the row says already.
+** bytes and holder are borrowed. */
+void egi_row_absent(int64_t now_us, egi_seen *seen);
+void egi_row_see(const egi_row *row, int64_t now_us, egi_seen *seen);
+
+/* ----------------------------------------------------- remote_watch.c -- */
+
+/*
+** One who waits for a key to change, woken by the thread that listens to the
+** store.  In a list of the store's, under a lock of the store's; `mutex`
+** guards changed and lease_end_us.
+*/
+struct egi_watch {
+  egi_watch *next, *prev;
+  egi_store *store;
+  eg_env env;
+  void *topic; /* the store's; NULL: of before a fork */
+  int fd;
+  pthread_mutex_t mutex;
+  pthread_cond_t cond;
+  bool changed;
+  int64_t lease_end_us; /* on the clock of env; EG_FOREVER: not known */
+  uint64_t told;        /* the store's: the version last told of */
+  int64_t look_us;      /* the store's: real; look at the key then */
+  size_t key_len;
+  unsigned char key[];
+};
+
+egi_watch *egi_watch_new(egi_store *store, eg_bytes key, const eg_env *env);
+void egi_watch_free(egi_watch *watch);
+void egi_watch_enlist(egi_watch *watch, egi_watch **list);
+void egi_watch_delist(egi_watch *watch, egi_watch **list);
+
+static inline eg_bytes egi_watch_key(const egi_watch *watch) {
+  return (eg_bytes){watch->key, watch->key_len};
+}
+
+/* egi_watch_mark: its key has changed, or may have.  egi_watch_lease: this is
+** what is there now: the end of a lease wakes, too. */
+void egi_watch_mark(egi_watch *watch);
+void egi_watch_lease(egi_watch *watch, const egi_seen *seen);
+
+/* egi_watch_wait: as egi_store_ops.wait. */
+eg_status egi_watch_wait(egi_watch *watch, int64_t deadline_us);
+
+/* egi_signal_fd, egi_drain_fd: of an eventfd that says "there is something". */
+void egi_signal_fd(int fd);
+void egi_drain_fd(int fd);
+
 /* ---------------------------------------------------- remote_recall.c -- */
 
 /*
@@ -141,34 +203,34 @@ void egi_recall_forked(egi_recall *recall);
 /*
 ** The holds of a handle, so that its end can end them.
 */
-typedef struct egi_held egi_held;
-struct egi_held {
-  egi_held *next;
+typedef struct egi_holding egi_holding;
+struct egi_holding {
+  egi_holding *next;
   uint64_t hash, token; /* token 0: not known (yet) */
   size_t len;
   unsigned char key[];
 };
 
-enum { EGI_HELD_BUCKETS = 64 };
+enum { EGI_HOLDING_BUCKETS = 64 };
 
-typedef struct egi_held_set {
+typedef struct egi_holding_set {
   pthread_mutex_t mutex;
-  egi_held *buckets[EGI_HELD_BUCKETS];
-} egi_held_set;
+  egi_holding *buckets[EGI_HOLDING_BUCKETS];
+} egi_holding_set;
 
-/* egi_held_new: an entry that egi_held_add or egi_held_free takes.  NULL: no
+/* egi_holding_new: an entry that egi_holding_add or egi_holding_free takes.  NULL: no
 ** memory. */
-egi_held *egi_held_new(eg_bytes key, const eg_env *env);
-void egi_held_free(egi_held *held, const eg_env *env);
+egi_holding *egi_holding_new(eg_bytes key, const eg_env *env);
+void egi_holding_free(egi_holding *held, const eg_env *env);
 
-bool egi_held_init(egi_held_set *set);
-void egi_held_clear(egi_held_set *set, const eg_env *env);
-void egi_held_add(egi_held_set *set, egi_held *held, uint64_t token,
-                  const eg_env *env);
-/* token 0: whichever is held there. */
-void egi_held_remove(egi_held_set *set, eg_bytes key, uint64_t token,
+bool egi_holding_init(egi_holding_set *set);
+void egi_holding_clear(egi_holding_set *set, const eg_env *env);
+void egi_holding_add(egi_holding_set *set, egi_holding *held, uint64_t token,
                      const eg_env *env);
-/* egi_held_take: takes out at most n; returns how many. */
-size_t egi_held_take(egi_held_set *set, egi_held **out, size_t n);
+/* token 0: whichever is held there. */
+void egi_holding_remove(egi_holding_set *set, eg_bytes key, uint64_t token,
+                        const eg_env *env);
+/* egi_holding_take: takes out at most n; returns how many. */
+size_t egi_holding_take(egi_holding_set *set, egi_holding **out, size_t n);
 
 #endif
