@@ -45,6 +45,8 @@ pc = $(shell $(PKG_CONFIG) $(1) 2>/dev/null)
 
 LUA_CFLAGS ?= $(if $(LUA_INCDIR),-I$(LUA_INCDIR),$(call pc,--cflags lua5.4))
 MPACK_CFLAGS ?= $(call pc,--cflags mpack)
+PQ_CFLAGS ?= $(call pc,--cflags libpq)
+PQ_LIBS ?= $(or $(call pc,--libs libpq),-lpq)
 HIREDIS_LIBS ?= $(or $(call pc,--libs hiredis),-lhiredis)
 MPACK_LIBS   ?= $(or $(call pc,--libs mpack),-lmpack)
 CMOCKA_LIBS  ?= $(or $(call pc,--libs cmocka),-lcmocka)
@@ -88,9 +90,13 @@ REDIS_SRC := $(wildcard src/store/redis*.c)
 HAS_REDIS := $(shell printf '\043include <hiredis/hiredis.h>\n' | \
                $(CC) $(CPPFLAGS) $(CFLAGS) -E -x c -o /dev/null - 2>/dev/null \
                && echo redis)
-STORES := $(HAS_REDIS)
+PG_SRC := $(wildcard src/store/postgres*.c)
+HAS_PG := $(shell printf '\043include <libpq-fe.h>\n' | \
+            $(CC) $(PQ_CFLAGS) $(CPPFLAGS) $(CFLAGS) -E -x c -o /dev/null - \
+            2>/dev/null && echo postgres)
+STORES := $(HAS_REDIS) $(HAS_PG)
 
-LIB_SRC := $(filter-out $(wildcard src/store/remote*.c) $(REDIS_SRC),\
+LIB_SRC := $(filter-out $(wildcard src/store/remote*.c) $(REDIS_SRC) $(PG_SRC),\
              $(wildcard src/core/*.c src/store/*.c src/guard/*.c))
 LUA_SRC := $(wildcard src/lua/*.c)
 CLI_SRC := $(wildcard src/cli/*.c)
@@ -105,9 +111,9 @@ HELP_SRC_faults := $(filter-out %_test.c,$(wildcard spec/faults/*.c))
 EXAMPLES := $(wildcard spec/examples/*.lua spec/examples/*.sh)
 
 LIB_OBJ := $(call objects,$(LIB_SRC))
-ALL_OBJ := $(call objects,$(LIB_SRC) $(REMOTE_SRC) $(REDIS_SRC) $(LUA_SRC) \
-             $(CLI_SRC) $(TEST_SRC) $(HELP_SRC_c) $(HELP_SRC_conformance) \
-             $(HELP_SRC_faults))
+ALL_OBJ := $(call objects,$(LIB_SRC) $(REMOTE_SRC) $(REDIS_SRC) $(PG_SRC) \
+             $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) $(HELP_SRC_c) \
+             $(HELP_SRC_conformance) $(HELP_SRC_faults))
 
 STATIC_LIB := $(BUILD)/lib/libexecutionguard.a
 SHARED_LIB := $(BUILD)/lib/libexecutionguard.so
@@ -198,6 +204,16 @@ $(BUILD)/lib/executionguard/store_redis.so: \
 	@mkdir -p $(@D)
 	$(Q)$(LINK) $(LIBFLAG) -Wl,-z,nodelete -Wl,--no-undefined -o $@ \
 	  $(filter %.o,$^) $(HIREDIS_LIBS) -pthread -lm $(LIBS)
+
+# The stem is a dot in one of them.
+$(BUILD)/obj/src/store/postgres%o: OWN_CPPFLAGS += $(PQ_CFLAGS)
+
+$(BUILD)/lib/executionguard/store_postgres.so: \
+    $(call objects,$(PG_SRC) $(REMOTE_SRC))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) $(LIBFLAG) -Wl,-z,nodelete -Wl,--no-undefined -o $@ \
+	  $(filter %.o,$^) $(PQ_LIBS) -pthread -lm $(LIBS)
 
 # Beside the Lua module, which looks there first.
 $(BUILD)/lua/executionguard/store_%.so: \
@@ -337,8 +353,11 @@ SUITE := spec/tools/suite $(RESULTS)
 RULES_OF_STORES := $(patsubst %,$(BUILD)/test/conformance/store_%_test,\
                      rules model steps threads)
 REMOTE_SCALE = $(shell expr $(or $(EXECUTIONGUARD_SPEC_SCALE),1) '*' 40)
+# An empty database, made once for all builds.
+export PG_CACHE ?= $(abspath $(BUILD))/postgres
 FOR_TESTS = EXECUTIONGUARD_BUILD=$(abspath $(BUILD)) \
-            EXECUTIONGUARD_STORES=$(abspath $(BUILD))/lib/executionguard
+            EXECUTIONGUARD_STORES=$(abspath $(BUILD))/lib/executionguard \
+            WITH_POSTGRES_CACHE=$(PG_CACHE)
 PICKED := $(if $(T),$(filter %/$(T:_test=)_test,$(TEST_PROGRAMS)),\
             $(TEST_PROGRAMS))
 
@@ -481,7 +500,7 @@ C_FILES := $(wildcard src/*.h src/*/*.[ch] spec/c/*.[ch] \
              spec/conformance/*.[ch] spec/fuzz/*.[ch] spec/faults/*.[ch])
 LUA_TOOLS := spec/tools/layers spec/tools/sizes spec/tools/valgrind-ours
 SHELL_FILES := .ci/run $(addprefix spec/tools/,deps headers model rock suite \
-                 with-redis) $(wildcard spec/examples/*.sh)
+                 with-redis with-postgres) $(wildcard spec/examples/*.sh)
 
 .PHONY: check check-warnings check-lint check-lua check-format check-shell
 .PHONY: layers sizes luarocks-test format

@@ -164,7 +164,7 @@ void egi_watch_lease(egi_watch *watch, const egi_seen *seen);
 /* egi_watch_wait: as egi_store_ops.wait. */
 eg_status egi_watch_wait(egi_watch *watch, int64_t deadline_us);
 
-/* egi_signal_fd, egi_drain_fd: of an eventfd that says "there is something". */
+/* egi_signal_fd, egi_drain_fd: of an eventfd that says "there is some". */
 void egi_signal_fd(int fd);
 void egi_drain_fd(int fd);
 
@@ -218,8 +218,8 @@ typedef struct egi_holding_set {
   egi_holding *buckets[EGI_HOLDING_BUCKETS];
 } egi_holding_set;
 
-/* egi_holding_new: an entry that egi_holding_add or egi_holding_free takes.  NULL: no
-** memory. */
+/* egi_holding_new: an entry that egi_holding_add or egi_holding_free takes.
+** NULL: no memory. */
 egi_holding *egi_holding_new(eg_bytes key, const eg_env *env);
 void egi_holding_free(egi_holding *held, const eg_env *env);
 
