@@ -542,7 +542,8 @@ eg_status egi_pg_watch(egi_store *store, eg_bytes key, const egi_seen *seen,
     return status;
   }
   *watch_out = watch;
-  *fd = watch->fd;
+  if (fd != NULL)
+    *fd = watch->fd;
   return EG_OK;
 }
 
