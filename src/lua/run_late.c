@@ -11,6 +11,8 @@
 */
 #include "lua/run.h"
 
+#include <assert.h>
+
 /* In the registry, values weak: run -> its userdata, its frame -> the
 ** coroutine.  A run may be looked at only while both are there. */
 static const char late_key;
@@ -49,6 +51,7 @@ static void link_late(eb_run *run, eb_run **list) {
 }
 
 static void unlink_late(eb_run *run) {
+  assert(run->late_link != NULL); /* it is linked */
   *run->late_link = run->late_next;
   if (run->late_next != NULL)
     run->late_next->late_link = run->late_link;

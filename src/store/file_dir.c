@@ -96,7 +96,7 @@ static void init(egi_dir *dir, const egi_file_options *options, int fd,
   pthread_mutex_init(&dir->watch_mutex, NULL);
   if (getrandom(&dir->nonce, sizeof dir->nonce, 0) < 0 || dir->nonce == 0)
     dir->nonce = (uint64_t)getpid() << 32 | (uint64_t)(uintptr_t)dir;
-  strcpy(dir->path, path);
+  memcpy(dir->path, path, strlen(path) + 1);
 }
 
 static void discard(egi_dir *dir) {
@@ -162,7 +162,7 @@ eg_status egi_dir_get(const char *path, const egi_file_options *options,
   bool ours = dir == NULL;
   if (ours)
     status = add(absolute, options, clock, fd, &st, &dir, error);
-  if (status == EG_OK) {
+  if (status == EG_OK && dir != NULL) {
     dir->handles++;
     *out = dir;
   }

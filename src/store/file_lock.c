@@ -9,6 +9,7 @@
 #include "store/file.h"
 #include "store/holder.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -176,6 +177,7 @@ eg_status egi_lock_take(egi_at *at, egi_entry **out, eg_error *error) {
       status = new_entry(at, &entry, error);
     if (status != EG_OK)
       return status;
+    assert(entry != NULL);
     *out = entry;
     if (entry->won != NULL && !may_use(entry))
       return EG_CONFLICT;

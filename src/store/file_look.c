@@ -165,7 +165,7 @@ static void judge_hold(egi_at *at, int want) {
     at->ours = slot->process == at->dir->nonce;
     at->held = at->ours || egi_lock_busy(at);
   }
-  if (at->held)
+  if (at->held && slot != NULL)
     at->holder = (eg_bytes){slot->holder, slot->holder_len};
   else if (want & EGI_WANT_PROBE)
     at->held = at->unknown = egi_lock_busy(at);

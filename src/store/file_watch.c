@@ -107,7 +107,7 @@ static bool is_cancelled(egi_watch *watch) {
 
 static void *help(void *ctx) {
   egi_watch *watch = ctx;
-  sight s, last;
+  sight s = {0}, last;
   pthread_mutex_lock(&watch->mutex);
   last = (sight){.version = watch->version, .held = watch->held};
   pthread_mutex_unlock(&watch->mutex);
@@ -364,7 +364,7 @@ static eg_status wait_here(egi_watch *watch, int64_t deadline_us,
                            eg_error *error) {
   const eg_clock *clock = watch->file->env.clock;
   for (;;) {
-    sight s;
+    sight s = {0};
     uint32_t seen = egi_block_seen(watch);
     eg_status status = rearm(watch, &s, error);
     if (status != EG_OK)
@@ -405,7 +405,7 @@ static eg_status wait_on_clock(egi_watch *watch, int64_t deadline_us,
   const eg_clock *clock = watch->file->env.clock;
   int err = 0;
   for (;;) {
-    sight s;
+    sight s = {0};
     if (has_won(watch) && claim(watch))
       return EG_OK;
     eg_status status = rearm(watch, &s, error);
