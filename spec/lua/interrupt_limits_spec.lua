@@ -8,7 +8,7 @@ local ExecutionGuard = require "executionguard"
 
 local steady = core.clock.steady
 local LIMIT = 0.01
-local MOST = 1
+local MOST = 10
 
 local function forever()
   while true do end

@@ -7,7 +7,7 @@ local ExecutionGuard = require "executionguard"
 
 local steady = core.clock.steady
 local LIMIT = 0.01 -- what a function is allowed
-local MOST = 1     -- what it may take at most, on a busy machine
+local MOST = 10    -- what it may take at most, on a busy machine
 
 local function forever()
   while true do end
@@ -18,6 +18,15 @@ local function spin(seconds)
   while steady() - start < seconds do end
 end
 
+-- The keeper may come late on a busy machine.
+local function status_in_the_end(guard)
+  local start, status = steady()
+  repeat
+    status = guard:GetStatus "k"
+  until status ~= "Running" or steady() - start > MOST
+  return status
+end
+
 describe("interruption", function()
   local guard
 
@@ -26,6 +35,7 @@ describe("interruption", function()
   end)
 
   after_each(function()
+    ExecutionGuard.configure { engine = "signal" }
     assert.is_nil((debug.gethook()))
     guard:Close()
   end)
@@ -160,7 +170,7 @@ describe("interruption", function()
     assert.same({ false, nil, "timeout" }, { other:RunOnce("k", function()
       setmetatable({}, { __gc = function()
         spin(5 * LIMIT)
-        seen = other:GetStatus "k"
+        seen = status_in_the_end(other)
       end })
       collectgarbage()
       collectgarbage()
@@ -174,7 +184,7 @@ describe("interruption", function()
     local seen
     local function late()
       spin(2 * LIMIT)
-      seen = guard:GetStatus "k"
+      seen = status_in_the_end(guard)
       return 7
     end
     assert.same({ false, nil, "timeout" }, { run(late,
