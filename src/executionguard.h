@@ -607,6 +607,27 @@ typedef bool (*eg_visit_past)(void *ctx, const eg_past *past);
 EG_API eg_status eg_history(eg_guard *guard, eg_bytes key, size_t n,
                             eg_visit_past visit, void *ctx, eg_error *error);
 
+/*
+** eg_rebuild: what can still be read of the database of a store of files
+** (`store`: its URL) becomes a new one; processes that have it open go on with
+** that.  A key whose record could not be read answers CORRUPT until it is
+** reset: its work may have been done.  So does every key that is known from
+** its lock file or the history and has no record, unless the store knows that
+** it never had one.  env may be NULL.  OK; UNSUPPORTED (other stores); a
+** failure, and then nothing was changed.
+*/
+typedef struct eg_rebuilt {
+  bool whole;       /* nothing is wrong with it: nothing was done */
+  uint64_t records; /* that were read */
+  uint64_t history; /* ended runs that were read */
+  uint64_t blocked; /* keys that answer CORRUPT */
+  uint64_t unnamed; /* lock files of keys too long for their names to tell */
+  char kept[48];    /* the old database, in the same folder */
+} eg_rebuilt;
+
+EG_API eg_status eg_rebuild(const char *store, const eg_env *env,
+                            eg_rebuilt *rebuilt, eg_error *error);
+
 /* What all guards of this process have done since it started. */
 typedef struct eg_stats {
   uint64_t executions, blocked, cached, timed_out, failed;

@@ -365,5 +365,6 @@ const egi_store_ops egi_file_ops = {
     .history = egi_file_history,
     .tend = egi_file_tend,
     .share = egi_file_share,
+    .rebuild = egi_file_rebuild,
     .forked = file_forked,
 };

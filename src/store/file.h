@@ -96,8 +96,9 @@ typedef struct egi_db {
   sqlite3 *handle;
   sqlite3_stmt *statements[EGI_SQL_COUNT];
   dev_t dev;
-  ino_t ino;   /* of guard.db when it was opened */
-  bool synced; /* synchronous is FULL now */
+  ino_t ino;       /* of guard.db when it was opened */
+  bool synced;     /* synchronous is FULL now */
+  uint32_t number; /* of `database` in the side file, when it was opened */
 } egi_db;
 
 /* One ended run that is not written yet. */
@@ -239,6 +240,12 @@ enum { EGI_PART_ROOM = 216, EGI_NAME_ROOM = 2 * EGI_PART_ROOM };
 void egi_file_name(eg_bytes name, eg_bytes key, char *out);
 size_t egi_file_part(eg_bytes text, const char *suffix, char *out);
 
+/* egi_file_sum: by which a row knows the bytes that were written to it. */
+int64_t egi_file_sum(eg_bytes name, eg_bytes key, eg_bytes bytes);
+
+/* No MessagePack begins so. */
+#define EGI_UNREADABLE 0xc1
+
 /* egi_file_hash: what a key is known by in the side file. */
 void egi_file_hash(uint64_t seed, eg_bytes name, eg_bytes key,
                    uint64_t hash[2]);
@@ -293,6 +300,7 @@ void egi_lock_blank(egi_slot *slot, int fd);
 
 /* --------------------------------------------------------- file_db.c -- */
 
+extern const char egi_db_schema[];
 eg_status egi_db_get(egi_at *at, bool bytes, eg_error *error);
 /* CONFLICT: the row has another version than at->base. */
 eg_status egi_db_put(egi_at *at, const egi_after *after, eg_error *error);
@@ -301,6 +309,8 @@ void egi_db_shorten(egi_dir *dir);                     /* before a close */
 void egi_db_close(egi_dir *dir);                       /* under db_mutex */
 eg_status egi_db_ready(egi_dir *dir, eg_error *error); /* under db_mutex */
 eg_status egi_db_fail(egi_dir *dir, int rc, const char *what, eg_error *error);
+/* egi_db_write_begin: opens it, and keeps other writers out until write_end;
+** both under db_mutex. */
 eg_status egi_db_write_begin(egi_dir *dir, eg_error *error);
 void egi_db_write_end(egi_dir *dir);
 bool egi_db_read_header(const egi_dir *dir, uint64_t mark[6]);
@@ -414,6 +424,8 @@ eg_status egi_file_history(egi_store *store, eg_bytes key, size_t n,
                            eg_visit_past visit, void *ctx, eg_error *error);
 eg_status egi_file_share(egi_store *store, eg_bytes key, uint64_t token,
                          int *fd, eg_error *error);
+eg_status egi_file_rebuild(const egi_url *url, const eg_env *env,
+                           eg_rebuilt *out, eg_error *error);
 int64_t egi_file_tend(egi_store *store, int64_t now_us, egi_lost_fn lost,
                       void *ctx);
 

@@ -21,7 +21,7 @@
 
 enum { SCHEMA = 1, BUSY_MS = 5000 };
 
-static const char schema[] =
+const char egi_db_schema[] =
     "begin immediate;"
     "create table if not exists runs("
     " name text not null, key blob not null, version integer not null,"
@@ -29,7 +29,8 @@ static const char schema[] =
     " not_before integer not null, fresh integer not null,"
     " life integer not null, bytes blob not null,"
     " status text, count integer, start integer, duration integer,"
-    " error text, primary key(name, key)) without rowid;"
+    " error text, sum integer not null default 0,"
+    " primary key(name, key)) without rowid;"
     "create table if not exists history("
     " id integer primary key, name text not null, key blob not null,"
     " token integer, owner text, start integer, duration integer,"
@@ -50,14 +51,15 @@ static const char schema[] =
 
 #define PUT                                                                   \
   "insert into runs(name,key,version,token,stamp,not_before,fresh,life,bytes" \
-  ",status,count,start,duration,error) values(?1,?2,?3,?4,?5,?6,?7,?8,?9"     \
-  ",?10,?11,?12,?13,?14) on conflict(name,key) do update set version=?3"      \
+  ",status,count,start,duration,error,sum) values(?1,?2,?3,?4,?5,?6,?7,?8,?9" \
+  ",?10,?11,?12,?13,?14,?16) on conflict(name,key) do update set version=?3"  \
   ",token=?4,stamp=?5,not_before=?6,fresh=?7,life=?8,bytes=?9,status=?10"     \
-  ",count=?11,start=?12,duration=?13,error=?14 where version=?15"
+  ",count=?11,start=?12,duration=?13,error=?14,sum=?16 where version=?15"
 
 static const char *const texts[EGI_SQL_COUNT] = {
-    [EGI_SQL_GET] = "select version,token,stamp,not_before,fresh,life"
-                    ",length(bytes),bytes from runs where name=?1 and key=?2",
+    [EGI_SQL_GET] =
+        "select version,token,stamp,not_before,fresh,life"
+        ",length(bytes),bytes,sum from runs where name=?1 and key=?2",
     [EGI_SQL_LOOK] = "select version,token,stamp,not_before,fresh,life"
                      ",length(bytes) from runs where name=?1 and key=?2",
     [EGI_SQL_PUT] = PUT,
@@ -153,7 +155,7 @@ static int set_up(egi_dir *dir, int *version) {
   if (rc == SQLITE_OK)
     rc = user_version(db, version);
   if (rc == SQLITE_OK && *version == 0)
-    rc = step_once(db, schema);
+    rc = step_once(db, egi_db_schema);
   for (int i = 0; rc == SQLITE_OK && i < EGI_SQL_COUNT; i++)
     rc = sqlite3_prepare_v3(db, texts[i], -1, SQLITE_PREPARE_PERSISTENT,
                             &dir->db.statements[i], NULL);
@@ -266,6 +268,7 @@ static eg_status open_it(egi_dir *dir, eg_error *error) {
   snprintf(path, sizeof path, "%s/guard.db", dir->path);
   if (!note_file(dir, path))
     return gone(dir, error);
+  dir->db.number = atomic_load(&dir->side.head->database);
   /* From here on there may be rows: before there is one. */
   if (!atomic_load(&dir->side.head->has_db))
     atomic_store(&dir->side.head->has_db, 1);
@@ -291,7 +294,14 @@ static eg_status open_it(egi_dir *dir, eg_error *error) {
   return status;
 }
 
+/* Is what we have open the database, or was it rebuilt since? */
+static bool is_current(const egi_dir *dir) {
+  return dir->db.number == atomic_load(&dir->side.head->database);
+}
+
 eg_status egi_db_ready(egi_dir *dir, eg_error *error) {
+  if (dir->db.handle != NULL && !is_current(dir))
+    egi_db_close(dir);
   if (dir->options.only_locks)
     return egi_file_fail(error, EG_UNSUPPORTED, 0,
                          "%s keeps locks only (locks=.): runs need a store "
@@ -330,7 +340,7 @@ void egi_db_close(egi_dir *dir) {
 }
 
 bool egi_db_read_header(const egi_dir *dir, uint64_t mark[6]) {
-  if (dir->header == NULL)
+  if (dir->header == NULL || !is_current(dir))
     return false;
   for (int i = 0; i < 6; i++)
     mark[i] =
@@ -367,6 +377,8 @@ static bool copy_bytes(egi_at *at, const void *data) {
   return true;
 }
 
+/* Bytes that are not those that were written are shown as such that nobody
+** can decode: that is CORRUPT, until a reset.  False: no memory. */
 static bool read_row(egi_at *at, sqlite3_stmt *s, bool bytes) {
   at->base = at->version = (uint64_t)sqlite3_column_int64(s, 0);
   at->token = (uint64_t)sqlite3_column_int64(s, 1);
@@ -375,7 +387,17 @@ static bool read_row(egi_at *at, sqlite3_stmt *s, bool bytes) {
   at->fresh = sqlite3_column_int64(s, 4);
   at->life = sqlite3_column_int64(s, 5);
   at->len = (size_t)sqlite3_column_int64(s, 6);
-  return !bytes || copy_bytes(at, sqlite3_column_blob(s, 7));
+  if (!bytes)
+    return true;
+  if (!copy_bytes(at, sqlite3_column_blob(s, 7)))
+    return false;
+  if (at->len > 0 && egi_file_sum(at->name, at->key, at->bytes) !=
+                         sqlite3_column_int64(s, 8)) {
+    at->small[0] = EGI_UNREADABLE;
+    at->bytes = (eg_bytes){at->small, 1};
+    at->len = 1;
+  }
+  return true;
 }
 
 eg_status egi_db_get(egi_at *at, bool bytes, eg_error *error) {
@@ -408,15 +430,30 @@ eg_status egi_db_get(egi_at *at, bool bytes, eg_error *error) {
 
 /* -------------------------------------------------------------- writing -- */
 
-eg_status egi_db_write_begin(egi_dir *dir, eg_error *error) {
+/* CHANGED: the database was rebuilt just now, what we have is the old one. */
+static eg_status lock_writer(egi_dir *dir, eg_error *error) {
   char path[PATH_MAX + 16];
   struct stat st;
   bool died;
+  eg_status status = egi_mutex_lock(&dir->side.head->writer, &died, error);
+  if (status != EG_OK)
+    return status;
   snprintf(path, sizeof path, "%s/guard.db", dir->path);
-  if (stat(path, &st) != 0 || st.st_ino != dir->db.ino ||
-      st.st_dev != dir->db.dev)
-    return gone(dir, error);
-  return egi_mutex_lock(&dir->side.head->writer, &died, error);
+  if (stat(path, &st) == 0 && st.st_ino == dir->db.ino &&
+      st.st_dev == dir->db.dev)
+    return EG_OK;
+  egi_db_write_end(dir);
+  return is_current(dir) ? gone(dir, error) : EG_CHANGED;
+}
+
+eg_status egi_db_write_begin(egi_dir *dir, eg_error *error) {
+  eg_status status;
+  do {
+    status = egi_db_ready(dir, error);
+    if (status == EG_OK)
+      status = lock_writer(dir, error);
+  } while (status == EG_CHANGED);
+  return status;
 }
 
 void egi_db_write_end(egi_dir *dir) {
@@ -433,13 +470,11 @@ static int set_sync(egi_dir *dir, bool full) {
   return rc;
 }
 
-/* One statement that writes one row, or none: CONFLICT. */
+/* One statement that writes one row, or none: CONFLICT.  Ends the writing. */
 static eg_status run(egi_at *at, sqlite3_stmt *s, bool durable,
                      eg_error *error) {
   egi_dir *dir = at->dir;
-  eg_status status = egi_db_write_begin(dir, error);
-  if (status != EG_OK)
-    return status;
+  eg_status status = EG_OK;
   int rc = set_sync(dir, durable || at->file->options.full);
   if (rc == SQLITE_OK)
     rc = sqlite3_step(s);
@@ -492,6 +527,7 @@ static void bind_put(sqlite3_stmt *s, const egi_at *at,
     sqlite3_bind_zeroblob(s, 9, 0);
   bind_record(s, after->bytes, after->stamp);
   sqlite3_bind_int64(s, 15, (int64_t)at->base);
+  sqlite3_bind_int64(s, 16, egi_file_sum(at->name, at->key, after->bytes));
 }
 
 static void bind_touch(sqlite3_stmt *s, const egi_at *at,
@@ -507,7 +543,7 @@ static void bind_touch(sqlite3_stmt *s, const egi_at *at,
 eg_status egi_db_put(egi_at *at, const egi_after *after, eg_error *error) {
   egi_dir *dir = at->dir;
   pthread_mutex_lock(&dir->db_mutex);
-  eg_status status = egi_db_ready(dir, error);
+  eg_status status = egi_db_write_begin(dir, error);
   if (status == EG_OK) {
     sqlite3_stmt *s =
         dir->db.statements[after->leave ? EGI_SQL_TOUCH : EGI_SQL_PUT];
@@ -526,7 +562,7 @@ eg_status egi_db_put(egi_at *at, const egi_after *after, eg_error *error) {
 eg_status egi_db_delete(egi_at *at, eg_error *error) {
   egi_dir *dir = at->dir;
   pthread_mutex_lock(&dir->db_mutex);
-  eg_status status = egi_db_ready(dir, error);
+  eg_status status = egi_db_write_begin(dir, error);
   if (status == EG_OK) {
     sqlite3_stmt *s = dir->db.statements[EGI_SQL_DELETE];
     bind_key(s, at);

@@ -112,9 +112,7 @@ static eg_status write_batch(egi_file *file, const egi_ended *e,
   const eg_clock *clock = file->env.clock;
   int64_t now = clock->now_us(clock->ctx);
   pthread_mutex_lock(&dir->db_mutex);
-  eg_status status = egi_db_ready(dir, error);
-  if (status == EG_OK)
-    status = egi_db_write_begin(dir, error);
+  eg_status status = egi_db_write_begin(dir, error);
   if (status == EG_OK) {
     sqlite3 *db = dir->db.handle;
     int rc = sqlite3_exec(db, "begin immediate", NULL, NULL, NULL);

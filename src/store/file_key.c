@@ -92,3 +92,9 @@ void egi_file_hash(uint64_t seed, eg_bytes name, eg_bytes key,
   hash[0] = h.low64 != 0 ? h.low64 : 1;
   hash[1] = h.high64;
 }
+
+int64_t egi_file_sum(eg_bytes name, eg_bytes key, eg_bytes bytes) {
+  uint64_t hash[2];
+  egi_file_hash(0, name, key, hash);
+  return (int64_t)((hash[0] ^ XXH3_64bits(bytes.data, bytes.len)) >> 1);
+}

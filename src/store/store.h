@@ -184,6 +184,10 @@ typedef struct egi_store_ops {
   ** no such hold of this handle.  NULL: no descriptor stands for a hold. */
   eg_status (*share)(egi_store *store, eg_bytes key, uint64_t token, int *fd,
                      eg_error *error);
+  /* Makes what can still be read of a store's database into a new one; not of
+  ** an open handle.  NULL: it has none. */
+  eg_status (*rebuild)(const egi_url *url, const eg_env *env, eg_rebuilt *out,
+                       eg_error *error);
   /* In the child of a fork: hold nothing, touch nothing shared. */
   void (*forked)(egi_store *store);
 } egi_store_ops;
