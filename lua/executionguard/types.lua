@@ -149,7 +149,8 @@ end
 ---@class ExecutionGuard.Options: ExecutionGuard.SharedOptions
 --- Say what happens, by `print`. Default false: only warnings, by `warn`.
 ---@field debug? boolean
---- URL of the store. Default "memory".
+--- URL of the store: "memory" (the default), or "file:DIR" for all processes
+--- of this machine, with `?sync=full`, `mode=0770`, `history=N`, `locks=.`.
 ---@field store? string
 --- Name of the namespace, at most 200 bytes: guards with the same name, in
 --- any Lua state of the process, share their records. Default: a private one.
