@@ -165,7 +165,7 @@ static int digit(char c) {
                                 : -1;
 }
 
-/* What egi_file_part made of a text, back.  False: it is a hash, or not ours. */
+/* What egi_file_part made of a text, back.  False: a hash, or not ours. */
 static bool decode(const char *part, size_t len, unsigned char *out,
                    size_t *n) {
   *n = 0;
