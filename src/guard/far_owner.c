@@ -9,11 +9,12 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-/* This process: made anew in a forked child, whose numbers of guards are its
-** parent's. */
+/* This process: forgotten in a forked child, whose numbers of guards are its
+** parent's.  Every grant asks for it, so no system call is made each time. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pid_t known_pid;
-static uint64_t nonce;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static _Atomic uint64_t nonce; /* 0: not known yet; the others follow it */
+static pid_t pid;
 static char host[64];
 
 uint64_t egi_random(void) {
@@ -27,27 +28,40 @@ uint64_t egi_random(void) {
          (atomic_fetch_add(&count, 2) | 1);
 }
 
-static uint64_t process_nonce(void) {
-  pid_t pid = getpid();
+static void forget(void) {
+  pthread_mutex_init(&lock, NULL);
+  atomic_store(&nonce, 0);
+}
+
+static void mind_forks(void) { pthread_atfork(NULL, NULL, forget); }
+
+static uint64_t learn(void) {
+  pthread_once(&once, mind_forks);
   pthread_mutex_lock(&lock);
-  if (known_pid != pid) {
-    known_pid = pid;
-    nonce = egi_random();
+  uint64_t mine = atomic_load(&nonce);
+  if (mine == 0) {
+    pid = getpid();
     if (gethostname(host, sizeof host - 1) != 0)
       strcpy(host, "localhost");
+    mine = egi_random();
+    atomic_store(&nonce, mine);
   }
-  uint64_t mine = nonce;
   pthread_mutex_unlock(&lock);
   return mine;
+}
+
+static inline uint64_t process_nonce(void) {
+  uint64_t mine = atomic_load_explicit(&nonce, memory_order_acquire);
+  return mine != 0 ? mine : learn();
 }
 
 eg_bytes egi_far_line(const eg_guard *guard, const char *text,
                       uint64_t attempt, unsigned char *line) {
   const eg_clock *clock = guard->env.clock;
   int64_t now = clock->coarse_us(clock->ctx);
-  egi_holder holder = {.nonce = process_nonce(),
+  egi_holder holder = {.nonce = process_nonce(), /* sets pid and host */
                        .attempt = attempt,
-                       .pid = getpid(),
+                       .pid = pid,
                        .since_us = now + clock->offset_us(clock->ctx, now),
                        .state = guard->state,
                        .guard = guard->number,

@@ -119,10 +119,12 @@ eg_status egi_file_open_bare(int dir, const char *name, int flags,
                              eg_error *error) {
   mode_t mode = options->mode & 0660;
   flags |= O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-  int opened = open_retried(dir, name, flags & ~(O_CREAT | O_EXCL), 0);
-  if (opened < 0 && errno == ENOENT && flags & O_CREAT) {
+  bool for_group = (mode & 0060) != 0 && (flags & O_CREAT) != 0;
+  int first = for_group ? flags & ~(O_CREAT | O_EXCL) : flags;
+  int opened = open_retried(dir, name, first, mode);
+  if (for_group && opened < 0 && errno == ENOENT) {
     opened = open_retried(dir, name, flags, mode);
-    if (opened >= 0 && mode & 0060) /* whatever the umask says */
+    if (opened >= 0) /* whatever the umask says */
       fchmod(opened, mode);
   }
   if (opened < 0)

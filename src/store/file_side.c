@@ -51,10 +51,26 @@ static int init_robust(pthread_mutex_t *mutex) {
   return err;
 }
 
-enum { PATIENCE_S = 20 };
+enum { PATIENCE_S = 20, SPINS = 16 };
+
+static void pause_a_moment(void) {
+  for (int i = 0; i < 32; i++) {
+#if defined __x86_64__ || defined __i386__
+    __builtin_ia32_pause();
+#else
+    atomic_signal_fence(memory_order_seq_cst);
+#endif
+  }
+}
 
 eg_status egi_mutex_lock(pthread_mutex_t *mutex, bool *died, eg_error *error) {
   int err = pthread_mutex_trylock(mutex);
+  /* Who has it, has it for a microsecond or a statement: the one that drops a
+  ** lock has it while the kernel already wakes the one that waited. */
+  for (int i = 0; err == EBUSY && i < SPINS; i++) {
+    pause_a_moment();
+    err = pthread_mutex_trylock(mutex);
+  }
   if (err == EBUSY) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
