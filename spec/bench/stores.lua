@@ -1,10 +1,89 @@
 -- SPDX-License-Identifier: MIT
--- The stores that are servers, each on a server of its own, beside the same
--- round trips by hand.
+-- The stores beside what they are made of, by hand: flock and SQLite for
+-- files; for a server the same round trips, on one of its own.
 
 local figures = require "measure".figures
 
+-- Python's filelock, as a program that locks a file of its own so often.
+local FILELOCK <const> = [[
+import filelock, sys, time
+n = int(sys.argv[2])
+for kind in ("new", "again"):
+    begin = time.perf_counter_ns()
+    for i in range(n):
+        name = sys.argv[1] + "/" + (str(i) if kind == "new" else "again")
+        lock = filelock.FileLock(name + ".lock", timeout=0)
+        lock.acquire()
+        lock.release()
+    print("filelock_" + kind, (time.perf_counter_ns() - begin) // n)
+]]
+
+local function filelock(samples, folder, rounds)
+  local path = os.tmpname()
+  local file = assert(io.open(path, "w"))
+  file:write(FILELOCK)
+  file:close()
+  for r = 1, rounds do
+    local there = ("%s/filelock%d"):format(folder, r)
+    os.execute("mkdir " .. there)
+    for name, list in pairs(figures(("/usr/bin/python3 %s %s 300"):format(
+      path, there))) do
+      samples[name] = samples[name] or {}
+      samples[name][r] = list[1]
+    end
+  end
+  os.remove(path)
+end
+
+local function files(report, build, quick)
+  local folder = build .. "/files-of-a-store"
+  local rounds, records = quick and 5 or 11, quick and 20000 or 1000000
+  os.execute("rm -rf " .. folder)
+  local samples = figures(("%s/files %s %d %d %d"):format(build, folder,
+    rounds, quick and 400 or 2000, records))
+  filelock(samples, folder, rounds)
+  os.execute("rm -rf " .. folder)
+  local function line(what, ours, against, name, goal, more)
+    local all = { what = "files: " .. what, samples = samples, ours = ours,
+      against = against, name = name, goal = goal }
+    for key, value in pairs(more or {}) do all[key] = value end
+    report:line(all)
+  end
+  local many = ("%g records: "):format(records)
+  line("lock + release, new key", "our_new", "raw_new", "open + flock + close",
+    1.6)
+  line("lock + release, new key", "our_new", "filelock_new",
+    "python filelock", 0.6)
+  line("lock + release, again", "our_again", "raw_again", "flock + unlock",
+    1.8)
+  line("lock + release, again", "our_again", "filelock_again",
+    "python filelock", 0.2)
+  line("cached run, database changed", "our_select", "raw_select",
+    "SQLite select", 1.6)
+  line("cached run, nothing changed", "our_cached", "raw_select",
+    "SQLite select", 400, { absolute = true })
+  line("first run of a new key", "our_first", "raw_first",
+    "two SQLite upserts", 0.8)
+  line("run of a key that has run", "our_rerun", "raw_rerun",
+    "two SQLite upserts", 0.8)
+  line("hand-over to a process", "our_hand_over", "raw_hand_over",
+    "kernel flock", 1.3)
+  line("hand-over, by a descriptor", "polled_hand_over", "raw_hand_over",
+    "kernel flock", 1.8)
+  line("4 processes, runs/s", "four_processes", "one_process", "one process",
+    0.9, { least = true, unit = "runs/s" })
+  local one = {}
+  for i in ipairs(samples.least_served) do one[i] = 1 end
+  samples.most_served = one
+  line("4 processes, least served", "least_served", "most_served",
+    "most served", 0.7, { least = true, unit = "of the most" })
+  line(many .. "cached run", "many_cached", "few_cached", "1000 records", 2)
+  line(many .. "first run", "many_first", "few_first", "1000 records", 2)
+  line(many .. "ten of them", "many_list", "few_list", "1000 records", 2)
+end
+
 return function(report, here, build, quick)
+  files(report, build, quick)
   local program = io.open(build .. "/redis")
   if not program then
     return report:skip("redis", "there is no hiredis or no redis-server")
