@@ -270,7 +270,7 @@ describe("interruption", function()
         end)
         co()
         co()
-      end)
+      end, { timeout = 20 * LIMIT }) -- time enough to come so far
       assert.equal("TimedOut", guard:GetStatus "b")
     end)
   end)

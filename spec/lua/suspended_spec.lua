@@ -254,6 +254,22 @@ describe("the deadline of a suspended function", function()
       assert.same({ "k" }, calls)
     end)
 
+    it("tells if it had come before the function yielded", function()
+      local co = suspend("k", function()
+        world.advance(1)
+        yield()
+        yield()
+      end)
+      assert.same({}, calls)
+      own:IsLocked "x"
+      assert.same({ "k" }, calls)
+      coroutine.resume(co) -- told once, however often it yields
+      own:IsLocked "x"
+      coroutine.resume(co)
+      assert.same({ "k" }, calls)
+      assert.equal("dead", coroutine.status(co))
+    end)
+
     it("tells of the built-in 30 s, too", function()
       local co = coroutine.create(function()
         return own:RunOnce("k", yield, { onTimeout = on_timeout })
@@ -282,7 +298,8 @@ describe("the deadline of a suspended function", function()
         end)
         co()
         while not calls.worked do guard:IsLocked "x" end
-      end, { timeout = SHORT })
+      end, { timeout = 2 * SHORT })
+      guard:IsLocked "x" -- where nothing came in between the two deadlines
       assert.equal("k", calls[1])
     end)
 
