@@ -300,6 +300,9 @@ $(BUILD)/test/c/eguard_units_test: \
 test-programs: $(EGUARD) $(EGUARD_TWIN)
 .SECONDARY: $(ALL_OBJ)
 
+$(BUILD)/test/faults/fork_test $(BUILD)/test/faults/deadlines_test: \
+  private OWN_LIBS += $(LUA_LIBS)
+
 # ------------------------------------------------------- what is needed --
 
 DEPS := spec/tools/deps
@@ -361,10 +364,12 @@ FOR_TESTS = EXECUTIONGUARD_BUILD=$(abspath $(BUILD)) \
 PICKED := $(if $(T),$(filter %/$(T:_test=)_test,$(TEST_PROGRAMS)),\
             $(TEST_PROGRAMS))
 
-torture: ## kill holders a thousand times
+torture: ## kill holders a thousand times; 20,000 deadlines, under tsan too
 	@$(DEPS) build test
-	@$(MAKE) test-programs
+	@$(MAKE) all test-programs
 	TORTURE=1000 $(BUILD)/test/faults/torture_test
+	DEADLINES=20000 $(BUILD)/test/faults/deadlines_test
+	DEADLINES=20000 $(MAKE) tsan T=deadlines
 
 .PHONY: torture test test-c test-lua test-examples suite-c suite-lua suite-examples
 

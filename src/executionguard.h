@@ -282,10 +282,6 @@ EG_API void eg_close(eg_guard *guard);
 ** a memory store without a name. */
 EG_API bool eg_is_shared(const eg_guard *guard);
 
-/* eg_is_leased: is a grant of this guard's store a lease in any case?  Where a
-** policy names none, it has the length that the store's URL says. */
-EG_API bool eg_is_leased(const eg_guard *guard);
-
 /* eg_next_state: a number for eg_options.state that nobody else has. */
 EG_API uint32_t eg_next_state(void);
 
@@ -306,13 +302,15 @@ typedef struct eg_policy {
   int64_t lock_at_least_ms; /* no new grant that long after a grant */
   int64_t record_ttl_ms;    /* an ended record is forgotten that long after */
   int64_t join_ms;          /* wait that long for a run that is going on */
-  int64_t lease_ms;         /* the grant ends unless it is renewed */
+  int64_t lease_ms;         /* the grant ends unless it is renewed, as it is
+                               while its guard is open */
+  int64_t max_hold_ms;      /* and no longer than that */
   size_t max_result;        /* bytes of a stored value */
   const char *owner;        /* text for people; NULL: the guard's */
 } eg_policy;
 
 #define EG_POLICY_DEFAULT                                                     \
-  { false, true, false, 0, 0, 0, 0, 0, 0, 0, EG_RESULT_MAX, NULL }
+  { false, true, false, 0, 0, 0, 0, 0, 0, 0, 0, EG_RESULT_MAX, NULL }
 
 /* -------------------------------------------------------------- verbs -- */
 
@@ -670,7 +668,12 @@ EG_API eg_status eg_run_once(eg_guard *guard, eg_bytes key, eg_work work,
 ** eg_timer_start.  When the deadline has come, the keeper (a thread of the
 ** library, started on first need, all signals blocked) stores the run as
 ** TIMEOUT under its token: the key is free then, not when the work returns.
-** What the fields point to must live until eg_timer_stop.
+** Where the store may block a thread of the guard stores that, and delays
+** nobody.  What the fields point to must live until eg_timer_stop.  Without a
+** guard nothing is stored: only the thread is signalled.
+**
+** A timer also fires when its grant is lost: it was revoked, its lease could
+** not be renewed and runs short, or it was held as long as its policy allows.
 **
 ** Timers of a thread are a stack: stopped in the reverse order of their start.
 ** A timer that is parked belongs to no thread, and may be taken up by any.
@@ -683,7 +686,8 @@ typedef struct eg_timer {
   eg_grant grant;          /* its deadline is what is kept */
   const eg_policy *policy; /* as for eg_commit */
   int64_t grace_us;        /* signalled again that long after the deadline */
-  bool signals;            /* signal the thread that it runs on */
+  bool signals;            /* at its deadline: the thread that it runs on */
+  bool signals_loss;       /* the same, when its grant is lost */
   /* Or NULL.  Called when the deadline has passed of a timer that is parked,
   ** by the keeper or eg_timer_park; may ring bells, and call nothing else. */
   void (*tell)(struct eg_timer *timer);
@@ -691,34 +695,48 @@ typedef struct eg_timer {
   ** by that thread; the timer is stopped then.  May call nothing. */
   void (*leave)(struct eg_timer *timer);
   /* the library's own */
-  int place;
+  int place, stage;
+  bool lost, losing, tied, voided;
   eg_status status;
-  int64_t fired_us;
-  void *slot;
+  int64_t fired_us, cut_us;
+  void *slot, *hold;
   struct eg_timer *outer, *child, *next, *back;
 } eg_timer;
 
 /* eg_timer_start: keeps it for the calling thread.  eg_timer_stop: no more,
 ** wherever it is; returns OK when the run is still to be committed, TIMEOUT
-** when the keeper has stored that, LOST when there was nothing left to store.
-** eg_timer_void: the guard is about to be closed: at the deadline nothing is
-** stored, and the timer is LOST.
-** eg_timer_kept: was it started, and is it kept?  None of them fails.  They
-** may block while the keeper stores an outcome. */
+** when that is stored, LOST when the grant is gone.  After it, grant and timer
+** are the caller's alone.  eg_timer_void: the guard is about to be closed: at
+** the deadline nothing is stored, and the timer is LOST.  eg_timer_kept: was
+** it started, and is it kept?  None of them fails.  They may block as
+** eg_commit does, for this timer's own outcome alone. */
 EG_API void eg_timer_start(eg_timer *timer);
 EG_API eg_status eg_timer_stop(eg_timer *timer);
 EG_API void eg_timer_void(eg_timer *timer);
 EG_API bool eg_timer_kept(const eg_timer *timer);
+
+/* eg_timer_hasten: its deadline is that steady time, if that is earlier (0: at
+** once); it fires then, and says that it timed out.  In any thread, while the
+** timer is known to be started and not to be stopped: whoever may do both has
+** a lock of his own around them.  With a guard, only of a timer that has a
+** deadline. */
+EG_API void eg_timer_hasten(eg_timer *timer, int64_t deadline_us);
 
 /* eg_timer_park: the calling thread's latest timer leaves it: its work is
 ** suspended.  eg_timer_unpark: it goes on in the calling thread. */
 EG_API void eg_timer_park(eg_timer *timer);
 EG_API void eg_timer_unpark(eg_timer *timer);
 
-/* eg_timer_fired: when the keeper saw the deadline pass, by the machine's
-** clock (CLOCK_MONOTONIC, whatever clock is in force); 0: not yet.  Safe in a
-** signal handler. */
+/* eg_timer_fired: when the keeper saw the deadline pass, or the grant lost, by
+** the machine's clock (CLOCK_MONOTONIC, whatever clock is in force); 0: not
+** yet.  eg_timer_lost: has it fired because the grant is lost?
+** eg_timer_timed_out: is its run stored as timed out, or about to be?  All are
+** safe in a signal handler.  eg_can_lose: does the guard hold anything that
+** may be lost?  Where it does not, signals_loss need not be asked for. */
 EG_API int64_t eg_timer_fired(const eg_timer *timer);
+EG_API bool eg_timer_lost(const eg_timer *timer);
+EG_API bool eg_timer_timed_out(const eg_timer *timer);
+EG_API bool eg_can_lose(const eg_guard *guard);
 
 /* eg_timer_signal: the signal for threads whose timers ask for one, 0: none
 ** (at the start).  It is sent when a timer fires, and again after 1, 2, 4 ...

@@ -376,23 +376,25 @@ static void keeper_is_one_thread_that_takes_no_signals(void **state) {
   assert_int_equal(status, 0);
 }
 
-/* In the child: what was open at the fork ends, and so does what is new.  0
-** when all is well. */
+/* In the child: what was open at the fork is lost, and fires at its deadline
+** all the same; what is new is kept.  0 when all is well. */
 static int play_child(eg_timer *t) {
   eg_timer mine;
-  eg_test_clock_advance(10000);
-  if (run_of("k") != EG_RUN_TIMEDOUT || eg_timer_stop(t) != EG_TIMEOUT)
+  if (eg_holds(guard, t->key, t->grant.token) || commit(t) != EG_LOST)
     return 1;
-  start(&mine, "mine", 10);
   eg_test_clock_advance(10000);
-  if (run_of("mine") != EG_RUN_TIMEDOUT || eg_timer_stop(&mine) != EG_TIMEOUT)
+  if (eg_timer_fired(t) == 0 || eg_timer_stop(t) != EG_LOST)
     return 2;
+  start(&mine, "new", 10);
+  eg_test_clock_advance(10000);
+  if (run_of("new") != EG_RUN_TIMEDOUT || eg_timer_stop(&mine) != EG_TIMEOUT)
+    return 3;
   return 0;
 }
 
 static int play_grandchild(eg_timer *t) {
   int status = play_child(t);
-  start(t, "k", 10);
+  start(t, "mine", 10);
   pid_t pid = fork();
   if (pid == 0)
     _exit(play_child(t));
@@ -430,6 +432,115 @@ static void child_of_a_fork_keeps_its_own(void **state) {
   }
   atomic_store(&over, true);
   spec_join(&thread);
+}
+
+/* Takes and gives back, in the parent of forks, as fast as it can; on guards
+** of its own and on one that all share. */
+typedef struct busy {
+  spec_thread thread;
+  atomic_bool *over;
+  eg_guard *shared;
+} busy;
+
+static void be_busy(void *arg) {
+  busy *b = arg;
+  const eg_policy leased = {.allow_rerun = true, .lease_ms = 50};
+  for (unsigned i = 0; !atomic_load(b->over); i++) {
+    eg_guard *mine;
+    eg_open(NULL, &mine, NULL);
+    for (unsigned k = 0; k < 20; k++) {
+      eg_guard *of = k % 2 == 0 ? mine : b->shared;
+      char name[16];
+      snprintf(name, sizeof name, "%u", (i + k) % 50);
+      eg_reply reply;
+      eg_timer t = {.guard = of, .key = eg_str(name), .policy = &leased};
+      eg_reply_init(&reply);
+      if (eg_acquire(of, t.key, EG_WANT_RUN, &leased, 0, &t.grant, &reply) ==
+          EG_OK) {
+        t.grant.deadline_us = t.grant.start_us + i % 3 * 20;
+        eg_timer_start(&t);
+        if (eg_timer_stop(&t) == EG_OK)
+          eg_commit(of, t.key, &t.grant, &(eg_outcome){.status = EG_OK},
+                    &leased, NULL);
+      }
+      eg_reply_free(&reply);
+    }
+    eg_close(mine);
+  }
+}
+
+/* 0 when all is well: what the parent holds is not the child's, the key is
+** free here, and a run of its own times out. */
+static int play_busy_child(eg_guard *shared, eg_timer *t) {
+  const eg_policy again = {.allow_rerun = true};
+  eg_reply reply;
+  alarm(60);
+  if (eg_release(shared, t->key, 0, NULL) != EG_LOST ||
+      eg_commit(shared, t->key, &t->grant, &(eg_outcome){.status = EG_OK},
+                &again, NULL) != EG_LOST ||
+      eg_timer_stop(t) == EG_TIMEOUT)
+    return 1;
+  eg_reply_init(&reply);
+  for (unsigned k = 0; k < 50; k++) {
+    char name[16];
+    snprintf(name, sizeof name, "%u", k);
+    eg_timer mine = {.guard = shared, .key = eg_str(name), .policy = &again};
+    if (eg_acquire(shared, mine.key, EG_WANT_RUN, &again, 0, &mine.grant,
+                   &reply) != EG_OK)
+      return 2;
+    mine.grant.deadline_us = k == 0 ? eg_now_us() + 200 : EG_FOREVER;
+    eg_timer_start(&mine);
+    while (k == 0 && eg_timer_fired(&mine) == 0)
+      sched_yield();
+    if (eg_timer_stop(&mine) != (k == 0 ? EG_TIMEOUT : EG_OK))
+      return 3;
+  }
+  eg_close(shared);
+  return 0;
+}
+
+/* By real time, and under load: each child finds everything whole. */
+static void many_forks_of_a_busy_process(void **state) {
+  (void)state;
+  enum { N = 3 };
+  busy all[N];
+  atomic_bool over;
+  eg_guard *shared;
+  eg_timer t;
+  SPEC_FORKS_THREADS();
+  eg_set_clock(NULL);
+  atomic_init(&over, false);
+  assert_int_equal(eg_open(&(eg_options){.name = "many forks"}, &shared, NULL),
+                   EG_OK);
+  for (int i = 0; i < N; i++) {
+    all[i] = (busy){.over = &over, .shared = shared};
+    spec_start(&all[i].thread, be_busy, &all[i]);
+  }
+  for (int i = 0; i < spec_scaled(298); i++) {
+    int status = -1;
+    eg_reply reply;
+    t = (eg_timer){.guard = shared, .key = eg_str("mine"), .policy = &policy};
+    eg_reply_init(&reply);
+    assert_int_equal(eg_acquire(shared, t.key, EG_WANT_RUN,
+                                &(eg_policy){.allow_rerun = true}, 0, &t.grant,
+                                &reply),
+                     EG_OK);
+    t.grant.deadline_us = t.grant.start_us + FAR * 1000;
+    eg_timer_start(&t);
+    pid_t pid = fork();
+    if (pid == 0)
+      _exit(play_busy_child(shared, &t));
+    waitpid(pid, &status, 0);
+    assert_int_equal(status, 0);
+    assert_int_equal(eg_timer_stop(&t), EG_OK);
+    assert_int_equal(eg_commit(shared, t.key, &t.grant,
+                               &(eg_outcome){.status = EG_OK}, &policy, NULL),
+                     EG_OK);
+  }
+  atomic_store(&over, true);
+  for (int i = 0; i < N; i++)
+    spec_join(&all[i].thread);
+  eg_close(shared);
 }
 
 /* -------------------------------------------------------------- stress -- */
@@ -534,6 +645,7 @@ int main(void) {
       TEST(thread_that_blocks_the_signal_is_deaf),
       TEST(thread_that_ends_leaves_its_slot),
       TEST(child_of_a_fork_keeps_its_own),
+      TEST(many_forks_of_a_busy_process),
       TEST(deadlines_of_many_threads),
   };
   return cmocka_run_group_tests_name("keeper", tests, NULL, NULL);

@@ -104,13 +104,11 @@ static void child_of_a_fork_holds_nothing(void **state) {
   int status;
   take("lock");
   run("run");
-  egi_shard_lock(only_shard()); /* as if by a thread that is not there */
-  egi_table_begin(&only_shard()->table);
+  ops->before_fork(store);
   pid_t child = fork();
   if (child == 0)
     _exit(after_fork());
-  egi_table_end(&only_shard()->table);
-  egi_shard_unlock(only_shard());
+  ops->after_fork(store);
   assert_int_equal(waitpid(child, &status, 0), child);
   assert_int_equal(status, 0);
   assert_int_equal(holds(), 2);

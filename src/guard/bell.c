@@ -178,7 +178,7 @@ static void add(eg_bell *bell, eg_call *call) {
   bell->last = &call->next;
 }
 
-void eg_bell_ring(eg_bell *bell, eg_call *call) {
+void egi_bell_ring(eg_bell *bell, eg_call *call) {
   const uint64_t one = 1;
   pthread_mutex_lock(&bell->mutex);
   if (call != NULL)
@@ -192,6 +192,18 @@ void eg_bell_ring(eg_bell *bell, eg_call *call) {
     }
   }
   pthread_mutex_unlock(&bell->mutex);
+}
+
+void eg_bell_ring(eg_bell *bell, eg_call *call) {
+  egi_gate_enter();
+  egi_bell_ring(bell, call);
+  egi_gate_leave();
+}
+
+void egi_bell_forked(eg_bell *bell) {
+  pthread_mutex_init(&bell->mutex, NULL);
+  eg_cond_init(&bell->cond);
+  bell->watched = 0;
 }
 
 /* Descriptors that have something ring for their calls.  True: some had. */

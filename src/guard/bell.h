@@ -23,4 +23,11 @@ struct eg_bell {
 int egi_bell_init(eg_bell *bell, const eg_env *env);
 void egi_bell_destroy(eg_bell *bell);
 
+/* eg_bell_ring for who has passed the gate. */
+void egi_bell_ring(eg_bell *bell, eg_call *call);
+
+/* In the child of a fork: whoever is inside of it is gone, and what it watches
+** is the parent's. */
+void egi_bell_forked(eg_bell *bell);
+
 #endif

@@ -26,7 +26,13 @@ static eg_status open_store(eg_guard *guard, const eg_options *options,
   if (long_way && strcmp(url.query, "apply=no") == 0)
     url.query = NULL; /* the rest is the store's, to take or to refuse */
   guard->by_apply = guard->ops->apply != NULL && !long_way;
-  return guard->ops->open(&url, &guard->env, &guard->store, error);
+  bool gated = !guard->ops->blocks;
+  if (gated)
+    egi_gate_enter();
+  status = guard->ops->open(&url, &guard->env, &guard->store, error);
+  if (gated)
+    egi_gate_leave();
+  return status;
 }
 
 eg_status eg_open(const eg_options *options, eg_guard **guard_out,
@@ -46,6 +52,7 @@ eg_status eg_open(const eg_options *options, eg_guard **guard_out,
   guard->named = options->name != NULL;
   eg_status status = egi_history_open(&env, options->history, &guard->history,
                                       error);
+  egi_fork_init();
   if (status == EG_OK)
     status = open_store(guard, options, error);
   if (status != EG_OK) {
@@ -58,15 +65,26 @@ eg_status eg_open(const eg_options *options, eg_guard **guard_out,
   return EG_OK;
 }
 
+/* A fork asks the store of each guard that is listed. */
+static void close_store(eg_guard *guard) {
+  bool gated = !guard->ops->blocks;
+  if (gated)
+    egi_gate_enter();
+  egi_owner_delist(guard);
+  guard->ops->close(guard->store);
+  if (gated)
+    egi_gate_leave();
+}
+
 void eg_close(eg_guard *guard) {
   if (guard == NULL)
     return;
   eg_env env = guard->env;
   const void *space = guard->store->space;
-  egi_line_close(guard);
-  guard->ops->close(guard->store);
+  egi_line_close(guard); /* first: nothing is granted to it any more */
+  egi_attend_close(guard);
+  close_store(guard);
   egi_line_closed(space);
-  egi_owner_delist(guard);
   egi_history_close(guard->history, &env);
   egi_free(&env, guard, sizeof *guard);
 }
@@ -74,8 +92,6 @@ void eg_close(eg_guard *guard) {
 bool eg_is_shared(const eg_guard *guard) {
   return !guard->store->inside || guard->named;
 }
-
-bool eg_is_leased(const eg_guard *guard) { return guard->store->lease_ms > 0; }
 
 size_t eg_next_forgotten(eg_guard *guard, void *key) {
   return guard->ops->next_forgotten != NULL

@@ -2,18 +2,18 @@
 ** What the files of the guard share.
 **
 ** LOCKS, in the order in which they are taken: the keeper's work lock; the
-** lines of waiters (line.c); a store's own; a bell's, or that of the keeper's
-** sleep; then the test clock's; then the list of guards (owner.c).  No lock of
-** this layer is held while a store is called but the first, and that of a line
-** where egi_is_quick.
+** lines of waiters (line.c); that of the attendants (attend.h); a store's own;
+** a bell's, or that of the keeper's sleep; then the test clock's; then the
+** list of guards (owner.c).  No lock of this layer is held while a store is
+** called but the first, where the store cannot block, and that of a line where
+** egi_is_quick.  A fork takes all of them, but for lines and bells the gate
+** before them (fork.c).
 */
 #ifndef EG_GUARD_GUARD_H
 #define EG_GUARD_GUARD_H
 
-#include <stdatomic.h>
-
 #include "core/counters.h"
-#include "store/store.h"
+#include "guard/attend.h"
 
 #include <stdatomic.h>
 
@@ -34,6 +34,7 @@ struct eg_guard {
   _Atomic uint64_t doubts[EGI_DOUBTS];
   atomic_uint doubted;
   eg_guard *next; /* in the list of guards */
+  egi_attendant attendant;
 };
 
 /* May a line of waiters look at a key with its lock held, and for another
@@ -96,12 +97,37 @@ extern _Thread_local egi_thread *egi_here
 egi_thread *egi_thread_take(void);
 egi_thread *egi_threads(void); /* the first of all */
 
+/* Its work lock, which guards the parked timers and what of the others the
+** keeper and threads other than the owner may touch. */
+void egi_work_lock(void);
+void egi_work_unlock(void);
+
 /* The clock was moved or exchanged: the keeper looks again, soon. */
 void egi_keeper_ring(void);
 
-/* The same, and it has looked on return, so that a test can rely on it.  To
-** be called without any lock.  Nothing under the machine's clock. */
+/* Something is due at that time: the keeper is woken if it would sleep longer,
+** and started if it is not there. */
+void egi_keeper_expect(int64_t due_us);
+
+/* The same as egi_keeper_ring, and it has looked on return, and so have the
+** attendants, so that a test can rely on it.  To be called without any lock.
+** Nothing under the machine's clock. */
 void egi_keeper_settle(void);
+
+/* ---- timer.c: what the owners of timers do, and what is done to them ---- */
+
+/* The grant of a timer is gone.  Under work and the attendants' lock; the
+** keeper is to be told after them to look at once. */
+void egi_timer_lose(eg_timer *timer);
+
+/* Stores a run as timed out. */
+eg_status egi_timer_commit(eg_timer *timer);
+
+/* Does the guard hold anything that may be lost? */
+static inline bool egi_holds_any(const eg_guard *guard) {
+  return atomic_load_explicit(&guard->attendant.holds.n,
+                              memory_order_relaxed) > 0;
+}
 
 /* ---- park.c: timers that belong to no thread, a heap by deadline ---- */
 
@@ -109,6 +135,34 @@ void egi_keeper_settle(void);
 void egi_park_add(eg_timer *timer);
 void egi_park_remove(eg_timer *timer);
 eg_timer *egi_park_first(void);
+
+/* ---- fork.c: everything is whole when a process forks ---- */
+
+typedef enum egi_fork {
+  EGI_FORKING,
+  EGI_FORKED_PARENT,
+  EGI_FORKED_CHILD
+} egi_fork;
+
+/* Registers the handlers, once. */
+void egi_fork_init(void);
+
+/* Around what takes the locks of lines and bells.  After work, before all
+** others; never twice. */
+void egi_gate_enter(void);
+void egi_gate_leave(void);
+
+/* Of each file that has locks.  In the child, mutexes are made anew. */
+void egi_keeper_fork(egi_fork phase);
+void egi_sleep_fork(egi_fork phase);
+void egi_timer_forked(void);
+void egi_attend_fork(egi_fork phase);
+void egi_owner_fork(egi_fork phase); /* also the stores of all guards */
+void egi_test_clock_fork(egi_fork phase);
+void egi_line_forked(void);
+
+/* What all but the last do with a mutex. */
+void egi_mutex_fork(pthread_mutex_t *mutex, egi_fork phase);
 
 /* ---- url.c, key.c: what the caller names ---- */
 
@@ -158,6 +212,7 @@ void egi_count(unsigned counter); /* an egi_counter */
 eg_status egi_history_open(const eg_env *env, uint32_t size,
                            egi_history **history, eg_error *error);
 void egi_history_close(egi_history *history, const eg_env *env);
+void egi_history_fork(egi_history *history, egi_fork phase);
 void egi_history_add(eg_guard *guard, const eg_past *past);
 
 /* ---- step.c: one event on one key ---- */
@@ -184,6 +239,7 @@ typedef struct egi_step {
   egi_sight sight;
   uint64_t version, token;
   egi_head head;
+  int64_t lease_ms;                   /* of the grant that was made */
   bool same_state;                    /* held by the guard's own state */
   unsigned char line[EGI_HOLDER_MAX]; /* FETCH: owner line that was met */
   size_t line_len;

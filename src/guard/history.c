@@ -51,6 +51,11 @@ void egi_history_close(egi_history *history, const eg_env *env) {
   egi_free(env, history, ring_bytes(history->size));
 }
 
+void egi_history_fork(egi_history *history, egi_fork phase) {
+  if (history != NULL)
+    egi_mutex_fork(&history->mutex, phase);
+}
+
 static void copy(entry *to, const eg_past *past) {
   size_t n = past->error.len < ERROR_KEPT ? past->error.len : ERROR_KEPT;
   to->past = *past;

@@ -66,9 +66,19 @@ void egi_line_locate(eg_pending *p) {
 
 static bucket *bucket_of(uint64_t hash) { return &buckets[hash % BUCKETS]; }
 
-pthread_mutex_t *egi_line_mutex(const eg_pending *p) {
-  return &bucket_of(p->hash)->mutex;
+static void lock(bucket *b) {
+  egi_gate_enter();
+  pthread_mutex_lock(&b->mutex);
 }
+
+static void unlock(bucket *b) {
+  pthread_mutex_unlock(&b->mutex);
+  egi_gate_leave();
+}
+
+void egi_line_lock(const eg_pending *p) { lock(bucket_of(p->hash)); }
+
+void egi_line_unlock(const eg_pending *p) { unlock(bucket_of(p->hash)); }
 
 static egi_line **find(uint64_t hash, const void *space, eg_bytes key) {
   egi_line **link = &bucket_of(hash)->lines;
@@ -154,13 +164,13 @@ static bool by_proxy(const eg_pending *p) {
 static bool consider(eg_pending *p) {
   int64_t due = p->due_us;
   if (!by_proxy(p)) {
-    eg_bell_ring(p->bell, &p->call);
+    egi_bell_ring(p->bell, &p->call);
     return false;
   }
   if (egi_wait_look(p))
     return true;
   if (p->due_us != due || !by_proxy(p))
-    eg_bell_ring(p->bell, &p->call);
+    egi_bell_ring(p->bell, &p->call);
   return false;
 }
 
@@ -204,10 +214,9 @@ void egi_line_freed(const eg_guard *guard, eg_bytes key) {
   pthread_once(&once, init);
   const void *space = space_of(guard->store);
   uint64_t hash = hash_of(space, key);
-  pthread_mutex_t *mutex = &bucket_of(hash)->mutex;
-  pthread_mutex_lock(mutex);
+  lock(bucket_of(hash));
   serve(hash, space, key);
-  pthread_mutex_unlock(mutex);
+  unlock(bucket_of(hash));
 }
 
 /* ----------------------------------------------------- ends of a guard -- */
@@ -237,11 +246,11 @@ void egi_line_close(const eg_guard *guard) {
   if (atomic_load_explicit(&pending, memory_order_relaxed) == 0)
     return;
   for (int i = 0; i < BUCKETS; i++) {
-    pthread_mutex_lock(&buckets[i].mutex);
+    lock(&buckets[i]);
     for (eg_pending *p = buckets[i].all; p != NULL; p = p->all_next)
       if (p->step.guard == guard)
         egi_wait_orphan(p);
-    pthread_mutex_unlock(&buckets[i].mutex);
+    unlock(&buckets[i]);
   }
 }
 
@@ -269,8 +278,37 @@ void egi_line_closed(const void *space) {
       atomic_load_explicit(&waiters, memory_order_relaxed) == 0)
     return;
   for (int i = 0; i < BUCKETS; i++) {
-    pthread_mutex_lock(&buckets[i].mutex);
+    lock(&buckets[i]);
     serve_bucket(&buckets[i], space);
-    pthread_mutex_unlock(&buckets[i].mutex);
+    unlock(&buckets[i]);
   }
+}
+
+/* ---------------------------------------------------------------- fork -- */
+
+/* Who blocked was another thread; of the others nobody knows whose they are,
+** so all are put out of their lines, and stand in again when somebody asks for
+** them: the earliest is told first. */
+static void forked(bucket *b) {
+  eg_pending *p = b->all, *before;
+  pthread_mutex_init(&b->mutex, NULL);
+  b->lines = NULL;
+  while (p != NULL && p->all_next != NULL)
+    p = p->all_next;
+  for (; p != NULL; p = before) {
+    before = p->all_prev;
+    p->in_line = false;
+    if (p->blocks)
+      egi_line_exit(p);
+    else
+      egi_wait_forked(p);
+  }
+}
+
+void egi_line_forked(void) {
+  atomic_store(&waiters, 0);
+  if (atomic_load(&pending) == 0)
+    return;
+  for (int i = 0; i < BUCKETS; i++)
+    forked(&buckets[i]);
 }

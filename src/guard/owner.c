@@ -108,6 +108,22 @@ void egi_owner_enlist(eg_guard *guard, const char *text) {
   pthread_mutex_unlock(&lock);
 }
 
+void egi_owner_fork(egi_fork phase) {
+  if (phase == EGI_FORKING)
+    pthread_mutex_lock(&lock);
+  for (const eg_guard *g = guards; g != NULL; g = g->next) {
+    const egi_store_ops *ops = g->ops;
+    void (*tell)(egi_store *) = phase == EGI_FORKING         ? ops->before_fork
+                                : phase == EGI_FORKED_PARENT ? ops->after_fork
+                                                             : ops->forked;
+    egi_history_fork(g->history, phase);
+    if (tell != NULL)
+      tell(g->store);
+  }
+  if (phase != EGI_FORKING)
+    egi_mutex_fork(&lock, phase);
+}
+
 void egi_owner_delist(eg_guard *guard) {
   pthread_mutex_lock(&lock);
   eg_guard **link = &guards;

@@ -6,14 +6,14 @@
 ** or, of a first child, its parent.  (Fredman, Sedgewick, Sleator, Tarjan:
 ** The Pairing Heap, 1986.)
 */
-#include "guard/guard.h"
+#include "guard/slot.h"
 
 static eg_timer *root;
 
 static eg_timer *meld(eg_timer *a, eg_timer *b) {
   if (a == NULL || b == NULL)
     return a != NULL ? a : b;
-  if (b->grant.deadline_us < a->grant.deadline_us) {
+  if (egi_timer_deadline(b) < egi_timer_deadline(a)) {
     eg_timer *swap = a;
     a = b;
     b = swap;

@@ -118,7 +118,18 @@ static egi_verdict encode(egi_step *step, const egi_seen *seen,
   return EGI_SWAP;
 }
 
-/* Who takes the key, and for how long where nothing was said. */
+/* The lease of a grant: no longer than it may be held at all. */
+static int64_t lease_of(const egi_step *step, const egi_effect *effect) {
+  int64_t lease_ms = effect->lease_ms, most_ms = step->policy->max_hold_ms;
+  if (effect->hold != EGI_TAKE)
+    return lease_ms;
+  if (lease_ms == 0)
+    lease_ms = step->guard->store->lease_ms;
+  return most_ms > 0 && (lease_ms == 0 || most_ms < lease_ms) ? most_ms
+                                                              : lease_ms;
+}
+
+/* Who takes the key. */
 static void name_holder(egi_step *step, egi_swap *swap) {
   const eg_guard *guard = step->guard;
   const char *text = step->policy->owner;
@@ -127,8 +138,6 @@ static void name_holder(egi_step *step, egi_swap *swap) {
         guard, text, guard->by_apply ? step->now_us : EGI_NO_TIME, step->line);
   else
     swap->holder = egi_far_line(guard, text, step->attempt, step->line);
-  if (swap->lease_ms == 0)
-    swap->lease_ms = guard->store->lease_ms;
 }
 
 static egi_verdict fill_swap(egi_step *step, const egi_seen *seen,
@@ -139,7 +148,7 @@ static egi_verdict fill_swap(egi_step *step, const egi_seen *seen,
   swap->hold = effect->hold;
   swap->wake = effect->wake;
   swap->durable = step->policy->block_after_crash;
-  swap->lease_ms = effect->lease_ms;
+  swap->lease_ms = step->lease_ms = lease_of(step, effect);
   swap->life_ms = effect->life_ms;
   swap->not_before_ms = effect->not_before_ms;
   swap->fresh_ms = effect->fresh_ms;
@@ -249,17 +258,83 @@ static bool frees(const egi_step *step) {
   }
 }
 
-eg_status egi_step_run(egi_step *step, eg_error *error) {
+/* --------------------------------------------------------------- holds -- */
+
+static bool is_acquire(const egi_step *step) {
+  return step->event.type == EGI_ACQUIRE_RUN ||
+         step->event.type == EGI_ACQUIRE_LOCK;
+}
+
+/* Would a grant be one that may be lost? */
+static bool may_be_lost(const egi_step *step) {
   const eg_guard *guard = step->guard;
-  /* A store that others use looks harder in load: a foreign lock is seen. */
+  return (step->policy->lease_ms > 0 || step->policy->max_hold_ms > 0 ||
+          guard->store->lease_ms > 0 || guard->ops->tend != NULL) &&
+         guard->env.clock == egi_process_clock();
+}
+
+/* A store that others use looks harder in load: a foreign lock is seen. */
+static eg_status ask(egi_step *step, eg_error *error) {
+  const eg_guard *guard = step->guard;
   bool apply = guard->by_apply &&
                (step->event.type != EGI_FETCH || guard->store->inside);
-  eg_status status = apply ? by_apply(step, error)
-                           : egi_step_loop(step, error);
+  return apply ? by_apply(step, error) : egi_step_loop(step, error);
+}
+
+/* The memory to note a grant comes first: then nothing is granted that cannot
+** be noted. */
+static eg_status ask_noted(egi_step *step, eg_error *error) {
+  eg_guard *guard = step->guard;
+  egi_tenure *held = egi_tenure_new(guard, step->key);
+  if (held == NULL)
+    return no_memory(error);
+  int64_t since = egi_lease_now(guard);
+  step->lease_ms = 0;
+  eg_status status = ask(step, error);
+  if (status == EG_OK && step->outcome == EG_OK)
+    egi_attend_note(guard, held, step->token, since, step->lease_ms,
+                    step->policy->max_hold_ms);
+  else
+    egi_tenure_free(guard, held);
+  return status;
+}
+
+/* What the event has ended is held no more. */
+static void forget(const egi_step *step) {
+  uint64_t token = step->event.token;
+  switch (step->event.type) {
+  case EGI_COMMIT:
+  case EGI_RELEASE:
+  case EGI_RESET:
+    if (step->outcome == EG_OK || token != 0)
+      egi_attend_forget(step->guard, step->key,
+                        token != 0 ? token : step->token);
+    break;
+  default:
+    break;
+  }
+}
+
+static bool has_written(const egi_step *step) {
+  return step->outcome == EG_OK && step->event.type != EGI_JOIN &&
+         step->event.type != EGI_FETCH;
+}
+
+eg_status egi_step_run(egi_step *step, eg_error *error) {
+  eg_guard *guard = step->guard;
+  eg_status status;
+  if (is_acquire(step) && may_be_lost(step))
+    status = ask_noted(step, error);
+  else
+    status = ask(step, error);
   if (status != EG_OK)
     return status;
-  if (frees(step))
-    egi_line_freed(step->guard, step->key);
+  if (egi_holds_any(guard))
+    forget(step);
+  if (frees(step)) /* last: the key is held anew then */
+    egi_line_freed(guard, step->key);
+  if (guard->ops->tend != NULL && has_written(step))
+    egi_attend_soon(guard);
   if (step->outcome == EG_CORRUPT)
     return egi_fail(error, EG_CORRUPT,
                     "the record cannot be read; reset the key, or use the "

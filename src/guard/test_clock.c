@@ -104,6 +104,13 @@ static void test_wake(void *ctx, pthread_cond_t *cond) {
   pthread_cond_broadcast(cond);
 }
 
+/* Who slept is not in the child. */
+void egi_test_clock_fork(egi_fork phase) {
+  egi_mutex_fork(&lock, phase);
+  if (phase == EGI_FORKED_CHILD)
+    sleepers = NULL;
+}
+
 static const eg_clock test_clock = {
     NULL, test_now, test_now, test_offset, test_wait, test_wake,
 };

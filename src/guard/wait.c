@@ -109,7 +109,7 @@ void egi_wait_finish(eg_pending *p, eg_status status) {
     egi_line_leave(p);
   p->status = status;
   p->done = true;
-  eg_bell_ring(p->bell, &p->call);
+  egi_bell_ring(p->bell, &p->call);
 }
 
 /* After a look that was refused: its place, and when to look again. */
@@ -185,11 +185,10 @@ static void listen(eg_pending *p) {
 
 /* A store that is asked from here may take its time: without the mutex. */
 static bool look_aside(eg_pending *p, eg_status *status) {
-  pthread_mutex_t *mutex = egi_line_mutex(p);
-  pthread_mutex_unlock(mutex);
+  egi_line_unlock(p);
   *status = attend(p);
   bool final = *status != EG_OK || look(p, true, status);
-  pthread_mutex_lock(mutex);
+  egi_line_lock(p);
   return final;
 }
 
@@ -204,11 +203,20 @@ static void take_turn(eg_pending *p) {
     wait_on(p, status);
 }
 
+/* With the mutex. */
+static void stand_in_again(eg_pending *p) {
+  if (!p->adrift)
+    return;
+  p->adrift = false;
+  p->due_us = p->until_us[p->phase];
+  egi_line_join(p);
+}
+
 /* What the owner of a wait does whenever something may have happened.  True:
 ** it is over.  *status: how it stands. */
 static bool pump(eg_pending *p, eg_status *status) {
-  pthread_mutex_t *mutex = egi_line_mutex(p);
-  pthread_mutex_lock(mutex);
+  egi_line_lock(p);
+  stand_in_again(p);
   bool leads = p->in_line && p->phase == EGI_FOR_FREE && egi_line_has_turn(p);
   bool late = !p->done && egi_now(&p->env) >= p->until_us[p->phase];
   egi_phase phase = p->phase;
@@ -222,14 +230,14 @@ static bool pump(eg_pending *p, eg_status *status) {
     listen(p);
   bool done = p->done;
   *status = p->status;
-  pthread_mutex_unlock(mutex);
+  egi_line_unlock(p);
   return done;
 }
 
 /* Withdraws a wait.  True: too late, it had been granted. */
 static bool withdraw(eg_pending *p) {
-  pthread_mutex_t *mutex = egi_line_mutex(p);
-  pthread_mutex_lock(mutex);
+  egi_line_lock(p);
+  stand_in_again(p);
   bool leads = p->in_line && p->phase == EGI_FOR_FREE && egi_line_has_turn(p);
   bool granted = p->done && p->status == EG_OK;
   if (p->in_line)
@@ -238,7 +246,7 @@ static bool withdraw(eg_pending *p) {
   if (leads)
     egi_line_serve(p);
   egi_line_exit(p);
-  pthread_mutex_unlock(mutex);
+  egi_line_unlock(p);
   return granted;
 }
 
@@ -249,6 +257,23 @@ void egi_wait_orphan(eg_pending *p) {
     p->status = EG_CANCELED;
   end_watch(p);
   p->step.guard = NULL;
+}
+
+void egi_wait_forked(eg_pending *p) {
+  if (p->done && p->status == EG_OK) {
+    p->done = false;
+    p->status = EG_LOCKED;
+    p->phase = EGI_FOR_FREE;
+    ask_for(p, EGI_FOR_FREE);
+  }
+  p->adrift = !p->done;
+  p->prev = p->next = NULL;
+  p->watch = NULL; /* the parent's */
+  p->fd = -1;
+  p->step.same_state = false;
+  p->due_us = INT64_MIN;
+  egi_bell_forked(p->bell);
+  egi_bell_ring(p->bell, &p->call);
 }
 
 /* ------------------------------------------------------- begin and end -- */
@@ -287,25 +312,24 @@ static void enter(eg_pending *p, const egi_step *refused, eg_status status,
   p->call = (eg_call){0};
   p->watch = NULL;
   p->fd = -1;
-  p->done = false;
+  p->done = p->adrift = false;
   p->status = status;
   p->phase = status == EG_RUNNING ? EGI_FOR_END : EGI_FOR_FREE;
   p->due_us = p->until_us[p->phase];
   ask_for(p, p->phase);
   egi_line_locate(p);
-  pthread_mutex_lock(egi_line_mutex(p));
+  egi_line_lock(p);
   egi_line_enter(p);
   egi_line_join(p);
-  pthread_mutex_unlock(egi_line_mutex(p));
+  egi_line_unlock(p);
 }
 
 /* What a wait that is over has to say; it is known no more after that. */
 static eg_status leave(eg_pending *p, eg_grant *grant, eg_reply *reply) {
-  pthread_mutex_t *mutex = egi_line_mutex(p);
-  pthread_mutex_lock(mutex);
+  egi_line_lock(p);
   eg_status status = p->status;
   egi_line_exit(p);
-  pthread_mutex_unlock(mutex);
+  egi_line_unlock(p);
   eg_bell_forget(p->bell, &p->call);
   end_watch(p);
   reply->failure = p->failure;
@@ -319,9 +343,9 @@ static eg_status leave(eg_pending *p, eg_grant *grant, eg_reply *reply) {
 
 /* Sleeps until there is a reason to look.  OK, or a failure. */
 static eg_status sleep_on(eg_pending *p) {
-  pthread_mutex_lock(egi_line_mutex(p));
+  egi_line_lock(p);
   int64_t due = p->due_us;
-  pthread_mutex_unlock(egi_line_mutex(p));
+  egi_line_unlock(p);
   if (p->watch != NULL) { /* so this is the first in line */
     eg_status status = p->step.guard->ops->wait(p->watch, due, &p->failure);
     egi_keeper_settle();
@@ -334,10 +358,10 @@ static eg_status sleep_on(eg_pending *p) {
 }
 
 static void fail(eg_pending *p, eg_status status) {
-  pthread_mutex_lock(egi_line_mutex(p));
+  egi_line_lock(p);
   egi_wait_finish(p, status);
   egi_line_serve(p);
-  pthread_mutex_unlock(egi_line_mutex(p));
+  egi_line_unlock(p);
 }
 
 eg_status egi_wait_block(const egi_step *refused, eg_status status,
@@ -400,16 +424,16 @@ bool eg_pending_over(eg_pending *p, eg_status *status, eg_grant *grant,
 eg_call *eg_pending_call(eg_pending *p) { return &p->call; }
 
 int64_t eg_pending_due_us(eg_pending *p) {
-  pthread_mutex_lock(egi_line_mutex(p));
+  egi_line_lock(p);
   int64_t due = p->due_us;
-  pthread_mutex_unlock(egi_line_mutex(p));
+  egi_line_unlock(p);
   return due;
 }
 
 bool eg_pending_for_self(eg_pending *p) {
-  pthread_mutex_lock(egi_line_mutex(p));
+  egi_line_lock(p);
   bool self = !p->done && p->step.same_state;
-  pthread_mutex_unlock(egi_line_mutex(p));
+  egi_line_unlock(p);
   return self;
 }
 

@@ -39,6 +39,7 @@ struct eg_pending {
   /* From here on: guarded by the line's lock. */
   egi_phase phase;
   bool in_line, done;
+  bool adrift;      /* a fork put it out of its line: it stands in again */
   eg_status status; /* the last refusal; done: the outcome */
   int64_t due_us;   /* look again by then */
   const void *space;
@@ -50,7 +51,9 @@ struct eg_pending {
 
 /* ---- line.c ---- */
 
-pthread_mutex_t *egi_line_mutex(const eg_pending *p);
+/* The mutex of its bucket, behind the gate. */
+void egi_line_lock(const eg_pending *p);
+void egi_line_unlock(const eg_pending *p);
 
 /* With that mutex: to the end of its line; out of it; is it the one whose turn
 ** it is (in a phase for all together, everybody)? */
@@ -81,5 +84,9 @@ void egi_wait_finish(eg_pending *p, eg_status status);
 /* Its guard is being closed: whatever it waits for or was granted is gone.
 ** With the mutex. */
 void egi_wait_orphan(eg_pending *p);
+
+/* In the child of a fork: it looks again, and whatever it was granted is its
+** parent's. */
+void egi_wait_forked(eg_pending *p);
 
 #endif

@@ -74,8 +74,6 @@ typedef struct eb_settings {
   eg_policy policy;
   int64_t timeout_us; /* of the work; 0: none */
   int64_t wait_ms;    /* for a lock */
-  int64_t lease_ms;   /* as asked for; the policy has it where leased */
-  bool leased;        /* the store's grants are leases */
   eb_retry retry;
   bool timed;     /* the caller gave a timeout: it interrupts */
   bool interrupt; /* unless he does not want that */

@@ -117,16 +117,19 @@ bool eb_signals_here(lua_State *L, const eb_guard *guard) {
   return !eg_thread_deaf() || hears_again(L, guard, number);
 }
 
-void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer, bool wanted) {
+void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer) {
   bool known = eb_is_known(L);
   frame->timer = timer;
-  frame->interrupts = wanted && known && atomic_load(&engine) != ENGINE_NONE;
+  bool possible = known && atomic_load(&engine) != ENGINE_NONE;
+  frame->interrupts = frame->interrupts && possible;
+  frame->on_loss = frame->on_loss && possible;
   frame->grace_us = timer->grace_us;
   timer->signals = timer->signals && frame->interrupts;
+  timer->signals_loss = timer->signals_loss && frame->on_loss;
   frame->linked = frame->parked = false;
   eg_timer_start(timer);
   if (!eg_timer_kept(timer)) /* by its guard's own clock: seen on return */
-    frame->interrupts = false;
+    frame->interrupts = frame->on_loss = false;
   if (known)
     eb_enter(L, frame, EB_RUN);
   else

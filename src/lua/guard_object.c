@@ -184,9 +184,6 @@ int eb_new(lua_State *L) {
   guard->magic = EB_GUARD_MAGIC;
   guard->self = guard;
   guard->shared = eg_is_shared(guard->core);
-  guard->settings.leased = eg_is_leased(guard->core);
-  if (guard->settings.leased)
-    guard->settings.policy.lease_ms = guard->settings.lease_ms;
   guard->debug = creation.debug;
   if (!guard->shared) /* its results are Lua's to bound */
     guard->settings.policy.max_result = SIZE_MAX;

@@ -27,7 +27,9 @@ static void set_top(eb_frame *frame) {
 }
 
 static bool is_due(const eb_frame *f) {
-  return f->kind == EB_RUN && f->interrupts && eg_timer_fired(f->timer) != 0;
+  if (f->kind != EB_RUN || eg_timer_fired(f->timer) == 0)
+    return false;
+  return f->interrupts || (f->on_loss && eg_timer_lost(f->timer));
 }
 
 /* The outermost guard that is to be ended, up to the latest shield. */
@@ -133,7 +135,8 @@ static void set_hook(eb_frame *f, lua_Hook hook, int count) {
 /* Is there a guard that no signal ends? */
 static bool is_counted(const eb_frame *f) {
   for (; f != NULL; f = f->outer)
-    if (f->interrupts && !f->timer->signals)
+    if ((f->interrupts && !f->timer->signals) ||
+        (f->on_loss && !f->timer->signals_loss))
       return true;
   return false;
 }
@@ -285,7 +288,7 @@ void eb_enter(lua_State *L, eb_frame *frame, eb_kind kind) {
   frame->hook = NULL;
   frame->mask = frame->count = 0;
   if (kind != EB_RUN)
-    frame->interrupts = false;
+    frame->interrupts = frame->on_loss = false;
   void **anchor = eg_thread_anchor();
   if (anchor != NULL)
     link_frame(frame, *anchor);

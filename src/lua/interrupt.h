@@ -37,6 +37,7 @@ typedef struct eb_frame {
   eb_kind kind;
   bool linked, parked;
   bool interrupts;   /* RUN: at its deadline */
+  bool on_loss;      /* RUN: when its grant is lost */
   bool by_own;       /* parked: it was run by a function of our own */
   bool awaited;      /* parked, and counted in the state's deadlines */
   bool defers;       /* the hook is being changed: handler, keep off */
@@ -120,9 +121,10 @@ eb_frame *eb_hook_frame(lua_State *L);
 ** cannot be used any more. */
 bool eb_signals_here(lua_State *L, const eb_guard *guard);
 
-/* Starts the timer of a run and links its frame; timer->signals was set as
-** eb_signals_here says. */
-void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer, bool wanted);
+/* Starts the timer of a run and links its frame; frame->interrupts and on_loss
+** are what is wanted, and become what can be had; timer->signals and
+** signals_loss were set as eb_signals_here says. */
+void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer);
 
 int eb_configure_engine(lua_State *L);
 

@@ -47,8 +47,8 @@ static const option options[] = {
     {"lockAtLeast", T_SECONDS, BOTH, POLICY(lock_at_least_ms)},
     {"recordTtl", T_SECONDS, BOTH, POLICY(record_ttl_ms)},
     {"retry", T_RETRY, BOTH, 0},
-    {"lease", T_SECONDS, BOTH, offsetof(eb_settings, lease_ms)},
-    {"maxHold", T_SECONDS, BOTH, 0},
+    {"lease", T_SECONDS, BOTH, POLICY(lease_ms)},
+    {"maxHold", T_SECONDS, BOTH, POLICY(max_hold_ms)},
     {"afterCrash", T_CRASH, BOTH, 0},
     {"whenUnavailable", T_UNAVAILABLE, BOTH, 0},
     {"interrupt", T_BOOLEAN, BOTH, offsetof(eb_settings, interrupt)},
@@ -419,6 +419,4 @@ void eb_read_options(lua_State *L, int index, const char *method,
   }
   if (r.join_as_timeout)
     settings->policy.join_ms = settings->wait_ms;
-  if (settings->leased)
-    settings->policy.lease_ms = settings->lease_ms;
 }

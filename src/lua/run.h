@@ -78,9 +78,9 @@ eb_run *eb_push_run(lua_State *L);
 /* Calls onTimeout or onLost with the key; what it raises is only logged. */
 void eb_notify_run(lua_State *L, const eb_run *run, const char *name);
 
-/* onTimeout of a run that a guard further out has ended is called after that
-** one's.  None of them raises. */
-void eb_put_off(lua_State *L, const eb_run *run);
+/* The callback of a run that a guard further out has ended is called after
+** that one's.  None of them raises. */
+void eb_put_off(lua_State *L, const eb_run *run, const char *name);
 void eb_call_put_off(lua_State *L, const eb_run *run);
 
 /* ---- run_late.c: a deadline that comes while the run is suspended ---- */

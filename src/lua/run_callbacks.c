@@ -38,17 +38,17 @@ static int append(lua_State *L) {
   return 0;
 }
 
-void eb_put_off(lua_State *L, const eb_run *run) {
+void eb_put_off(lua_State *L, const eb_run *run, const char *name) {
   if (run->guard->core == NULL || run->told)
     return;
   int top = lua_gettop(L);
   lua_pushcfunction(L, append);
-  eb_push_callback(L, EB_AT_GUARD, EB_AT_OPTIONS, EB_ON_TIMEOUT);
+  eb_push_callback(L, EB_AT_GUARD, EB_AT_OPTIONS, name);
   lua_pushvalue(L, EB_AT_KEY);
   if (lua_isnil(L, -2) || lua_pcall(L, 2, 0, 0) == LUA_OK)
     lua_settop(L, top);
   else
-    eb_log_warn(L, run->guard, "onTimeout was not called: no memory");
+    eb_log_warn(L, run->guard, "%s was not called: no memory", name);
   lua_settop(L, top);
 }
 
@@ -66,7 +66,7 @@ void eb_call_put_off(lua_State *L, const eb_run *run) {
     lua_rawgeti(L, top + 1, i);
     lua_rawgeti(L, top + 1, i + 1);
     if (lua_pcall(L, 1, 0, 0) != LUA_OK)
-      eb_log_warn(L, run->guard, "onTimeout of a run inside failed");
+      eb_log_warn(L, run->guard, "a callback of a run inside failed");
     lua_settop(L, top + 1);
   }
   lua_settop(L, top);

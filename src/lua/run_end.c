@@ -44,6 +44,7 @@ static int end_lost(lua_State *L, eb_run *run) {
   eb_log_warn(L, run->guard, "'%s' was reset or lost; its outcome is refused",
               eb_key_text(L));
   eb_notify_run(L, run, EB_ON_LOST);
+  eb_call_put_off(L, run);
   return eb_answer(L, "lost");
 }
 
@@ -65,6 +66,8 @@ int eb_end_failed(lua_State *L, eb_run *run, bool raised, eg_bytes text,
     lua_pushvalue(L, EB_AT_RESULT);
   else
     lua_pushlstring(L, text.data, text.len);
+  if (status != EG_OK)
+    eb_convert_sentinel(L); /* of a deadline that could not be stored */
   lua_pushstring(L, status == EG_OK ? "failed" : eg_status_word(status));
   return 3;
 }

@@ -157,7 +157,7 @@ static bool end_late(lua_State *L, eb_run *run, bool may_resume) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &late_key);
   if (lua_rawgetp(L, top + 1, run) == LUA_TUSERDATA &&
       lua_rawgetp(L, top + 1, &run->frame) == LUA_TTHREAD && run->open &&
-      run->frame.parked && !run->told && run->timer.status == EG_TIMEOUT) {
+      run->frame.parked && !run->told && eg_timer_timed_out(&run->timer)) {
     eb_stop_awaiting(run->state, &run->frame);
     done = deal_with(L, top + 2, top + 3, run, may_resume);
   }

@@ -44,8 +44,13 @@ static void on_left(eg_timer *timer) {
 void eb_arm_run(lua_State *L, eb_run *run) {
   const eb_settings *settings = run->settings;
   eg_timer *timer = &run->timer;
-  bool wanted = settings->timed && settings->interrupt;
-  timer->signals = wanted && eb_signals_here(L, run->guard);
+  eb_frame *frame = &run->frame;
+  frame->interrupts = settings->timed && settings->interrupt;
+  frame->on_loss = settings->interrupt && run->guard->core != NULL &&
+                   eg_can_lose(run->guard->core);
+  timer->signals = timer->signals_loss = (frame->interrupts ||
+                                          frame->on_loss) &&
+                                         eb_signals_here(L, run->guard);
   if (run->guard->core == NULL)
     return; /* closed by a logger */
   timer->guard = run->guard->core;
@@ -57,7 +62,7 @@ void eb_arm_run(lua_State *L, eb_run *run) {
   run->armed = true;
   timer->leave = on_left;
   eb_note_late(run);
-  eb_arm(L, &run->frame, timer, wanted);
+  eb_arm(L, frame, timer);
 }
 
 void eb_disarm_run(lua_State *L, eb_run *run) {

@@ -54,7 +54,9 @@ static int unwind(lua_State *L, eb_run *run) {
   eg_error error;
   eg_status ended = eb_commit_run(run, &outcome, &error);
   if (ended == EG_OK || ended == EG_TIMEOUT)
-    eb_put_off(L, run);
+    eb_put_off(L, run, EB_ON_TIMEOUT);
+  else if (ended == EG_LOST)
+    eb_put_off(L, run, EB_ON_LOST);
   eb_push_sentinel(L);
   return lua_error(L);
 }

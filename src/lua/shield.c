@@ -7,7 +7,9 @@
 static const char shield_metatable[] = "ExecutionGuard shield";
 
 static bool is_over(const eb_run *run) {
-  return run->guard->core == NULL || eg_now_us() >= run->grant.deadline_us ||
+  return run->guard->core == NULL ||
+         (run->armed && eg_timer_fired(&run->timer) != 0) ||
+         eg_now_us() >= run->grant.deadline_us ||
          !eg_holds(run->guard->core, run->key, run->grant.token);
 }
 

@@ -349,6 +349,7 @@ static eg_status file_renew(egi_store *store, const egi_hold_ref *holds,
 
 const egi_store_ops egi_file_ops = {
     .abi = EGI_STORE_ABI,
+    .blocks = true, /* by a disk */
     .scheme = "file",
     .open = file_open,
     .close = file_close,

@@ -134,6 +134,7 @@ static egi_space *new_space(const char *name, const eg_env *env) {
   space->next = NULL;
   space->env = *env;
   space->size = size;
+  space->forking = 0;
   space->n = n;
   space->shards = align(space + 1);
   space->name = NULL;
@@ -190,10 +191,8 @@ static eg_status memory_open(const egi_url *url, const eg_env *env,
       free_space(space);
     return no_memory(error);
   }
-  memory->base.ops = &egi_memory_ops;
-  memory->base.space = space;
-  memory->base.inside = true;
-  memory->base.lease_ms = 0;
+  memory->base = (egi_store){
+      .ops = &egi_memory_ops, .space = space, .inside = true};
   memory->env = *env;
   memory->space = space;
   memory->size = size;
@@ -220,17 +219,41 @@ static void memory_close(egi_store *store) {
   env.alloc(env.alloc_ud, memory, memory->size, 0);
 }
 
-/* Whoever held a mutex, or waited, is not in the child. */
+/* Handles of one namespace: the first locks it, the last unlocks it. */
+static void memory_before_fork(egi_store *store) {
+  egi_space *space = ((egi_memory *)store)->space;
+  if (space->forking++ > 0)
+    return;
+  for (unsigned i = 0; i < space->n; i++)
+    egi_shard_lock(&space->shards[i]);
+}
+
+static void memory_after_fork(egi_store *store) {
+  egi_space *space = ((egi_memory *)store)->space;
+  if (--space->forking > 0)
+    return;
+  for (unsigned i = 0; i < space->n; i++)
+    egi_shard_unlock(&space->shards[i]);
+}
+
+/* Whoever waited for a mutex, or for a key, is not in the child. */
+static void unlock_anew(egi_space *space) {
+  space->forking = 0;
+  for (unsigned i = 0; i < space->n; i++) {
+    egi_shard *shard = &space->shards[i];
+    egi_shard_unlock(shard);
+    init_mutex(&shard->mutex, space->name != NULL);
+    shard->watches = NULL;
+  }
+}
+
 static void memory_forked(egi_store *store) {
   egi_memory *memory = (egi_memory *)store;
   egi_space *space = memory->space;
-  pthread_mutex_init(&registry_mutex, NULL);
+  if (space->forking > 0) /* its first handle */
+    unlock_anew(space);
   for (unsigned i = 0; i < space->n; i++) {
     egi_shard *shard = &space->shards[i];
-    init_mutex(&shard->mutex, space->name != NULL);
-    shard->watches = NULL;
-    if (egi_own(&shard->table.seq) % 2 != 0)
-      egi_table_end(&shard->table);
     egi_shard_lock(shard);
     if (memory->holds[i].n > 0)
       egi_memory_drop_all(memory, shard);
@@ -462,5 +485,7 @@ const egi_store_ops egi_memory_ops = {
     .apply = memory_apply,
     .peek = memory_peek,
     .next_forgotten = egi_memory_next_forgotten,
+    .before_fork = memory_before_fork,
+    .after_fork = memory_after_fork,
     .forked = memory_forked,
 };

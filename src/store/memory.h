@@ -64,6 +64,7 @@ typedef struct egi_space {
   eg_env env;       /* its allocator is whose memory this is */
   size_t size;      /* of the block that begins here */
   unsigned n;       /* shards: a power of two */
+  unsigned forking; /* handles that have asked for it to be locked */
   egi_shard *shards;
 } egi_space;
 

@@ -302,6 +302,7 @@ static eg_status redis_open(const egi_url *url, const eg_env *env,
 EG_API extern const egi_store_ops egi_redis_ops;
 const egi_store_ops egi_redis_ops = {
     .abi = EGI_STORE_ABI,
+    .blocks = true,
     .scheme = "redis",
     .open = redis_open,
     .close = redis_close,

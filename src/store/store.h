@@ -118,6 +118,8 @@ typedef struct egi_url {
 ** the clock of env decides. */
 typedef struct egi_store_ops {
   uint32_t abi;
+  bool blocks; /* a call may take long: it is never made under a lock, nor by
+                  the keeper */
   const char *scheme;
   eg_status (*open)(const egi_url *url, const eg_env *env, egi_store **store,
                     eg_error *error);
@@ -190,6 +192,11 @@ typedef struct egi_store_ops {
                        eg_error *error);
   /* In the child of a fork: hold nothing, touch nothing shared. */
   void (*forked)(egi_store *store);
+  /* The calling thread is about to fork: no other is in the middle of anything
+  ** that the child has to find whole, until after_fork in the parent, forked
+  ** in the child.  NULL, any of the three: there is no such thing. */
+  void (*before_fork)(egi_store *store);
+  void (*after_fork)(egi_store *store);
 } egi_store_ops;
 
 /* Every store begins with this; open fills it.
