@@ -540,6 +540,7 @@ typedef struct eg_record {
   eg_run status;
   bool locked;  /* held, by a run or a lock */
   bool crashed; /* its owner died */
+  bool corrupt; /* cannot be read: only eg_scan shows such a one */
   uint64_t token, version;
   uint32_t count;
   int64_t start_us, end_us, last_us; /* epoch */

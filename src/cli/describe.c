@@ -116,6 +116,8 @@ void ec_json_record(ec_json *json, const eg_record *record) {
   ec_json_text(json, eg_run_word(record->status));
   ec_json_name(json, "locked");
   ec_json_bool(json, record->locked);
+  ec_json_name(json, "corrupt");
+  ec_json_bool(json, record->corrupt);
   ec_json_name(json, "crashed");
   ec_json_bool(json, record->crashed);
   ec_json_name(json, "token");

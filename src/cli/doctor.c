@@ -73,24 +73,45 @@ static void check_open(doctor *d) {
 }
 
 typedef struct findings {
-  uint64_t total, running, crashed, unreadable;
+  uint64_t total, running, crashed, corrupt;
   int64_t newest_us;
-  char example[100];
+  char example[100], corrupt_one[100];
 } findings;
 
 static bool look(void *ctx, const eg_record *record) {
   findings *f = ctx;
   f->total++;
   f->running += record->locked;
-  if (record->crashed) {
-    if (f->crashed++ == 0)
-      ec_printable(record->key, f->example, sizeof f->example);
-  }
+  if (record->crashed && f->crashed++ == 0)
+    ec_printable(record->key, f->example, sizeof f->example);
+  if (record->corrupt && f->corrupt++ == 0)
+    ec_printable(record->key, f->corrupt_one, sizeof f->corrupt_one);
   int64_t latest = record->last_us > record->start_us ? record->last_us
                                                       : record->start_us;
   if (latest > f->newest_us)
     f->newest_us = latest;
   return true;
+}
+
+static void report_left_overs(doctor *d, const findings *f) {
+  char text[300];
+  if (f->corrupt > 0) {
+    snprintf(text, sizeof text,
+             "the records of %" PRIu64 " keys cannot be read, for example of "
+             "%s",
+             f->corrupt, f->corrupt_one);
+    report(d, "left-overs", WORTH_A_LOOK, text,
+           "nothing runs under them: look whether their work was done, then "
+           "eguard reset KEY");
+  }
+  if (f->crashed > 0) {
+    snprintf(text, sizeof text,
+             "the owners of %" PRIu64 " runs died, for example of %s",
+             f->crashed, f->example);
+    report(d, "left-overs", WORTH_A_LOOK, text,
+           "they run again when asked; eguard show KEY tells more, eguard "
+           "reset KEY forgets it");
+  }
 }
 
 static void check_records(doctor *d, findings *f) {
@@ -107,16 +128,7 @@ static void check_records(doctor *d, findings *f) {
   snprintf(text, sizeof text, "%" PRIu64 " record%s, %" PRIu64 " held now",
            f->total, f->total == 1 ? "" : "s", f->running);
   report(d, "records", GOOD, text, "");
-  if (f->crashed == 0)
-    return;
-  char advice[200];
-  snprintf(text, sizeof text,
-           "the owners of %" PRIu64 " runs died, for example of %s",
-           f->crashed, f->example);
-  snprintf(advice, sizeof advice,
-           "they run again when asked; eguard show KEY tells more, eguard "
-           "reset KEY forgets it");
-  report(d, "left-overs", WORTH_A_LOOK, text, advice);
+  report_left_overs(d, f);
 }
 
 /* ---------------------------------------------------------- the machine -- */

@@ -43,6 +43,8 @@ static bool matches(const listing *l, eg_bytes key) {
 static const char *remark(const eg_record *record, char *text, size_t size) {
   if (record->locked)
     return ec_describe_owner(&record->owner, text, size);
+  if (record->corrupt)
+    return "cannot be read: look whether its work was done, then reset it";
   return ec_printable(record->error, text, size);
 }
 
@@ -53,7 +55,8 @@ static void add_row(ec_table *table, const eg_record *r) {
   int64_t at = runs ? r->start_us : r->last_us;
   int64_t took = runs ? eg_wall_us() - r->start_us : r->duration_us;
   ec_table_cell(table, ec_printable(r->key, text, sizeof text), "");
-  snprintf(text, sizeof text, "%s%s", eg_run_word(r->status),
+  snprintf(text, sizeof text, "%s%s",
+           r->corrupt ? "?" : eg_run_word(r->status),
            r->locked && !runs ? ", locked" : "");
   ec_table_cell(table, text, colour);
   ec_table_cell(table, when(at, time), "");
@@ -192,13 +195,16 @@ int ec_history(ec_options *options) {
 
 typedef struct sums {
   eg_census census;
-  uint64_t held, runs;
+  uint64_t held, runs, corrupt;
 } sums;
 
 static bool sum_up(void *ctx, const eg_record *record) {
   sums *s = ctx;
   s->census.total++;
-  s->census.by_run[record->status]++;
+  if (record->corrupt)
+    s->corrupt++;
+  else
+    s->census.by_run[record->status]++;
   s->held += record->locked;
   s->runs += record->count;
   return true;
@@ -217,6 +223,8 @@ static int print_json(const sums *s) {
     ec_json_unsigned(&json, s->census.by_run[i]);
   }
   ec_json_close(&json, '}');
+  ec_json_name(&json, "corrupt");
+  ec_json_unsigned(&json, s->corrupt);
   ec_json_name(&json, "held");
   ec_json_unsigned(&json, s->held);
   ec_json_name(&json, "executions");
@@ -252,6 +260,8 @@ int ec_summary(ec_options *options) {
   for (int i = 0; i < EG_RUN_COUNT; i++)
     print_sum(table, eg_run_word((eg_run)i), s.census.by_run[i],
               ec_colour_of((eg_run)i));
+  if (s.corrupt > 0)
+    print_sum(table, "cannot be read", s.corrupt, "");
   print_sum(table, "held now", s.held, "");
   print_sum(table, "executions", s.runs, "");
   ec_table_print(table, false);

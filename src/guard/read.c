@@ -18,7 +18,8 @@ eg_status egi_read(eg_guard *guard, eg_bytes key, const egi_seen *seen,
   record->locked = seen->at.held;
   if (seen->at.held)
     egi_owner_read(guard, seen->holder, &record->owner);
-  if (!egi_decode(seen->bytes, &r))
+  record->corrupt = !egi_decode(seen->bytes, &r);
+  if (record->corrupt)
     return egi_fail(error, EG_CORRUPT,
                     "the record cannot be read; reset the key");
   egi_reading(&r, &seen->at);
