@@ -195,6 +195,27 @@ describe("eguard", function()
       assert.equal(0, sh "eguard run --wait=1m k -- true".status)
     end)
 
+    it("--kill never takes another container's number for one of ours",
+      function()
+        -- in there eguard is 1, here 1 is the whole machine's first process
+        local root = sh "id -u".out == "0\n" and "" or "--map-root-user"
+        sh(("unshare %s --fork --pid --mount-proc eguard run k -- sh -c " ..
+          "'until [ -e %s/go ]; do sleep 0.02; done' &"):format(root,
+          folder.path))
+        assert.is_true(shell.comes(folder,
+          "eguard show k 2>/dev/null | grep -q '^held by'"))
+        local record = json "eguard show --json k"
+        assert.is_true(record.owner.pid < 10)
+        assert.equal(75, sh "eguard run k -- true".status)
+        local result = sh("eguard release --force --kill --token=" ..
+          record.token .. " k")
+        assert.equal(125, result.status)
+        assert.match("no process that can be seen here", result.err)
+        assert.equal(record.token, json("eguard show --json k").token)
+        sh("touch " .. folder.path .. "/go; eguard wait k")
+        assert.equal("Completed", json("eguard show --json k").status)
+      end)
+
     it("asks on a terminal for the token", function()
       local pid = hold "k"
       local token = json("eguard show --json k").token

@@ -3,12 +3,14 @@
 */
 #include "cli/cli.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -58,10 +60,34 @@ static bool choose_token(const breaking *b, uint64_t *token) {
 
 /* -------------------------------------------------------------- killing -- */
 
-static bool is_here(const eg_owner *owner) {
-  char host[80] = "";
+/* A number means nothing in another pid namespace: there it may even be 1.  So
+** in a store of files a process has to have that store's side file open. */
+static bool has_open(pid_t pid, const char *dir) {
+  char path[4200];
+  struct stat side, st;
+  bool found = false;
+  snprintf(path, sizeof path, "%s/guard.shm", dir);
+  if (stat(path, &side) != 0)
+    return false;
+  snprintf(path, sizeof path, "/proc/%ld/fd", (long)pid);
+  DIR *fds = opendir(path);
+  if (fds == NULL)
+    return false;
+  for (struct dirent *e; !found && (e = readdir(fds)) != NULL;)
+    found = fstatat(dirfd(fds), e->d_name, &st, 0) == 0 &&
+            st.st_dev == side.st_dev && st.st_ino == side.st_ino;
+  closedir(fds);
+  return found;
+}
+
+static bool is_here(const breaking *b) {
+  const eg_owner *owner = &b->record.owner;
+  char host[80] = "", dir[4100];
   gethostname(host, sizeof host - 1);
-  return owner->pid > 0 && strcmp(host, owner->host) == 0;
+  if (owner->pid <= 0 || strcmp(host, owner->host) != 0)
+    return false;
+  return !ec_file_dir(ec_store_url(b->options), dir, sizeof dir) ||
+         has_open((pid_t)owner->pid, dir);
 }
 
 /* The holder's process, opened while it held the key: what is signalled is
@@ -145,10 +171,11 @@ static int force(breaking *b) {
   if (token != b->record.token)
     return lost(b, token);
   bool kills = b->options->kill;
-  if (kills && !is_here(&b->record.owner)) {
-    ec_error(
-        "%s: its holder, %s, is not on this machine; --kill cannot end it",
-        b->name, b->who);
+  if (kills && !is_here(b)) {
+    ec_error("%s: its holder, %s, is no process that can be seen here (of "
+             "another machine or container, or of another user); --kill "
+             "cannot end it, nothing was changed",
+             b->name, b->who);
     return EC_FAILURE;
   }
   ec_note("%s: held by %s, token %" PRIu64, b->name, b->who, token);

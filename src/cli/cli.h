@@ -167,6 +167,9 @@ bool ec_is_utf8(eg_bytes bytes);
 ** kept.  Prints what is wrong and returns NULL. */
 const char *ec_store_url(const ec_options *options);
 
+/* The folder of a store of files; false: it is another store. */
+bool ec_file_dir(const char *url, char *dir, size_t size);
+
 /* Opens the guard.  Prints what is wrong; NULL then, and *exit_status. */
 eg_guard *ec_open(const ec_options *options, int *exit_status);
 

@@ -271,15 +271,9 @@ static void check_flock(doctor *d) {
 
 /* ---------------------------------------------------------------- all -- */
 
-static void find_dir(doctor *d) {
-  if (strncmp(d->url, "file:", 5) == 0)
-    snprintf(d->dir, sizeof d->dir, "%.*s", (int)strcspn(d->url + 5, "?"),
-             d->url + 5);
-}
-
 static void check_all(doctor *d) {
   findings f = {0};
-  find_dir(d);
+  ec_file_dir(d->url, d->dir, sizeof d->dir);
   check_open(d);
   if (d->guard != NULL)
     check_records(d, &f);

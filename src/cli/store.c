@@ -58,6 +58,13 @@ const char *ec_store_url(const ec_options *options) {
   return url;
 }
 
+bool ec_file_dir(const char *url, char *dir, size_t size) {
+  dir[0] = '\0';
+  if (strncmp(url, "file:", 5) == 0)
+    snprintf(dir, size, "%.*s", (int)strcspn(url + 5, "?"), url + 5);
+  return dir[0] != '\0';
+}
+
 eg_guard *ec_open(const ec_options *options, int *exit_status) {
   eg_guard *guard;
   eg_error error = {0};
