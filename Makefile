@@ -564,6 +564,10 @@ format: ## format the C files
 INST_LIBDIR ?= $(DESTDIR)$(PREFIX)/lib/lua/5.4
 INST_LUADIR ?= $(DESTDIR)$(PREFIX)/share/lua/5.4
 TO := $(DESTDIR)$(PREFIX)
+# Where bash, zsh and fish look by themselves.
+COMPLETIONS := $(TO)/share/bash-completion/completions/eguard \
+               $(TO)/share/zsh/site-functions/_eguard \
+               $(TO)/share/fish/vendor_completions.d/eguard.fish
 
 .PHONY: install install-lua-module uninstall clean help
 
@@ -579,6 +583,10 @@ install: ## install below PREFIX (/usr/local), staged by DESTDIR
 	@printf '%s\n' "$$PC_TEXT" >$(TO)/lib/pkgconfig/executionguard.pc
 	$(if $(EGUARD),$(INSTALL) -d $(TO)/bin)
 	$(if $(EGUARD),$(INSTALL) -m 755 $(EGUARD) $(TO)/bin/)
+	$(if $(EGUARD),$(INSTALL) -d $(dir $(COMPLETIONS)))
+	$(if $(EGUARD),$(EGUARD) completion bash >$(word 1,$(COMPLETIONS)))
+	$(if $(EGUARD),$(EGUARD) completion zsh >$(word 2,$(COMPLETIONS)))
+	$(if $(EGUARD),$(EGUARD) completion fish >$(word 3,$(COMPLETIONS)))
 	$(if $(STORES),$(INSTALL) -d $(TO)/lib/executionguard)
 	$(if $(STORES),$(INSTALL) -m 755 $(STORE_OBJECTS) $(EGUARD_TWIN) \
 	  $(TO)/lib/executionguard/)
@@ -597,7 +605,7 @@ install-lua-module: # also what the rock installs
 uninstall: ## remove what install put there
 	rm -f $(TO)/include/executionguard.h $(TO)/lib/libexecutionguard.a \
 	  $(TO)/lib/libexecutionguard.so $(TO)/lib/libexecutionguard.so.* \
-	  $(TO)/lib/pkgconfig/executionguard.pc $(TO)/bin/eguard \
+	  $(TO)/lib/pkgconfig/executionguard.pc $(TO)/bin/eguard $(COMPLETIONS) \
 	  $(foreach page,$(MAN_PAGES),\
 	  $(TO)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 	rm -rf $(INST_LIBDIR)/executionguard $(INST_LUADIR)/executionguard \

@@ -428,7 +428,7 @@ static int finish(run *r) {
              "recorded",
              r->name);
   else
-    ec_error("%s: ran, but could not be recorded: %s", r->name,
+    ec_error("%s: what came of it could not be recorded: %s", r->name,
              error.message[0] != '\0' ? error.message
                                       : eg_status_text(status));
   if (exit_status != 0)
