@@ -294,7 +294,7 @@ static void visitor_may_use_the_guard(void **state) {
 typedef struct first {
   char key[32], error[32];
   eg_run status;
-  bool crashed;
+  bool crashed, corrupt;
   eg_kind kind;
   int n;
 } first;
@@ -307,6 +307,7 @@ static bool note_first(void *ctx, const eg_record *r) {
            r->error.len > 0 ? (const char *)r->error.data : "");
   f->status = r->status;
   f->crashed = r->crashed;
+  f->corrupt = r->corrupt;
   f->kind = r->kind;
   f->n++;
   return true;
@@ -324,6 +325,7 @@ static void scan_sees_what_fetch_sees(void **state) {
   assert_int_equal(f.n, 1);
   assert_int_equal(f.status, EG_RUN_FAILED);
   assert_true(f.crashed);
+  assert_false(f.corrupt);
   assert_string_equal(f.error, "owner died");
   assert_int_equal(eg_scan(w->guard, eg_str("o"), note_first, &f, NULL),
                    EG_OK);
@@ -339,6 +341,7 @@ static void scan_shows_a_record_that_is_corrupt(void **state) {
   assert_int_equal(eg_scan(w->guard, eg_str(""), note_first, &f, NULL), EG_OK);
   assert_int_equal(f.n, 1);
   assert_string_equal(f.key, "bad");
+  assert_true(f.corrupt);
 }
 
 static void census_counts_by_what_readers_see(void **state) {
