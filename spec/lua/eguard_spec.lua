@@ -276,6 +276,54 @@ describe("eguard", function()
     end)
   end)
 
+  describe("doctor --rebuild", function()
+    it("does nothing where nothing is wrong, or where there is no database",
+      function()
+        sh "eguard run k -- true"
+        local whole = sh "eguard doctor --rebuild"
+        assert.equal(0, whole.status)
+        assert.match("nothing was done", whole.out)
+        assert.is_true(json("eguard doctor --rebuild --json").whole)
+        assert.equal(125, sh "eguard doctor --rebuild --store=memory".status)
+      end)
+
+    it("recovers what can be read, and blocks the rest", function()
+      sh("for i in $(seq 100); do eguard run --once k$i -- true; done; " ..
+        "cd " .. folder.path .. "/store; " ..
+        "sqlite3 guard.db 'pragma wal_checkpoint(truncate)'; " ..
+        -- pages 3 to 5: some of the records and of the history
+        "dd if=/dev/urandom of=guard.db bs=4096 seek=2 count=3 conv=notrunc")
+      local broken = sh "eguard doctor"
+      assert.equal(1, broken.status)
+      assert.match("bad +records.*%-> eguard doctor %-%-rebuild", broken.out)
+      local rebuilt = json "eguard doctor --rebuild --json"
+      assert.is_false(rebuilt.whole)
+      assert.equal(100, rebuilt.records + rebuilt.blocked)
+      assert.is_true(rebuilt.blocked > 0)
+      assert.equal(0, sh("test -f " .. folder.path .. "/store/" ..
+        rebuilt.kept).status)
+      -- what was done is not run again, what is in doubt waits for somebody
+      local blocked = 0
+      for _, record in ipairs(json "eguard ls --json") do
+        local run = "eguard run --once " .. record.key .. " -- echo ran"
+        if record.corrupt then
+          blocked = blocked + 1
+          if blocked == 1 then
+            assert.equal(125, sh(run).status)
+            assert.match("cannot be read", sh("eguard ls").out)
+            assert.match("note +left%-overs", sh("eguard doctor").out)
+            sh("eguard reset " .. record.key)
+            assert.equal("ran\n", sh(run).out)
+          end
+        elseif blocked < 2 then
+          assert.equal("", sh(run).out)
+        end
+      end
+      assert.equal(rebuilt.blocked, blocked)
+      assert.equal(rebuilt.blocked - 1, json("eguard summary --json").corrupt)
+    end)
+  end)
+
   it("chooses the store: option, environment, the user's state", function()
     local function store_of(environment)
       return sh(environment .. " eguard doctor | head -n 1").out

@@ -283,6 +283,9 @@ int ec_version(ec_options *options);
 int ec_completion(ec_options *options);
 int ec_help(ec_options *options);
 
+/* doctor --rebuild.  Returns the exit status. */
+int ec_rebuild(const ec_options *options, const char *url);
+
 /* Prints the help of one command, or of all (NULL). */
 void ec_print_help(FILE *to, const ec_command *command);
 

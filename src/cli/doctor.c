@@ -290,6 +290,8 @@ int ec_doctor(ec_options *options) {
   doctor d = {.options = options, .url = ec_store_url(options)};
   if (d.url == NULL)
     return EC_FAILURE;
+  if (options->rebuild)
+    return ec_rebuild(options, d.url);
   if (options->json) {
     ec_json_begin(&d.json, stdout);
     ec_json_open(&d.json, '[');
