@@ -466,6 +466,8 @@ typedef struct eg_outcome {
   eg_bytes value;   /* kind VALUE: one MessagePack value */
   eg_bytes error;   /* FAILED, TIMEOUT: text */
   eg_bytes trace;   /* FAILED: traceback, or empty */
+  bool exited;      /* it was a process; for the history: */
+  int exit_status;
 } eg_outcome;
 
 /*
@@ -601,6 +603,9 @@ typedef struct eg_past {
   eg_status status; /* OK, FAILED or TIMEOUT */
   int64_t start_us, duration_us;
   eg_bytes error; /* text, cut to what the store keeps */
+  eg_bytes owner; /* the text of who ran it; store file only */
+  bool exited;
+  int exit_status; /* where it exited */
 } eg_past;
 typedef bool (*eg_visit_past)(void *ctx, const eg_past *past);
 EG_API eg_status eg_history(eg_guard *guard, eg_bytes key, size_t n,

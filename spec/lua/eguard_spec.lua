@@ -83,6 +83,9 @@ describe("eguard", function()
       local history = json "eguard history --json"
       assert.equal("b", history[1].key)
       assert.equal("Failed", history[1].status)
+      assert.equal(2, history[1].exitStatus)
+      assert.equal("eguard", history[1].owner)
+      assert.equal(0, history[2].exitStatus)
       assert.equal(1, #json "eguard history --json -n 1")
       assert.equal(1, #json "eguard history --json b")
       local sums = json "eguard summary --json"

@@ -145,6 +145,16 @@ static void json_past(ec_json *json, const eg_past *past) {
   ec_json_time(json, past->start_us + past->duration_us);
   ec_json_name(json, "duration");
   ec_json_seconds(json, past->duration_us);
+  ec_json_name(json, "owner");
+  if (past->owner.len > 0)
+    ec_json_bytes(json, past->owner);
+  else
+    ec_json_null(json);
+  ec_json_name(json, "exitStatus");
+  if (past->exited)
+    ec_json_integer(json, past->exit_status);
+  else
+    ec_json_null(json);
   ec_json_name(json, "error");
   if (past->error.len > 0)
     ec_json_bytes(json, past->error);
@@ -167,7 +177,10 @@ static bool past_one(void *ctx, const eg_past *past) {
   ec_table_cell(l->table, eg_run_word(run), ec_colour_of(run));
   snprintf(text, sizeof text, "%" PRIu64, past->token);
   ec_table_cell(l->table, text, "");
-  ec_table_cell(l->table, ec_printable(past->error, text, sizeof text), "");
+  ec_printable(past->error, text, sizeof text);
+  if (past->error.len == 0 && past->exited && past->exit_status != 0)
+    snprintf(text, sizeof text, "exit status %d", past->exit_status);
+  ec_table_cell(l->table, text, "");
   return true;
 }
 

@@ -358,6 +358,8 @@ static eg_outcome outcome_of(run *r, char *text, size_t size) {
   switch (job->ending) {
   case EC_ENDED:
     snprintf(text, size, "exit status %d", job->code);
+    outcome.exited = true;
+    outcome.exit_status = job->code;
     if (job->code == 0)
       outcome.status = EG_OK;
     if (!r->options->cache)

@@ -152,6 +152,8 @@ static egi_verdict fill_swap(egi_step *step, const egi_seen *seen,
   swap->life_ms = effect->life_ms;
   swap->not_before_ms = effect->not_before_ms;
   swap->fresh_ms = effect->fresh_ms;
+  swap->exited = step->event.type == EGI_COMMIT && step->event.outcome.exited;
+  swap->exit_status = swap->exited ? step->event.outcome.exit_status : 0;
   step->now_us = seen->at.clocked ? seen->at.now_us : EGI_NO_TIME;
   if (effect->hold == EGI_TAKE)
     name_holder(step, swap);

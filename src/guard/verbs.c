@@ -213,7 +213,10 @@ static void remember(eg_guard *guard, eg_bytes key, const eg_grant *grant,
                   .status = event->outcome.status,
                   .start_us = grant->start_us + offset,
                   .duration_us = event->duration_us,
-                  .error = event->outcome.error};
+                  .error = event->outcome.error,
+                  .owner = {"", 0},
+                  .exited = event->outcome.exited,
+                  .exit_status = event->outcome.exit_status};
   egi_history_add(guard, &past);
 }
 

@@ -108,6 +108,8 @@ typedef struct egi_ended {
   uint64_t token;
   int64_t start_us, duration_us;
   eg_run status;
+  bool exited;
+  int exit_status;
   eg_bytes key, owner, error; /* in what follows */
 } egi_ended;
 

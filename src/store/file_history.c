@@ -54,6 +54,8 @@ void egi_file_ended(egi_at *at, const egi_swap *swap, uint64_t token,
                    .start_us = r.start_us,
                    .duration_us = r.duration_us,
                    .status = r.head.status,
+                   .exited = swap->exited,
+                   .exit_status = swap->exit_status,
                    .key = at->key,
                    .owner = holder.text,
                    .error = r.error};
@@ -76,8 +78,8 @@ static int insert_all(const egi_file *file, sqlite3 *db, const egi_ended *e) {
   sqlite3_stmt *s = NULL;
   int rc = sqlite3_prepare_v2(
       db,
-      "insert into history(name,key,token,owner,start,duration,status,error)"
-      " values(?,?,?,?,?,?,?,?)",
+      "insert into history(name,key,token,owner,start,duration,status,error,"
+      "exit_status) values(?,?,?,?,?,?,?,?,?)",
       -1, &s, NULL);
   for (; rc == SQLITE_OK && e != NULL; e = e->next) {
     sqlite3_bind_text(s, 1, file->name, (int)file->name_len, SQLITE_STATIC);
@@ -88,6 +90,10 @@ static int insert_all(const egi_file *file, sqlite3 *db, const egi_ended *e) {
     sqlite3_bind_int64(s, 6, e->duration_us);
     sqlite3_bind_text(s, 7, words[e->status], -1, SQLITE_STATIC);
     bind_text(s, 8, e->error);
+    if (e->exited)
+      sqlite3_bind_int(s, 9, e->exit_status);
+    else
+      sqlite3_bind_null(s, 9);
     rc = sqlite3_step(s) == SQLITE_DONE ? SQLITE_OK : SQLITE_ERROR;
     int reset = sqlite3_reset(s);
     rc = reset != SQLITE_OK ? reset : rc;
@@ -176,7 +182,7 @@ void egi_file_discard_ended(egi_file *file) {
 typedef struct entry {
   eg_past past;
   unsigned char key[EG_KEY_MAX];
-  char error[ERROR_KEPT];
+  char error[ERROR_KEPT], owner[EG_OWNER_MAX];
 } entry;
 
 static eg_bytes keep(void *room, size_t max, const void *data, int n) {
@@ -203,7 +209,15 @@ static void read_row(sqlite3_stmt *s, entry *e, int64_t *id) {
   e->past.status = status_of((const char *)sqlite3_column_text(s, 5));
   e->past.error = keep(e->error, sizeof e->error, sqlite3_column_blob(s, 6),
                        sqlite3_column_bytes(s, 6));
+  e->past.owner = keep(e->owner, sizeof e->owner, sqlite3_column_blob(s, 7),
+                       sqlite3_column_bytes(s, 7));
+  e->past.exited = sqlite3_column_type(s, 8) == SQLITE_INTEGER;
+  e->past.exit_status = sqlite3_column_int(s, 8);
 }
+
+#define PAST                                                                  \
+  "id,key,token,start,duration,status,error,owner,exit_status from history"   \
+  " where name=?1 and id<?2"
 
 /* The next page of what is older than *id.  *n: how many there were. */
 static eg_status page(egi_file *file, eg_bytes key, int64_t *id, entry *room,
@@ -217,11 +231,8 @@ static eg_status page(egi_file *file, eg_bytes key, int64_t *id, entry *room,
   if (status == EG_OK) {
     rc = sqlite3_prepare_v2(
         dir->db.handle,
-        key.len > 0
-            ? "select id,key,token,start,duration,status,error from history"
-              " where name=?1 and id<?2 and key=?3 order by id desc limit 32"
-            : "select id,key,token,start,duration,status,error from history"
-              " where name=?1 and id<?2 order by id desc limit 32",
+        key.len > 0 ? "select " PAST " and key=?3 order by id desc limit 32"
+                    : "select " PAST " order by id desc limit 32",
         -1, &s, NULL);
     sqlite3_bind_text(s, 1, file->name, (int)file->name_len, SQLITE_STATIC);
     sqlite3_bind_int64(s, 2, *id);

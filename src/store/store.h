@@ -82,6 +82,8 @@ typedef struct egi_swap {
   int64_t lease_ms; /* TAKE; 0: until dropped */
   int64_t not_before_ms, fresh_ms; /* 0: none; EGI_LEAVE_TIME */
   int64_t life_ms;                 /* 0: for ever; EGI_LEAVE_TIME */
+  bool exited;                     /* the run was a process; for a history: */
+  int exit_status;
 } egi_swap;
 
 /*
