@@ -270,14 +270,15 @@ local function wake_all(queue, time, limit)
   end
 end
 
--- Who has been rung for is ready; functions are called.
+-- Who has been rung for is ready; functions are called.  True: some were.
 local function heed()
   local who = next_call()
+  local some = who ~= nil -- true: he who turns the scheduler, and looks
   while who do
     if type(who) == "thread" then
       seq = (seq | 1) + 1
       rung[who] = { list = timers.add(ready, who, 0, 0, seq), number = seq }
-    else
+    elseif who ~= true then
       local ok, err = pcall(who)
       if not ok then
         report(err, text_of(err))
@@ -285,6 +286,7 @@ local function heed()
     end
     who = next_call()
   end
+  return some
 end
 
 local function turn()
@@ -304,9 +306,8 @@ end
 
 -- Sleeps until the next timer, that time, or until somebody is rung for.
 local function rest(till)
-  heed()
-  if timers.first(ready) then
-    return
+  if heed() or timers.first(ready) then
+    return -- who it was for may be he who called
   elseif idle() then
     bell.deadlock() -- the one who closed the ring is told
   end

@@ -326,24 +326,22 @@ static int bell_sleep(lua_State *L) {
   return 0;
 }
 
-/* next() -> the thread or function that the bell rang for first; nil: none */
+/* next() -> the thread or function that the bell rang for first; true: for
+** somebody who is not parked, and has to look by himself; nil: for none */
 static int bell_next(lua_State *L) {
   const eb_state *state = eb_get_state(L);
-  const eg_call *call;
-  if (state->bell == NULL)
+  const eg_call *call = state->bell != NULL ? eg_bell_next(state->bell) : NULL;
+  if (call == NULL)
     return 0;
-  while ((call = eg_bell_next(state->bell)) != NULL) {
-    push_parked(L);
-    int type = lua_rawgetp(L, -1, call);
-    if (type == LUA_TTHREAD) { /* once, until it is parked again */
-      lua_pushnil(L);
-      lua_rawsetp(L, -3, call);
-    }
-    if (type != LUA_TNIL)
-      return 1;
-    lua_pop(L, 2);
+  push_parked(L);
+  int type = lua_rawgetp(L, -1, call);
+  if (type == LUA_TTHREAD) { /* once, until it is parked again */
+    lua_pushnil(L);
+    lua_rawsetp(L, -3, call);
+  } else if (type == LUA_TNIL) {
+    lua_pushboolean(L, 1);
   }
-  return 0;
+  return 1;
 }
 
 /* fd() -> a descriptor that is readable while the bell is rung */
