@@ -285,6 +285,16 @@ EG_API bool eg_is_shared(const eg_guard *guard);
 /* eg_next_state: a number for eg_options.state that nobody else has. */
 EG_API uint32_t eg_next_state(void);
 
+/*
+** eg_lock_file: the name of a key's file in the lock folder of a file store,
+** with that of its namespace before it where name is not NULL: "<key>.lock",
+** "<name>@/<key>.lock".  Looks at nothing but its arguments.  Returns its
+** length; 0 for what is no key or no name.
+*/
+#define EG_LOCK_FILE_MAX 432
+EG_API size_t eg_lock_file(const char *name, eg_bytes key,
+                           char out[EG_LOCK_FILE_MAX]);
+
 /* eg_schemes: the store URL schemes of this build, NULL at the end. */
 EG_API const char *const *eg_schemes(void);
 
@@ -492,6 +502,14 @@ EG_API eg_status eg_commit(eg_guard *guard, eg_bytes key, eg_grant *grant,
 EG_API eg_status eg_release(eg_guard *guard, eg_bytes key, uint64_t token,
                             eg_error *error);
 
+/*
+** eg_release_here: ends the lock on a key, whichever guard of this process has
+** it; who took it is told LOST when it releases.  Returns OK; LOST where this
+** process holds no lock on it (a run is none): nothing was changed.
+*/
+EG_API eg_status eg_release_here(eg_guard *guard, eg_bytes key,
+                                 eg_error *error);
+
 /* eg_reset: back to Idle from anything; revokes whatever runs or is locked
 ** there.  Counts and the time of the last run stay.  Of an absent key it
 ** leaves none.  Returns OK or a failure. */
@@ -529,6 +547,7 @@ typedef struct eg_owner {
   int64_t since_us;      /* epoch */
   uint32_t state, guard; /* numbers within that process */
   bool mine;             /* this very guard */
+  bool here;             /* a guard of this process */
 } eg_owner;
 
 /*

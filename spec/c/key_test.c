@@ -65,6 +65,39 @@ static void name_when_empty_or_too_long_is_invalid(void **state) {
   assert_int_equal(egi_check_name("", NULL), EG_INVALID);
 }
 
+static const char *file_of(const char *name, const char *key) {
+  static char out[EG_LOCK_FILE_MAX];
+  size_t n = eg_lock_file(name, eg_str(key), out);
+  assert_int_equal(n, strlen(out));
+  return out;
+}
+
+static void
+lock_file_is_the_key_so_that_it_cannot_leave_the_folder(void **state) {
+  (void)state;
+  assert_string_equal(file_of(NULL, "migrate"), "migrate.lock");
+  assert_string_equal(file_of("shop", "a:b-c_D.9"), "shop@/a:b-c_D.9.lock");
+  assert_string_equal(file_of("..", "../x"), "%2e.@/%2e.%2fx.lock");
+  assert_string_equal(file_of(NULL, "50%"), "50%25.lock");
+}
+
+static void lock_file_of_a_long_key_is_short_and_its_own(void **state) {
+  (void)state;
+  char a[EG_LOCK_FILE_MAX], b[EG_LOCK_FILE_MAX], name[EG_NAME_MAX + 2] = "";
+  eg_bytes key = key_of(EG_KEY_MAX);
+  size_t n = eg_lock_file(NULL, key, a);
+  assert_true(n > 5 && n < 256);
+  text[EG_KEY_MAX - 1] = 'l';
+  assert_int_equal(eg_lock_file(NULL, key, b), n);
+  assert_string_not_equal(a, b);
+  memset(name, '\n', EG_NAME_MAX);
+  assert_true(eg_lock_file(name, key, a) < EG_LOCK_FILE_MAX);
+  name[EG_NAME_MAX] = 'x';
+  assert_int_equal(eg_lock_file(name, key, a), 0);
+  assert_int_equal(eg_lock_file(NULL, key_of(EG_KEY_MAX + 1), a), 0);
+  assert_int_equal(eg_lock_file(NULL, key_of(0), a), 0);
+}
+
 static void every_verb_refuses_what_is_no_key(void **state) {
   spec_world *w = *state;
   eg_watch *watch = (eg_watch *)w;
@@ -97,6 +130,9 @@ int main(void) {
       cmocka_unit_test(key_when_too_long_is_invalid_and_says_the_bound),
       cmocka_unit_test(name_is_none_or_a_short_text),
       cmocka_unit_test(name_when_empty_or_too_long_is_invalid),
+      cmocka_unit_test(
+          lock_file_is_the_key_so_that_it_cannot_leave_the_folder),
+      cmocka_unit_test(lock_file_of_a_long_key_is_short_and_its_own),
       BOTH_WAYS(every_verb_refuses_what_is_no_key),
   };
   return cmocka_run_group_tests_name("key", tests, NULL, NULL);

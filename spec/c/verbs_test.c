@@ -465,6 +465,31 @@ static void release_of_what_is_no_lock_of_this_guard_is_lost(void **state) {
   eg_close(other);
 }
 
+static void
+release_here_ends_a_lock_of_any_guard_of_the_process(void **state) {
+  spec_world *w = *state;
+  eg_bytes key = eg_str("k");
+  eg_guard *other = spec_another(w, 0);
+  assert_int_equal(eg_release_here(other, key, NULL), EG_LOST);
+  assert_int_equal(spec_ask(w, "k", EG_WANT_LOCK), EG_OK);
+  uint64_t token = w->grant.token;
+  assert_int_equal(spec_fetch(w, "k"), EG_NOTFOUND);
+  assert_true(w->record.owner.here);
+  assert_int_equal(eg_release_here(other, key, NULL), EG_OK);
+  assert_false(eg_holds(w->guard, key, token));
+  assert_int_equal(eg_release(w->guard, key, token, NULL), EG_LOST);
+  assert_int_equal(eg_release_here(other, key, NULL), EG_LOST);
+  eg_close(other);
+}
+
+static void release_here_of_a_run_is_lost(void **state) {
+  spec_world *w = *state;
+  eg_bytes key = eg_str("k");
+  assert_int_equal(spec_ask(w, "k", EG_WANT_RUN), EG_OK);
+  assert_int_equal(eg_release_here(w->guard, key, NULL), EG_LOST);
+  assert_true(eg_holds(w->guard, key, w->grant.token));
+}
+
 static void reset_goes_back_to_idle_from_anything(void **state) {
   spec_world *w = *state;
   const eg_outcome ends[] = {spec_done(), spec_failed("x"), spec_late()};
@@ -642,6 +667,8 @@ int main(void) {
       BOTH_WAYS(earlier_result_outlives_a_failing_rerun),
       BOTH_WAYS(release_ends_a_lock_of_this_guard),
       BOTH_WAYS(release_of_what_is_no_lock_of_this_guard_is_lost),
+      BOTH_WAYS(release_here_ends_a_lock_of_any_guard_of_the_process),
+      BOTH_WAYS(release_here_of_a_run_is_lost),
       BOTH_WAYS(reset_goes_back_to_idle_from_anything),
       BOTH_WAYS(revoke_ends_the_run_that_was_seen),
       BOTH_WAYS(revoke_of_a_lock_leaves_the_record),

@@ -76,6 +76,11 @@ bool egi_far_is_guard(const eg_guard *guard, eg_bytes line) {
          holder.nonce == process_nonce();
 }
 
+bool egi_far_is_here(eg_bytes line) {
+  egi_holder holder;
+  return egi_holder_read(line, &holder) && holder.nonce == process_nonce();
+}
+
 bool egi_far_is_state(const eg_guard *guard, eg_bytes line) {
   egi_holder holder;
   return guard->state != 0 && egi_holder_read(line, &holder) &&
@@ -98,6 +103,6 @@ void egi_far_read(const eg_guard *guard, eg_bytes line, eg_owner *owner) {
   owner->since_us = holder.since_us;
   owner->state = holder.state;
   owner->guard = holder.guard;
-  owner->mine = holder.guard == guard->number &&
-                holder.nonce == process_nonce();
+  owner->here = holder.nonce == process_nonce();
+  owner->mine = owner->here && holder.guard == guard->number;
 }

@@ -185,6 +185,7 @@ eg_bytes egi_owner_line(const eg_guard *guard, const char *text,
 
 /* Is this the line of this guard?  Of its state? */
 bool egi_owner_is_guard(const eg_guard *guard, eg_bytes line);
+bool egi_owner_is_here(const eg_guard *guard, eg_bytes line);
 bool egi_owner_is_state(const eg_guard *guard, eg_bytes line);
 
 void egi_owner_read(const eg_guard *guard, eg_bytes line, eg_owner *owner);
@@ -194,6 +195,7 @@ void egi_owner_read(const eg_guard *guard, eg_bytes line, eg_owner *owner);
 eg_bytes egi_far_line(const eg_guard *guard, const char *text,
                       uint64_t attempt, unsigned char *line);
 bool egi_far_is_guard(const eg_guard *guard, eg_bytes line);
+bool egi_far_is_here(eg_bytes line);
 bool egi_far_is_state(const eg_guard *guard, eg_bytes line);
 void egi_far_read(const eg_guard *guard, eg_bytes line, eg_owner *owner);
 
@@ -230,6 +232,7 @@ typedef struct egi_step {
   eg_bytes key;
   const eg_policy *policy;
   egi_event event;
+  bool here;          /* RELEASE: of any guard of this process */
   int64_t now_us;     /* or EGI_NO_TIME */
   uint64_t attempt;   /* in the owner line, where other processes see it */
   egi_buffer *buffer; /* what is put, or what the answer needs of the record */

@@ -59,6 +59,10 @@ bool egi_owner_is_guard(const eg_guard *guard, eg_bytes bytes) {
   return parse(bytes, &l) && l.guard == guard->number;
 }
 
+bool egi_owner_is_here(const eg_guard *guard, eg_bytes bytes) {
+  return guard->store->inside || egi_far_is_here(bytes);
+}
+
 bool egi_owner_is_state(const eg_guard *guard, eg_bytes bytes) {
   line l;
   if (!guard->store->inside)
@@ -84,6 +88,7 @@ void egi_owner_read(const eg_guard *guard, eg_bytes bytes, eg_owner *owner) {
   owner->state = l.state;
   owner->guard = l.guard;
   owner->mine = l.guard == guard->number;
+  owner->here = true;
   size_t n = bytes.len - sizeof l;
   if (n > 0) {
     memcpy(owner->text, (const char *)bytes.data + sizeof l,

@@ -175,7 +175,9 @@ egi_step_decide(void *ctx, const egi_seen *seen, egi_swap *swap) {
     step->head = (egi_head){.status = EG_RUN_IDLE};
   }
   if (step->event.type == EGI_RELEASE)
-    step->event.mine = egi_owner_is_guard(step->guard, seen->holder);
+    step->event.mine = step->here
+                           ? egi_owner_is_here(step->guard, seen->holder)
+                           : egi_owner_is_guard(step->guard, seen->holder);
   egi_verdict verdict = egi_decide(&step->head, &seen->at, &step->event,
                                    step->policy, &effect, &step->outcome,
                                    &step->left_us);

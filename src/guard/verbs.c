@@ -17,6 +17,7 @@ static void begin(egi_step *step, eg_guard *guard, eg_bytes key,
   step->policy = policy != NULL ? policy : &default_policy;
   step->event.type = type;
   step->event.token = 0;
+  step->here = false;
   step->now_us = EGI_NO_TIME;
   step->buffer = buffer;
   step->outcome = EG_INTERNAL;
@@ -271,7 +272,7 @@ eg_status eg_commit(eg_guard *guard, eg_bytes key, eg_grant *grant,
 
 /* An event that answers nothing but its outcome. */
 static eg_status simple(eg_guard *guard, eg_bytes key, egi_event_type type,
-                        uint64_t token, eg_error *error) {
+                        uint64_t token, bool here, eg_error *error) {
   unsigned char small[128];
   egi_step step;
   egi_buffer buffer;
@@ -281,6 +282,7 @@ static eg_status simple(eg_guard *guard, eg_bytes key, egi_event_type type,
   egi_buffer_init(&buffer, small, sizeof small);
   begin(&step, guard, key, NULL, type, &buffer);
   step.event.token = token;
+  step.here = here;
   status = egi_step_run(&step, error);
   egi_memory_free(&buffer.memory);
   return status;
@@ -288,11 +290,15 @@ static eg_status simple(eg_guard *guard, eg_bytes key, egi_event_type type,
 
 eg_status eg_release(eg_guard *guard, eg_bytes key, uint64_t token,
                      eg_error *error) {
-  return simple(guard, key, EGI_RELEASE, token, error);
+  return simple(guard, key, EGI_RELEASE, token, false, error);
+}
+
+eg_status eg_release_here(eg_guard *guard, eg_bytes key, eg_error *error) {
+  return simple(guard, key, EGI_RELEASE, 0, true, error);
 }
 
 eg_status eg_reset(eg_guard *guard, eg_bytes key, eg_error *error) {
-  return simple(guard, key, EGI_RESET, 0, error);
+  return simple(guard, key, EGI_RESET, 0, false, error);
 }
 
 eg_status eg_revoke(eg_guard *guard, eg_bytes key, uint64_t token,
@@ -330,5 +336,5 @@ eg_status eg_share_grant(eg_guard *guard, eg_bytes key, const eg_grant *grant,
 }
 
 eg_status eg_clear_result(eg_guard *guard, eg_bytes key, eg_error *error) {
-  return simple(guard, key, EGI_CLEAR, 0, error);
+  return simple(guard, key, EGI_CLEAR, 0, false, error);
 }

@@ -163,6 +163,10 @@ void eb_check_callable(lua_State *L, int index, const char *method,
                        const char *what);
 
 int eb_new(lua_State *L); /* ExecutionGuard.new */
+
+/* The same for the library's own modules: a failure of the store is returned,
+** nil and what eb_push_failure pushes. */
+int eb_try_new(lua_State *L);
 void eb_open_guard(lua_State *L);
 
 /* Around a scan, in which user code may close the guard. */
@@ -171,6 +175,10 @@ void eb_end_scan(eb_guard *guard);
 
 /* Raises the failure of a method, with its name in front. */
 int eb_raise(lua_State *L, const char *method, const eg_error *error);
+
+/* Pushes a failure as values: the word, the message, the errno if there was
+** one.  Returns how many. */
+int eb_push_failure(lua_State *L, const eg_error *error);
 
 /* Pushes what the options at index (0: none) have under the name, failing that
 ** the options of the guard; else nil. */
@@ -302,9 +310,16 @@ extern const luaL_Reg eb_clock_functions[]; /* testing.c */
 void eb_open_lock(lua_State *L);
 void eb_open_query(lua_State *L);
 
+/* Pushes a table of who holds a key. */
+void eb_push_owner(lua_State *L, const eg_owner *owner);
+
 /* Pushes the result that is kept under the key; nil where none is. */
 void eb_push_result(lua_State *L, const eb_guard *guard, int key_index,
                     eg_kind kind, eg_bytes value);
+
+/* ---- what executionguard.isolation is made of: isolation.c ---- */
+
+void eb_push_isolation(lua_State *L);
 
 /* ---- the log: log.c ---- */
 

@@ -89,6 +89,15 @@ int eb_raise(lua_State *L, const char *method, const eg_error *error) {
   return luaL_error(L, "%s: %s", method, error->message);
 }
 
+int eb_push_failure(lua_State *L, const eg_error *error) {
+  lua_pushstring(L, eg_status_word(error->status));
+  lua_pushstring(L, error->message);
+  if (error->os_errno == 0)
+    return 2;
+  lua_pushinteger(L, error->os_errno);
+  return 3;
+}
+
 void eb_push_callback(lua_State *L, int guard_index, int options_index,
                       const char *name) {
   if (options_index != 0 && lua_type(L, options_index) == LUA_TTABLE) {
@@ -161,7 +170,8 @@ static void tell_created(lua_State *L, const eb_guard *guard) {
   lua_pop(L, 1);
 }
 
-int eb_new(lua_State *L) {
+/* The options at 1 make a guard, which is pushed. */
+static eg_status make_guard(lua_State *L, eg_error *error) {
   eb_creation creation = {0};
   lua_settop(L, 1);
   eb_guard *guard = lua_newuserdatauv(L, sizeof *guard, EB_UV_COUNT);
@@ -170,17 +180,16 @@ int eb_new(lua_State *L) {
   guard->state = eb_get_state(L);
   eb_settings_init(&guard->settings);
   read_creation(L, guard, &creation);
-  eg_error error;
   eg_options options = {.store = creation.store,
                         .name = creation.name,
                         .owner = creation.owner,
                         .state = guard->state->id,
                         .env = {.log = note, .log_ud = guard}};
   guard->notes.wanted = true;
-  eg_status status = eg_open(&options, &guard->core, &error);
+  eg_status status = eg_open(&options, &guard->core, error);
   guard->notes.wanted = false;
   if (status != EG_OK)
-    return eb_raise(L, "ExecutionGuard.new", &error);
+    return status;
   guard->magic = EB_GUARD_MAGIC;
   guard->self = guard;
   guard->shared = eg_is_shared(guard->core);
@@ -191,7 +200,23 @@ int eb_new(lua_State *L) {
   guard->log = creation.debug || !lua_isnil(L, -1);
   lua_settop(L, 2);
   tell_created(L, guard);
+  return EG_OK;
+}
+
+int eb_new(lua_State *L) {
+  eg_error error;
+  if (make_guard(L, &error) != EG_OK)
+    return eb_raise(L, "ExecutionGuard.new", &error);
   return 1;
+}
+
+int eb_try_new(lua_State *L) {
+  eg_error error;
+  eg_status status = make_guard(L, &error);
+  if (status == EG_OK)
+    return 1;
+  lua_pushnil(L);
+  return 1 + eb_push_failure(L, &error);
 }
 
 static void close_guard(eb_guard *guard) {

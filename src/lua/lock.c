@@ -19,7 +19,7 @@ static int64_t wait_of(lua_State *L, const char *method) {
 
 /* A status that is no grant, as the values of a method: pushed are the
 ** first one, which the caller chose, and the reason; COOLDOWN has the seconds
-** that are left, a failure its message. */
+** that are left, a failure its message and errno. */
 static int refused(lua_State *L, const eb_guard *guard, eg_status status,
                    eg_reply *reply) {
   int64_t left = reply->left_us;
@@ -27,13 +27,11 @@ static int refused(lua_State *L, const eb_guard *guard, eg_status status,
     eb_log_warn(L, guard, "Failed to acquire lock for '%s': it %s",
                 eb_key_text(L), eg_status_text(status));
   eg_reply_free(reply);
+  if (EG_IS_FAILURE(status))
+    return 1 + eb_push_failure(L, &reply->failure);
   lua_pushstring(L, eg_status_word(status));
   if (status == EG_COOLDOWN && left >= 0) {
     lua_pushnumber(L, (lua_Number)left / 1e6);
-    return 3;
-  }
-  if (EG_IS_FAILURE(status)) {
-    lua_pushstring(L, reply->failure.message);
     return 3;
   }
   return 2;

@@ -58,6 +58,7 @@ void eb_set_functions(lua_State *L, const luaL_Reg *functions) {
 
 static const luaL_Reg module_functions[] = {
     {"new", eb_new},
+    {"tryNew", eb_try_new},
     {"expired", eb_expired},
     {"shield", eb_shield},
     {"setLogger", eb_set_logger},
@@ -86,6 +87,8 @@ int luaopen_executionguard_core(lua_State *L) {
   lua_setfield(L, -2, "waiting");
   lua_pushliteral(L, EG_VERSION);
   lua_setfield(L, -2, "version");
+  eb_push_isolation(L);
+  lua_setfield(L, -2, "isolation");
   eb_push_testing(L);
   lua_setfield(L, -2, "clock");
   eb_push_own(L);

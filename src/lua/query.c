@@ -136,11 +136,8 @@ static void set_error(lua_State *L, const eg_record *record) {
   lua_setfield(L, -2, "error");
 }
 
-static void set_owner(lua_State *L, const eg_record *record) {
-  if (!record->locked)
-    return;
-  const eg_owner *owner = &record->owner;
-  lua_createtable(L, 0, 5);
+void eb_push_owner(lua_State *L, const eg_owner *owner) {
+  lua_createtable(L, 0, 6);
   lua_pushstring(L, owner->host);
   lua_setfield(L, -2, "host");
   lua_pushinteger(L, owner->pid);
@@ -149,8 +146,9 @@ static void set_owner(lua_State *L, const eg_record *record) {
   lua_setfield(L, -2, "text");
   lua_pushboolean(L, owner->mine);
   lua_setfield(L, -2, "mine");
+  lua_pushboolean(L, owner->here);
+  lua_setfield(L, -2, "here");
   set_time(L, "since", owner->since_us);
-  lua_setfield(L, -2, "owner");
 }
 
 /* When the result or error stops counting; wall time. */
@@ -183,7 +181,10 @@ static void push_table_of(lua_State *L, const eb_guard *guard, int key_index,
   push_result_of(L, guard, key_index, record);
   lua_setfield(L, -2, "result");
   set_error(L, record);
-  set_owner(L, record);
+  if (record->locked) {
+    eb_push_owner(L, &record->owner);
+    lua_setfield(L, -2, "owner");
+  }
   set_expires(L, record);
 }
 

@@ -168,6 +168,7 @@ static void file_forked(egi_store *store) { (void)store; }
 static eg_status file_load(egi_store *store, eg_bytes key, int64_t deadline_us,
                            egi_seen *seen, eg_error *error) {
   egi_file *file = (egi_file *)store;
+  unsigned char line[EGI_HOLDER_MAX];
   egi_seen lent;
   egi_at at;
   (void)deadline_us;
@@ -180,6 +181,8 @@ static eg_status file_load(egi_store *store, eg_bytes key, int64_t deadline_us,
     return status;
   status = egi_at_look(&at, EGI_WANT_BYTES | EGI_WANT_PROBE, error);
   if (status == EG_OK) {
+    if (at.held && !at.ours)
+      at.holder = egi_lock_holder(&at, line);
     egi_seen_init(&lent);
     egi_at_see(&at, &lent);
     if (!egi_seen_keep(seen, &lent, &file->env))

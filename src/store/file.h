@@ -300,6 +300,12 @@ void egi_lock_line(egi_at *at, int fd);
 void egi_lock_tell(egi_at *at);
 void egi_lock_blank(egi_slot *slot, int fd);
 
+/* ------------------------------------------------------- file_line.c -- */
+
+/* egi_lock_holder: who may have a lock that another process has, as an owner
+** line; room is for EGI_HOLDER_MAX. */
+eg_bytes egi_lock_holder(const egi_at *at, unsigned char *room);
+
 /* --------------------------------------------------------- file_db.c -- */
 
 extern const char egi_db_schema[];

@@ -79,6 +79,17 @@ void egi_file_name(eg_bytes name, eg_bytes key, char *out) {
   egi_file_part(key, ".lock", out);
 }
 
+_Static_assert(EG_LOCK_FILE_MAX >= EGI_NAME_ROOM, "room for both parts");
+
+size_t eg_lock_file(const char *name, eg_bytes key,
+                    char out[EG_LOCK_FILE_MAX]) {
+  size_t n = name != NULL ? strlen(name) : 0;
+  if (key.len == 0 || key.len > EG_KEY_MAX || n > EG_NAME_MAX)
+    return 0;
+  egi_file_name((eg_bytes){name, n}, key, out);
+  return strlen(out);
+}
+
 void egi_file_hash(uint64_t seed, eg_bytes name, eg_bytes key,
                    uint64_t hash[2]) {
   unsigned char text[EG_NAME_MAX + 1 + EG_KEY_MAX];

@@ -308,11 +308,11 @@ static void describe(const egi_slot *slot, char line[EGI_LINE_MAX]) {
   char since[40], host[140], text[140];
   struct tm tm;
   egi_holder_read((eg_bytes){slot->holder, slot->holder_len}, &holder);
-  time_t seconds = (time_t)(slot->since / 1000000);
+  int64_t us = holder.since_us > 0 ? holder.since_us : slot->since;
+  time_t seconds = (time_t)(us / 1000000);
   gmtime_r(&seconds, &tm);
   size_t n = strftime(since, sizeof since, "%Y-%m-%dT%H:%M:%S", &tm);
-  snprintf(since + n, sizeof since - n, ".%03dZ",
-           (int)(slot->since / 1000 % 1000));
+  snprintf(since + n, sizeof since - n, ".%03dZ", (int)(us / 1000 % 1000));
   quote(host, sizeof host, holder.host);
   quote(text, sizeof text, holder.text);
   int len = snprintf(line, EGI_LINE_MAX,

@@ -48,14 +48,14 @@ eg_status egi_file_check(const struct stat *st, const char *name, bool folder,
                          "%s is not a %s; remove it, or name another folder",
                          name, folder ? "folder" : "regular file");
   if (!owner_is_fine(st, options))
-    return egi_file_fail(error, EG_DENIED, EPERM,
+    return egi_file_fail(error, EG_DENIED, 0,
                          "%s belongs to user %lu, this is user %lu: chown it, "
                          "use a folder of your own, or share it by "
                          "?mode=0770 with a group that both are in",
                          name, (unsigned long)st->st_uid,
                          (unsigned long)geteuid());
   if (others != 0)
-    return egi_file_fail(error, EG_DENIED, EPERM,
+    return egi_file_fail(error, EG_DENIED, 0,
                          "%s may be written by %s: chmod %s it%s", name,
                          others & 0002 ? "everybody" : "its group",
                          others & 0002 ? "o-w" : "g-w",
