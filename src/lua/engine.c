@@ -89,7 +89,7 @@ static void use_signal(int number) {
 static bool hears_again(lua_State *L, const eb_guard *guard, int number) {
   sigset_t mask;
   if (!is_ours(number)) {
-    if (!atomic_exchange(&taken_over, true))
+    if (guard != NULL && !atomic_exchange(&taken_over, true))
       eb_log_warn(L, guard,
                   "signal %d has a handler of somebody else now: functions "
                   "are interrupted by counting instructions from here on",
@@ -116,6 +116,8 @@ bool eb_signals_here(lua_State *L, const eb_guard *guard) {
     return false;
   return !eg_thread_deaf() || hears_again(L, guard, number);
 }
+
+bool eb_interrupts(void) { return atomic_load(&engine) != ENGINE_NONE; }
 
 void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer) {
   bool known = eb_is_known(L);

@@ -4,6 +4,7 @@
 #include "lua/interrupt.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 /* Set once in each Lua state; their addresses are keys in the registry. */
 static const char sentinel_key, parked_key;
@@ -388,7 +389,7 @@ static void relink(eb_state *state, eb_frame *frame, eb_frame *resume) {
 
 void eb_unpark(lua_State *L, lua_State *co, eb_frame *resume) {
   eb_state *state = eb_get_state(L);
-  if (state->parked == 0 || !resume->linked || lua_status(co) != LUA_YIELD)
+  if (state->parked == 0 || !resume->linked || lua_status(co) > LUA_YIELD)
     return;
   eb_frame *first = eb_parked_top(L, co);
   if (first == NULL)
@@ -417,10 +418,13 @@ void eb_park(lua_State *L, lua_State *co, eb_frame *resume) {
   for (eb_frame *f = first; f != resume;) {
     eb_frame *outer = f->outer;
     unlink_frame(f);
+    if (!yielded && f->kind == EB_RUN)
+      eg_timer_stop(f->timer); /* a limit: it ends with its coroutine */
     if (yielded) {
       f->parked = true;
       f->by_own = by_own;
-      f->awaited = f->interrupts && eg_timer_fired(f->timer) == 0;
+      f->awaited = f->interrupts && f->timer->tell != NULL &&
+                   eg_timer_fired(f->timer) == 0;
       state->parked++;
       state->deadlines += f->awaited;
       if (f->kind == EB_RUN)
@@ -431,6 +435,80 @@ void eb_park(lua_State *L, lua_State *co, eb_frame *resume) {
   }
   if (yielded)
     set_parked(L, co, first);
+}
+
+/* ------------------------------------------------------------ limits -- */
+
+/* Between the frames of a coroutine that runs and its resume; what is counted
+** needs no signal. */
+static bool attach_running(eb_frame *frame) {
+  eb_frame *top = top_frame(), *inner = NULL, *base = top;
+  while (base != NULL && !(base->L == frame->L && is_base(base))) {
+    inner = base;
+    base = base->outer;
+  }
+  if (base == NULL || base->kind != EB_RESUME)
+    return false;
+  frame->outer = base;
+  frame->linked = true;
+  frame->timer->signals = false;
+  eg_timer_start(frame->timer);
+  eg_timer_park(frame->timer);
+  atomic_signal_fence(memory_order_seq_cst);
+  if (inner == NULL)
+    set_top(frame);
+  else
+    *(eb_frame *volatile *)&inner->outer = frame;
+  atomic_signal_fence(memory_order_seq_cst);
+  for (eb_frame *f = base_of(top_frame());; f = base_of(f->outer)) {
+    calm(f, top_frame(), f->L);
+    if (f == base)
+      return true;
+  }
+}
+
+bool eb_attach(lua_State *L, lua_State *co, eb_frame *frame, eg_timer *timer,
+               bool suspended) {
+  memset(frame, 0, sizeof *frame);
+  frame->L = co;
+  frame->kind = EB_RUN;
+  frame->timer = timer;
+  frame->interrupts = eb_interrupts();
+  timer->signals = timer->signals && frame->interrupts;
+  if (!suspended)
+    return attach_running(frame);
+  eg_timer_start(timer);
+  eg_timer_park(timer);
+  frame->parked = true;
+  eb_get_state(L)->parked++;
+  eb_frame *first = eb_parked_top(L, co);
+  if (first == NULL) {
+    set_parked(L, co, frame);
+    return true;
+  }
+  while (first->outer != NULL)
+    first = first->outer;
+  first->outer = frame;
+  return true;
+}
+
+void eb_detach(lua_State *L, eb_frame *frame) {
+  frame->interrupts = false;
+  if (frame->parked) {
+    eb_frame *first = eb_parked_top(L, frame->L);
+    if (first == frame)
+      set_parked(L, frame->L, frame->outer);
+    while (first != NULL && first->outer != frame)
+      first = first->outer;
+    if (first != NULL)
+      first->outer = frame->outer;
+    frame->parked = false;
+    eb_get_state(L)->parked--;
+    eg_timer_stop(frame->timer);
+  } else if (frame->linked && top_frame() == frame) {
+    unlink_frame(frame);
+    eg_timer_stop(frame->timer);
+  } /* else its coroutine takes it along when it ends */
 }
 
 /* ---------------------------------------------------------- sentinel -- */

@@ -70,6 +70,15 @@ eb_frame *eb_parked_top(lua_State *L, lua_State *co);
 void eb_unpark(lua_State *L, lua_State *co, eb_frame *resume);
 void eb_park(lua_State *L, lua_State *co, eb_frame *resume);
 
+/* A limit of a coroutine: its first frame, put there from outside.  The timer
+** has no guard; its `signals` is set as eb_signals_here says.  Room for what
+** is parked was reserved (eb_reserve_parking).  False: nobody would tell us
+** when it yields.  eb_detach: the limit is off; may be left undone where the
+** coroutine has ended. */
+bool eb_attach(lua_State *L, lua_State *co, eb_frame *frame, eg_timer *timer,
+               bool suspended);
+void eb_detach(lua_State *L, eb_frame *frame);
+
 /* Does a guard further out want everything above it gone? */
 bool eb_is_unwinding(void);
 
@@ -117,8 +126,8 @@ eb_frame *eb_hook_frame(lua_State *L);
 
 /* ---- engine.c: signals, or counting where they cannot be had ---- */
 
-/* May signals be used in this thread?  Says so in the guard's log where they
-** cannot be used any more. */
+/* May signals be used in this thread?  Says so in the guard's log (NULL: there
+** is none) where they cannot be used any more. */
 bool eb_signals_here(lua_State *L, const eb_guard *guard);
 
 /* Starts the timer of a run and links its frame; frame->interrupts and on_loss
@@ -127,6 +136,9 @@ bool eb_signals_here(lua_State *L, const eb_guard *guard);
 void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer);
 
 int eb_configure_engine(lua_State *L);
+
+/* Does the engine interrupt at all? */
+bool eb_interrupts(void);
 
 /* ---- private.c: coroutines that only we resume ---- */
 
@@ -155,6 +167,10 @@ int eb_resume(lua_State *L, lua_State *co, int n, lua_State *host);
 /* Closes it.  Returns Lua's status; other than LUA_OK: an error object is on
 ** top of co. */
 int eb_reset(lua_State *L, lua_State *co);
+
+/* ---- limit.c: time limits without a record ---- */
+
+void eb_push_limits(lua_State *L); /* what our chunks need of it */
 
 /* ---- own_functions.c: Lua functions that are never left half-way ---- */
 
