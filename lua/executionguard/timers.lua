@@ -26,6 +26,9 @@ local core = require "executionguard.core"
 
 local status = coroutine.status
 
+-- A list that is empty is kept for the next, unless it is larger than this.
+local SPARE_ROOM <const> = 100
+
 local timers = {}
 
 -- timers.new() -> a queue
@@ -88,6 +91,9 @@ local function settle(queue, list)
     return
   end
   forget_list(queue, list)
+  if first <= SPARE_ROOM then
+    queue.spare = list
+  end
   local last = heap[n]
   queue.n = n - 1
   heap[n] = nil
@@ -128,15 +134,27 @@ local function close_up(list)
   end
 end
 
+-- A list without entries: one that was used, or a new one.
+local function new_list(queue, duration, due, seq)
+  local list = queue.spare
+  if list then
+    queue.spare = nil
+    list.first, list.last, list.due, list.seq = 1, 1, due, seq
+    list.duration = duration
+    return list
+  end
+  return { false, false, false, first = 1, last = 1, due = due, seq = seq,
+    duration = duration }
+end
+
 -- Adds an entry; duration: how long it waits.  -> the list that it is in
 function timers.add(queue, item, duration, due, seq)
   local list = queue.lists[duration]
-  if not fits(list, due, seq) then
-    local fresh = { false, false, false, first = 1, last = 1, due = due,
-      seq = seq, duration = duration }
+  if not list or not fits(list, due, seq) then
+    local fresh = new_list(queue, duration, due, seq)
     -- that may have run a finalizer, which added one like this
     list = queue.lists[duration]
-    if not fits(list, due, seq) then
+    if not list or not fits(list, due, seq) then
       append(fresh, item, due, seq)
       queue.heap[queue.n + 1] = fresh
       queue.lists[duration] = fresh

@@ -27,6 +27,7 @@
 -- well, without anybody calling task.run.
 
 local core = require "executionguard.core"
+local inside = require "executionguard.inside"
 
 local bell, clock, shield = core.waiting, core.clock, core.shield
 local isyieldable, running = coroutine.isyieldable, coroutine.running
@@ -217,8 +218,42 @@ end
 
 -- ----------------------------------------------------- what the core calls --
 
+-- In a coroutine that has a context, which ends the wait.
+local Listening = { __close = function(it)
+  it.context:_unlisten(it.listener)
+end }
+
+local function ended(it)
+  it.ended = true
+  if it.thread then
+    scheduler.unpark(it.thread, inside.ENDED)
+  end
+end
+
+local function wait_in_scope(w, context)
+  if context:_err() then
+    return
+  end
+  local yields = isyieldable()
+  local it <close> = setmetatable({ context = context,
+    thread = yields and running() or nil }, Listening)
+  it.listener = context:_listen(ended, it)
+  if yields then
+    while not w:over() and not it.ended and scheduler.park(w) do
+      -- it was woken in time, or for nothing
+    end
+    scheduler.drop_word(it.thread)
+  else
+    scheduler.check_turnable "a wait"
+    scheduler.turn_for(w, it)
+  end
+end
+
 local function wait(w)
-  if isyieldable() then
+  local owner = inside.scope_of(running())
+  if owner and (scheduler.inside() or not isyieldable()) then
+    return wait_in_scope(w, owner:_scope())
+  elseif isyieldable() then
     if scheduler.inside() then
       while not w:over() and scheduler.park(w) do -- luacheck: ignore
       end
