@@ -39,8 +39,35 @@ local function speaks_utf8()
   return false
 end
 
+local JOB_STATES = { "created", "running", "canceling", "succeeded", "failed",
+  "canceled" }
+
+-- Of the jobs and executors of this Lua state; nothing where there are none.
+local function add_jobs(rows, jobs)
+  if not jobs or #jobs == 0 then
+    return
+  end
+  local by_state, executors, retries = {}, 0, 0
+  for _, stats in ipairs(jobs) do
+    by_state[stats.state] = (by_state[stats.state] or 0) + 1
+    for _, exec in ipairs(stats.executors or {}) do
+      executors = executors + 1
+      retries = retries + exec.retries
+    end
+  end
+  rows[#rows + 1] = {}
+  rows[#rows + 1] = { "Jobs", #jobs }
+  for _, state in ipairs(JOB_STATES) do
+    rows[#rows + 1] = { "  " .. state, by_state[state] or 0 }
+  end
+  if executors > 0 then
+    rows[#rows + 1] = { "Executors", executors }
+    rows[#rows + 1] = { "  failed attempts", retries }
+  end
+end
+
 -- {label, number}, {label} for a heading, or {} for a rule.
-local function rows_of(analytics)
+local function rows_of(analytics, jobs)
   local rows = { { "Total Records", analytics.totalRecords }, {} }
   rows[#rows + 1] = { "Status Distribution" }
   for _, status in ipairs(STATUSES) do
@@ -52,6 +79,7 @@ local function rows_of(analytics)
   for _, counter in ipairs(COUNTERS) do
     rows[#rows + 1] = { "  " .. counter[1], counts[counter[2]] }
   end
+  add_jobs(rows, jobs)
   return rows
 end
 
@@ -73,11 +101,12 @@ local function width_of(rows)
   return width
 end
 
--- summary.lines(analytics, ascii) -> list of strings: the lines of the box.
--- analytics is what guard:GetAnalytics() returns; ascii: draw with + = | only.
-function summary.lines(analytics, ascii)
+-- summary.lines(analytics, ascii, jobs) -> list of strings: the lines of the
+-- box.  analytics is what guard:GetAnalytics() returns; ascii: draw with + = |
+-- only; jobs: what job.list() returns, or nil.
+function summary.lines(analytics, ascii, jobs)
   local box = ascii and ASCII_BOX or BOX
-  local rows = rows_of(analytics)
+  local rows = rows_of(analytics, jobs)
   local width = width_of(rows)
   local lines = {}
   local function put(left, text, right)
@@ -147,7 +176,9 @@ function summary.print(guard, options)
   if ascii == nil then
     ascii = not speaks_utf8()
   end
-  for _, line in ipairs(summary.lines(analytics, ascii)) do
+  local job = package.loaded["executionguard.job"]
+  local jobs = job and job.list()
+  for _, line in ipairs(summary.lines(analytics, ascii, jobs)) do
     print(line)
   end
 end

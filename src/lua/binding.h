@@ -333,6 +333,11 @@ void eb_log_warn(lua_State *L, const eb_guard *guard, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 int eb_set_logger(lua_State *L);
 
+/* ---- terminal.c ---- */
+
+/* terminal(file) -> columns; nil: it is none */
+int eb_terminal(lua_State *L);
+
 /* ---- the test clock: testing.c ---- */
 
 void eb_push_testing(lua_State *L);

@@ -3,6 +3,7 @@
 ** own.
 */
 #include "lua/interrupt.h"
+#include "lua/pool.h"
 
 #include <string.h>
 
@@ -63,6 +64,7 @@ static const luaL_Reg module_functions[] = {
     {"shield", eb_shield},
     {"setLogger", eb_set_logger},
     {"engine", eb_configure_engine},
+    {"terminal", eb_terminal},
     {NULL, NULL},
 };
 
@@ -85,6 +87,10 @@ int luaopen_executionguard_core(lua_State *L) {
   eb_push_waiting(L);
   lua_pop(L, EB_UPVALUES);
   lua_setfield(L, -2, "waiting");
+  eb_push_upvalues(L);
+  eb_push_worker(L);
+  lua_pop(L, EB_UPVALUES);
+  lua_setfield(L, -2, "worker");
   lua_pushliteral(L, EG_VERSION);
   lua_setfield(L, -2, "version");
   eb_push_isolation(L);
@@ -93,5 +99,7 @@ int luaopen_executionguard_core(lua_State *L) {
   lua_setfield(L, -2, "clock");
   eb_push_own(L);
   lua_setfield(L, -2, "own");
+  eb_push_limits(L);
+  lua_setfield(L, -2, "limit");
   return 1;
 }

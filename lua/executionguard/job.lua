@@ -1,0 +1,359 @@
+-- SPDX-License-Identifier: MIT
+-- executionguard.job: work with a state, progress, a result, labels, that can
+-- be cancelled and waited for.
+--
+--   local job = require "executionguard.job"
+--
+--   local j = job.new("upload", function(ctx)
+--     for i = 1, 100 do
+--       upload_chunk(ctx:GetParams(), i)       -- may wait: task.wait
+--       ctx:SetProgress(i / 100)
+--     end
+--     return "uploaded"                        -- or nil, err
+--   end)
+--   j:Run(nil, file)                           -- goes on in the background
+--   if j:Wait() and j:Err() then print(j:Err()) end
+--
+--   created ── Run ──► running ── returned ─────────────────► succeeded
+--                         │  │ ── raised, nil err, ctx ended ► failed
+--                         │  └ Cancel ► canceling ── over ───► canceled
+--                         └◄── Run ── from any of the three ends
+--
+-- A RUN is one call of the function: a coroutine of executionguard.task, or a
+-- thread (executionguard.worker).  It ends once, in `finish`.  Everything that
+-- belongs to it is in one table, which the function gets as its ctx; the job
+-- refers to it only while it runs, so what an old run still does is nothing to
+-- the job.
+--
+-- STOPPING.  Cancel, or the end of the context that Run was given, ends the
+-- context of the run: whatever waits in it returns nil, err.  If that does not
+-- end it, its coroutine is closed after the grace time, and a function that
+-- runs on without waiting is interrupted; it cannot catch that.
+
+local core = require "executionguard.core"
+local context = require "executionguard.context"
+local failures = require "executionguard.failures"
+local inside = require "executionguard.inside"
+local options = require "executionguard.job_options"
+local runs = require "executionguard.job_run"
+local worker = require "executionguard.worker"
+
+local steady, wall = core.clock.steady, core.now
+local copy, text_of = options.copy, failures.text_of
+local scope_of = inside.scope_of
+local start_run, begin_stop, set_state = runs.start, runs.stop, runs.set_state
+local isyieldable, running = coroutine.isyieldable, coroutine.running
+
+local CREATED <const>, RUNNING <const>, CANCELING <const>, SUCCEEDED <const>,
+  FAILED <const>, CANCELED <const> =
+  "created", "running", "canceling", "succeeded", "failed", "canceled"
+
+local job = {
+  State = {
+    Created = CREATED, Running = RUNNING, Canceling = CANCELING,
+    Succeeded = SUCCEEDED, Failed = FAILED, Canceled = CANCELED,
+  },
+  WithLabel = options.WithLabel,
+  WithLabels = options.WithLabels,
+  WithLogger = options.WithLogger,
+  WithGrace = options.WithGrace,
+  worker = worker.new,
+  workers = worker.pool,
+}
+
+local IS_DONE = { [SUCCEEDED] = true, [FAILED] = true, [CANCELED] = true }
+local IS_STATE = { [CREATED] = true, [RUNNING] = true, [CANCELING] = true,
+  [SUCCEEDED] = true, [FAILED] = true, [CANCELED] = true }
+
+-- Fields: id, fn; state, progress; created, started, ended (epoch), begun
+-- (steady), took (seconds); where there are any: labels, logger, grace,
+-- listeners {state = {}, progress = {}}, result, err, trace, run (while it
+-- goes on), ctx (of the last run, if somebody has asked for it), executors.
+local Job = { __name = "ExecutionGuard job" }
+Job.__index = Job
+
+local all = setmetatable({}, { __mode = "k" }) -- job -> number, in order
+local count = 0
+
+-- ------------------------------------------------------------- helpers --
+
+-- Cheaper than to ask for the metatable; what cannot be indexed at all is
+-- refused by Lua.
+Job._is_job = Job
+
+local function check(j, method)
+  if j._is_job ~= Job then
+    error(("%s: called on a %s, not on a job (write j:%s(...), with a colon)")
+      :format(method, type(j), method), 3)
+  end
+end
+
+-- -------------------------------------------------------------- running --
+
+-- j:Run(context?, params?) -> true: the function runs at the scheduler's next
+-- turn; false: it is running.  After it is done it can be run again, and
+-- everything starts afresh.  Raises for what is no context.
+function Job:Run(parent, params)
+  check(self, "Run")
+  if parent ~= nil and not context._is(parent) then
+    error(("Run: the context must be one of executionguard.context or nil, " ..
+      "not a %s; parameters are the second argument"):format(type(parent)), 2)
+  elseif self.run then
+    return false
+  end
+  start_run(self, parent, params)
+  return true
+end
+
+-- j:Cancel() -> true; false: it was not running, or is being cancelled.
+function Job:Cancel()
+  check(self, "Cancel")
+  local run = self.run
+  if not run or run.canceled then
+    return false
+  end
+  run.canceled = true
+  set_state(self, CANCELING)
+  if run.lost == nil then
+    begin_stop(run)
+  end
+  return true
+end
+
+-- Is this called inside of the run?
+local function is_inside(run)
+  local thread = run.thread
+  local state = thread and coroutine.status(thread)
+  return state == "running" or state == "normal"
+end
+
+local function wait_for(run, thread, timeout, ctx)
+  local err = ctx and ctx:_err()
+  if err then
+    return nil, err
+  end
+  local us = timeout and timeout < math.huge and timeout * 1e6 // 1 or nil
+  local word
+  if not ctx and not isyieldable() then
+    word = inside.turn_run(run, us)
+  else
+    run.waiters = run.waiters or {}
+    word = inside.park("Wait", thread, us, ctx, run.waiters)
+  end
+  if run.over then
+    return true
+  elseif word == inside.ENDED then
+    return nil, ctx:_err()
+  elseif word == "deadlock" then
+    return nil, word
+  end
+  return false
+end
+
+-- j:Wait(timeout?) -> true when it is done; false when the time is over, or it
+-- was never run; nil, err when the caller's context has ended; nil, "deadlock"
+-- where nothing is left that could end it.  Raises inside of the job.
+function Job:Wait(timeout)
+  check(self, "Wait")
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout < 0 or
+                              timeout ~= timeout) then
+    error(("Wait: the timeout must be a number of seconds, 0 or more, not %s")
+      :format(options.describe(timeout)), 2)
+  end
+  local run = self.run
+  if not run then
+    return IS_DONE[self.state] or false
+  elseif is_inside(run) then
+    error("Wait: a job cannot wait for its own end", 2)
+  end
+  local thread = running()
+  local scope = scope_of(thread)
+  return wait_for(run, thread, timeout, scope and scope:_scope())
+end
+
+-- The same for executors, whatever context the caller has: that is above the
+-- job's, and ends it.
+function Job:_await()
+  return not self.run or wait_for(self.run, (running()))
+end
+
+-- ---------------------------------------------------------------- asking --
+
+function Job:ID() check(self, "ID") return self.id end
+function Job:State() check(self, "State") return self.state end
+function Job:Result() check(self, "Result") return self.result end
+function Job:Err() check(self, "Err") return self.err end
+function Job:Progress() check(self, "Progress") return self.progress end
+function Job:CreatedAt() check(self, "CreatedAt") return self.created end
+function Job:StartedAt() check(self, "StartedAt") return self.started end
+function Job:EndedAt() check(self, "EndedAt") return self.ended end
+function Job:Labels() check(self, "Labels") return copy(self.labels) end
+
+function Job:IsState(state)
+  check(self, "IsState")
+  if not IS_STATE[state] then
+    error(("IsState: there is no state %s; they are in job.State"):format(
+      options.describe(state)), 2)
+  end
+  return self.state == state
+end
+
+function Job:IsDone()
+  check(self, "IsDone")
+  return IS_DONE[self.state] or false
+end
+
+function Job:IsExecuting()
+  check(self, "IsExecuting")
+  return self.run ~= nil
+end
+
+-- Before Run the background; of a run that is over one that has ended.
+function Job:Context()
+  check(self, "Context")
+  if self.run then
+    return self.run:Context()
+  elseif self.state == CREATED then
+    return context.background()
+  elseif not self.ctx then
+    self.ctx = context.withCancel(context.background())
+    context._cancel(self.ctx)
+  end
+  return self.ctx
+end
+
+local function execution_time(j)
+  return j.took or j.run and steady() - j.begun or 0
+end
+
+function Job:ExecutionTime()
+  check(self, "ExecutionTime")
+  return execution_time(self)
+end
+
+-- j:Stats() -> {id, state, progress, startedAt, executionTime, labels, error,
+-- traceback}, as it is now
+function Job:Stats()
+  check(self, "Stats")
+  return {
+    id = self.id, state = self.state, progress = self.progress,
+    startedAt = self.started, executionTime = execution_time(self),
+    labels = copy(self.labels),
+    error = self.err ~= nil and text_of(self.err) or nil,
+    traceback = self.trace, stuck = self.stuck,
+  }
+end
+
+-- j:On("state" or "progress", fn) -> stop.  Calls fn(j, value) at each change,
+-- on this Lua state; fn must not wait.
+function Job:On(event, fn)
+  check(self, "On")
+  if event ~= "state" and event ~= "progress" then
+    error(("On: the event must be 'state' or 'progress', not %s"):format(
+      options.describe(event)), 2)
+  elseif type(fn) ~= "function" then
+    error(("On: a function is needed, not %s"):format(
+      options.describe(fn)), 2)
+  end
+  self.listeners = self.listeners or {}
+  local list = self.listeners[event] or {}
+  self.listeners[event] = list
+  list[#list + 1] = fn
+  return function()
+    for i, listener in ipairs(list) do
+      if listener == fn then
+        table.remove(list, i)
+        return true
+      end
+    end
+    return false
+  end
+end
+
+Job._emit = runs.emit
+
+function Job:_log(level, message, fields)
+  options.log(self, level, message, fields)
+end
+
+function Job:__tostring()
+  return ("job %s (%s)"):format(self.id, self.state)
+end
+
+-- ------------------------------------------------------------- the module --
+
+-- job.new(id, fn, options...) -> a job.  id nil or "": a UUID.  fn(ctx), or
+-- job.worker(...).  options: tables {labels=, logger=, grace=}, and what
+-- job.WithLabel and the like return.
+function job.new(id, fn, ...)
+  if id ~= nil and type(id) ~= "string" then
+    error(("job.new: the id must be a string or nil, not %s"):format(
+      options.describe(id)), 2)
+  end
+  local work = options.worker_of(fn)
+  if not work and type(fn) ~= "function" then
+    error(("job.new: a function is needed (or job.worker), not %s"):format(
+      options.describe(fn)), 2)
+  end
+  local j = setmetatable({
+    id = id ~= "" and id or options.uuid(), fn = fn, state = CREATED,
+    progress = -1, created = wall(), work = work,
+  }, Job)
+  for i = 1, select("#", ...) do
+    options.apply(j, (select(i, ...)))
+  end
+  count = count + 1
+  all[j] = count
+  return j
+end
+
+-- job.wrap(fn) -> what job.new takes, of a function that wants the context
+-- alone.
+function job.wrap(fn)
+  if type(fn) ~= "function" then
+    error(("job.wrap: a function is needed, not %s"):format(
+      options.describe(fn)), 2)
+  end
+  return function(ctx)
+    return fn(ctx:Context())
+  end
+end
+
+function job.isDone(state)
+  return IS_DONE[state] or false
+end
+
+function job.isPending(state)
+  return state == RUNNING or state == CANCELING
+end
+
+-- Is it a job?
+function job._is(value)
+  return getmetatable(value) == Job
+end
+
+-- job.list() -> Stats() of every job there is in this Lua state, in the order
+-- of their making; with `executors`, their statistics, where it has any.  Jobs
+-- that nobody refers to go with the garbage.
+function job.list()
+  local list = {}
+  for j in pairs(all) do
+    list[#list + 1] = j
+  end
+  table.sort(list, function(a, b) return all[a] < all[b] end)
+  for i, j in ipairs(list) do
+    local stats = j:Stats()
+    if j.executors then
+      stats.executors = {}
+      for _, exec in ipairs(j.executors) do
+        table.insert(stats.executors, exec:Stats())
+      end
+    end
+    list[i] = stats
+  end
+  return list
+end
+
+core.own.claim()
+
+return job

@@ -1,0 +1,212 @@
+-- SPDX-License-Identifier: MIT
+-- executionguard.progress: what running jobs do, on the terminal.
+--
+--   local progress = require "executionguard.progress"
+--
+--   local display <close> = progress.show(upload, download)
+--   upload:Run() download:Run()
+--   upload:Wait() download:Wait()
+--
+--   upload    ████████████░░░░░░░░  60%  2.4 %/s  17 s left  running
+--   download  ██████░░░░░░░░░░░░░░  30%  1.2 %/s  58 s left  running
+--
+-- On a terminal there is a line for each job, drawn again in place, at most
+-- every `interval` seconds and when a state changes.  Elsewhere (a file, a
+-- pipe) plain lines: one for each change of a state and each tenth.
+
+local core = require "executionguard.core"
+local job = require "executionguard.job"
+
+local steady = core.clock.steady
+
+local progress = {}
+
+local BAR <const> = 20 -- characters
+
+local Display = { __name = "ExecutionGuard progress display" }
+Display.__index = Display
+
+local function speaks_utf8()
+  for _, name in ipairs { "LC_ALL", "LC_CTYPE", "LANG" } do
+    local value = os.getenv(name)
+    if value ~= nil and value ~= "" then
+      return value:lower():find("utf%-?8") ~= nil
+    end
+  end
+  return false
+end
+
+-- ------------------------------------------------------------------ text --
+
+local function duration(seconds)
+  if seconds < 60 then
+    return ("%.0f s"):format(math.ceil(seconds))
+  elseif seconds < 3600 then
+    return ("%d:%02d min"):format(seconds // 60, seconds // 1 % 60)
+  end
+  return ("%d:%02d h"):format(seconds // 3600, seconds // 60 % 60)
+end
+
+local function bar(share, full, empty)
+  local n = math.floor(share * BAR)
+  return full:rep(n) .. empty:rep(BAR - n)
+end
+
+-- progress.line(stats, {width=, ascii=}?) -> one line about a job, of its
+-- Stats(): name, bar, per cent, rate and time left (while it runs and says how
+-- far it is), state.
+function progress.line(stats, style)
+  style = style or {}
+  local share, parts = stats.progress, {}
+  local full, empty = "█", "░"
+  if style.ascii then
+    full, empty = "#", "."
+  end
+  local name = stats.id:gsub("%c", "?")
+  parts[1] = name .. (" "):rep((style.width or 0) - #name)
+  if share >= 0 then
+    parts[2] = bar(share, full, empty)
+    parts[3] = ("%3.0f%%"):format(math.floor(share * 100))
+  else
+    parts[2], parts[3] = (" "):rep(BAR), "    "
+  end
+  if stats.state == job.State.Running and share > 0 and
+     stats.executionTime > 0 then
+    local rate = share / stats.executionTime
+    parts[#parts + 1] = ("%.3g %%/s"):format(rate * 100)
+    parts[#parts + 1] = duration((1 - share) / rate) .. " left"
+  elseif stats.executionTime > 0 then
+    parts[#parts + 1] = duration(stats.executionTime)
+  end
+  parts[#parts + 1] = stats.state
+  if stats.error then
+    parts[#parts + 1] = (stats.error:gsub("%c.*", ""))
+  end
+  return table.concat(parts, "  ")
+end
+
+-- A line that does not fit would not be drawn in place.
+local function cut(text, columns)
+  local at = utf8.len(text) and utf8.offset(text, columns)
+  return at and text:sub(1, at - 1) or text:sub(1, utf8.len(text) and #text or
+                                                   columns - 1)
+end
+
+-- --------------------------------------------------------------- drawing --
+
+local function put(display, text)
+  display.out:write(text)
+  display.out:flush()
+end
+
+-- All lines, over those that were drawn before.
+local function redraw(display)
+  local lines = {}
+  if display.drawn > 0 then
+    lines[1] = ("\27[%dA"):format(display.drawn)
+  end
+  for _, j in ipairs(display.jobs) do
+    lines[#lines + 1] = "\r" .. cut(progress.line(j:Stats(), display.style),
+                                    display.columns) .. "\27[K\n"
+  end
+  display.drawn = #display.jobs
+  display.last = steady()
+  put(display, table.concat(lines))
+end
+
+local function plain(display, j)
+  put(display, progress.line(j:Stats(), display.style) .. "\n")
+end
+
+local function state_changed(display, j)
+  display.tenth[j] = 0
+  if display.columns then
+    redraw(display)
+  else
+    plain(display, j)
+  end
+end
+
+local function progressed(display, j, share)
+  if display.columns then
+    if steady() - display.last >= display.interval then
+      redraw(display)
+    end
+  elseif share * 10 // 1 > (display.tenth[j] or 0) then
+    display.tenth[j] = share * 10 // 1
+    plain(display, j)
+  end
+end
+
+-- ------------------------------------------------------------------ using --
+
+-- display:Add(job): one more.
+function Display:Add(j)
+  if not job._is(j) then
+    error("Add: a job is needed, not a " .. type(j), 2)
+  end
+  self.jobs[#self.jobs + 1] = j
+  self.style.width = math.max(self.style.width, #j:ID())
+  local stops = self.stops
+  stops[#stops + 1] = j:On("state", function() state_changed(self, j) end)
+  stops[#stops + 1] = j:On("progress", function(_, share)
+    progressed(self, j, share)
+  end)
+  if j:IsExecuting() then
+    state_changed(self, j)
+  end
+end
+
+-- display:Stop(): draws a last time, and no more.
+function Display:Stop()
+  for _, stop in ipairs(self.stops) do
+    stop()
+  end
+  if #self.stops > 0 and self.columns and self.drawn > 0 then
+    redraw(self)
+  end
+  self.stops = {}
+end
+
+Display.__close = Display.Stop
+
+local OPTIONS <const> = { out = true, terminal = true, interval = true,
+  ascii = true }
+
+-- progress.show(job...  , {out=, terminal=, interval=, ascii=}?) -> a display,
+-- until display:Stop() or its end as a <close> variable.  out: a file, default
+-- io.stderr; terminal: columns, or false for plain lines, default: what out
+-- is; interval: seconds between two drawings, default 0.1; ascii: default as
+-- the locale says.
+function progress.show(...)
+  local given, n = {}, select("#", ...)
+  local last = select(n, ...)
+  if n > 0 and type(last) == "table" and not job._is(last) then
+    given, n = last, n - 1
+  end
+  for name in pairs(given) do
+    if not OPTIONS[name] then
+      error(("progress.show: there is no option '%s'"):format(
+        tostring(name)), 2)
+    end
+  end
+  local out, columns = given.out or io.stderr, given.terminal
+  if columns == nil and io.type(out) then
+    columns = core.terminal(out)
+  end
+  local ascii = given.ascii
+  if ascii == nil then
+    ascii = not speaks_utf8()
+  end
+  local display = setmetatable({ out = out, columns = columns or nil,
+    interval = given.interval or 0.1, style = { ascii = ascii, width = 0 },
+    jobs = {}, stops = {}, tenth = {}, drawn = 0, last = 0 }, Display)
+  for i = 1, n do
+    display:Add((select(i, ...)))
+  end
+  return display
+end
+
+core.own.claim()
+
+return progress
