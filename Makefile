@@ -298,6 +298,7 @@ $(LUA_TESTS:%=$(BUILD)/test/c/%_test): private OWN_LIBS += $(LUA_LIBS)
 $(BUILD)/test/c/eguard_units_test: \
   $(filter-out %/main.o,$(call objects,$(CLI_SRC)))
 test-programs: $(EGUARD) $(EGUARD_TWIN)
+$(BUILD)/test/c/workers_test: private OWN_LIBS += $(LUA_LIBS)
 .SECONDARY: $(ALL_OBJ)
 
 $(BUILD)/test/faults/fork_test $(BUILD)/test/faults/deadlines_test: \
