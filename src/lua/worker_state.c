@@ -97,7 +97,9 @@ static int call(lua_State *L) {
   lua_pushcfunction(L, traceback);
   lua_insert(L, 1);
   lua_pop(L, 1);
-  eb_arm(L, &frame, &timer, true);
+  frame.interrupts = true;
+  frame.on_loss = false;
+  eb_arm(L, &frame, &timer);
   eb_pool_arm(work, &timer, eb_bell(L, state));
   int status = lua_pcall(L, 1, 2, 1);
   eb_pool_disarm(work);
