@@ -301,9 +301,13 @@ static bool wait_polling(eg_bell *bell, int64_t deadline_us) {
 }
 
 /* By a clock that waiting moves, there is no time in which a descriptor could
-** come to have something: it has it, or the deadline comes first. */
+** come to have something.  But threads behind it (a store's helper that was
+** just given the kernel's lock) may be about to say so: they get a moment of
+** the machine's time before the clock jumps. */
+enum { MOMENT_MS = 100 };
+
 static bool wait_by_jumping(eg_bell *bell, int64_t deadline_us) {
-  return gather(bell, 0) || wait_plainly(bell, deadline_us);
+  return gather(bell, MOMENT_MS) || wait_plainly(bell, deadline_us);
 }
 
 bool eg_bell_wait(eg_bell *bell, int64_t deadline_us) {
