@@ -390,7 +390,7 @@ describe("eguard run", function()
     assert.is_true(shell.comes(folder, "[ -e " .. folder.path .. "/in ]"))
     local result = sh "eguard run k -- true"
     assert.equal(75, result.status)
-    assert.match("k is locked: somebody who left no name, since %d", result.err)
+    assert.match("locked: somebody who left no name, since %d", result.err)
     sh("pkill -P $(cat " .. folder.path .. "/pid)")
   end)
 end)

@@ -20,7 +20,8 @@ end
 
 -- The keeper may come late on a busy machine.
 local function status_in_the_end(guard)
-  local start, status = steady()
+  local start = steady()
+  local status
   repeat
     status = guard:GetStatus "k"
   until status ~= "Running" or steady() - start > MOST
