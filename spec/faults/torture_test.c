@@ -60,6 +60,26 @@ static void work(board *b, trouble *t, int key, uint32_t us) {
     atomic_fetch_add(&b->two, 1);
 }
 
+/* Says what became of a grant that could not be ended. */
+static void lost(board *b, trouble *t, const char *name, bool lock,
+                 eg_status status) {
+  char text[200];
+  uint64_t token = t->grant.token;
+  if (EG_IS_FAILURE(status) || status == EG_UNCOMMITTED) {
+    fault(b, t->error.message);
+    return;
+  }
+  trouble_fetch(t, name);
+  snprintf(text, sizeof text,
+           "the %s of %s is %s: %s, status %d, token %lld (%lld was granted), "
+           "of pid %ld (me: %ld)",
+           lock ? "lock" : "run", name, eg_status_word(status),
+           t->record.locked ? "held" : "free", (int)t->record.status,
+           (long long)t->record.token, (long long)token,
+           (long)t->record.owner.pid, (long)getpid());
+  fault(b, text);
+}
+
 static int contend(trouble *t) {
   board *b = t->shared;
   uint32_t seed = (uint32_t)getpid() * 2654435761u;
@@ -79,7 +99,7 @@ static int contend(trouble *t) {
     status = lock ? eg_release(t->guard, eg_str(name), 0, &t->error)
                   : trouble_finish(t, t->guard, name);
     if (status != EG_OK)
-      fault(b, EG_IS_FAILURE(status) ? t->error.message : "a grant was lost");
+      lost(b, t, name, lock, status);
     else if (!lock)
       atomic_fetch_add(&b->committed[key], 1);
   }

@@ -311,7 +311,8 @@ eg_status egi_db_ready(egi_dir *dir, eg_error *error) {
 }
 
 /* The first process to come reads the whole of what is in the WAL: short-lived
-** ones one after another would do so each time.  Nobody is waited for. */
+** ones one after another would do so each time.  Nobody is waited for; and no
+** writer of ours shall find SQLite's lock taken while the disk is slow. */
 void egi_db_shorten(egi_dir *dir) {
   enum { FRAMES = 100, FRAMES_AT = 4 };
   if (dir->db.handle == NULL || dir->header == NULL)
@@ -319,9 +320,16 @@ void egi_db_shorten(egi_dir *dir) {
   const volatile uint32_t *header = (const volatile void *)dir->header;
   if (header[FRAMES_AT] < FRAMES)
     return;
+  pthread_mutex_t *writer = &dir->side.head->writer;
+  int err = pthread_mutex_trylock(writer);
+  if (err == EOWNERDEAD)
+    err = pthread_mutex_consistent(writer);
+  if (err != 0)
+    return; /* somebody is still at work */
   sqlite3_busy_handler(dir->db.handle, NULL, NULL);
   sqlite3_wal_checkpoint_v2(dir->db.handle, NULL, SQLITE_CHECKPOINT_TRUNCATE,
                             NULL, NULL);
+  pthread_mutex_unlock(writer);
 }
 
 void egi_db_close(egi_dir *dir) {

@@ -179,24 +179,32 @@ uint64_t egi_slot_sum(const egi_slot *slot) {
 
 /* ------------------------------------------------------------- opening -- */
 
-static int64_t clock_us(clockid_t id) {
-  struct timespec ts;
-  clock_gettime(id, &ts);
-  return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+/* What tells one start of the machine from another.  Where there is no /proc,
+** only a clock that went back does.  0 or an errno: a failure is no new start,
+** or everybody's grants would end. */
+static int read_boot(char boot[40]) {
+  memset(boot, 0, 40);
+  int fd;
+  ssize_t n;
+  do
+    fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+  while (fd < 0 && errno == EINTR);
+  if (fd < 0)
+    return errno == ENOENT || errno == EACCES ? 0 : errno;
+  do
+    n = read(fd, boot, 36);
+  while (n < 0 && errno == EINTR);
+  int err = n < 0 ? errno : n < 36 ? EIO : 0;
+  close(fd);
+  return err;
 }
 
-/* What tells one start of the machine from another. */
-static void read_boot(char boot[40]) {
-  memset(boot, 0, 40);
-  int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-  ssize_t n = fd >= 0 ? read(fd, boot, 36) : -1;
-  if (fd >= 0)
-    close(fd);
-  if (n < 36) /* to the minute: the clocks are not read at one moment */
-    snprintf(
-        boot, 40, "%lld",
-        (long long)((clock_us(CLOCK_REALTIME) - clock_us(CLOCK_BOOTTIME)) /
-                    60000000));
+/* Has the machine started since that was noted? */
+static bool is_other_boot(const egi_side_head *head, const char *boot,
+                          int64_t steady) {
+  if (head->boot[0] != '\0' && boot[0] != '\0')
+    return memcmp(head->boot, boot, sizeof head->boot) != 0;
+  return steady + head->base_us < atomic_load(&head->last_us);
 }
 
 /* The wall time of the last write to the database: the clock of the directory
@@ -235,7 +243,8 @@ static void after_boot(egi_dir *dir) {
 }
 
 /* Sets up what a start of the machine, or of the directory, begins with. */
-static void start(egi_dir *dir, bool fresh, int64_t steady, int64_t wall) {
+static void start(egi_dir *dir, const char *boot, bool fresh, int64_t steady,
+                  int64_t wall) {
   egi_side_head *head = dir->side.head;
   int64_t last = last_write(dir), before = atomic_load(&head->last_us);
   bool there = last > 0;
@@ -258,7 +267,7 @@ static void start(egi_dir *dir, bool fresh, int64_t steady, int64_t wall) {
   atomic_store(&head->filtered, !there);
   memset((void *)head->filter, 0, sizeof head->filter);
   egi_side_at_least(head, wall > 0 ? (uint64_t)wall : 1);
-  read_boot(head->boot);
+  memcpy(head->boot, boot, sizeof head->boot);
 }
 
 static eg_status no_room(eg_error *error, int err) {
@@ -274,6 +283,11 @@ static eg_status prepare(egi_dir *dir, const eg_clock *clock,
   egi_side_head *head = side->head;
   struct stat st;
   char boot[40];
+  int err = read_boot(boot);
+  if (err != 0)
+    return egi_file_fail(error, EG_UNAVAILABLE, err,
+                         "cannot ask when the machine was started: %s",
+                         strerror(err));
   if (fstat(side->fd, &st) != 0)
     return no_room(error, errno);
   side->dev = st.st_dev;
@@ -291,21 +305,20 @@ static eg_status prepare(egi_dir *dir, const eg_clock *clock,
                            dir->path, side_name);
     fresh = rows == 0 || rows > EGI_SHARD_SLOTS ||
             (size_t)st.st_size < bytes_for(rows);
-    read_boot(boot);
-    if (!fresh && memcmp(boot, head->boot, sizeof boot) == 0)
+    if (!fresh && !is_other_boot(head, boot, steady))
       return EG_OK;
   } else {
     fresh = true;
   }
   if (fresh) {
-    int err = posix_fallocate(side->fd, 0, (off_t)bytes_for(EGI_SLOT_STEP));
+    err = posix_fallocate(side->fd, 0, (off_t)bytes_for(EGI_SLOT_STEP));
     if (err != 0)
       return no_room(error, err);
     memset((void *)head, 0, sizeof *head);
     atomic_store(&head->rows, EGI_SLOT_STEP);
     head->layout = LAYOUT;
   }
-  start(dir, fresh, steady, wall);
+  start(dir, boot, fresh, steady, wall);
   memcpy(head->magic, magic, sizeof magic);
   return EG_OK;
 }
