@@ -4,6 +4,8 @@
 */
 #include "faults.h"
 
+#include "guard/guard.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -273,6 +275,72 @@ static void replaced_lock_file_is_noticed_at_acquire(void **state) {
   assert_int_equal(eg_release(t->guard, eg_str("k"), 0, NULL), EG_OK);
 }
 
+typedef struct losses {
+  int count;
+  uint64_t token;
+} losses;
+
+static void note_loss(void *ctx, eg_bytes key, uint64_t token) {
+  losses *all = ctx;
+  assert_true(key.len == 1 && *(const char *)key.data == 'k');
+  all->count++;
+  all->token = token;
+}
+
+static void tend(trouble *t, losses *all) {
+  const egi_store_ops *ops = t->guard->ops;
+  ops->tend(t->guard->store, eg_now_us(), note_loss, all);
+}
+
+static void replaced_lock_file_is_a_loss_to_its_holder(void **state) {
+  trouble *t = *state;
+  losses all = {0, 0};
+  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
+  tend(t, &all);
+  assert_int_equal(all.count, 0);
+  assert_int_equal(trouble_shell(t, "rm locks/k.lock"), 0);
+  tend(t, &all);
+  assert_int_equal(all.count, 1);
+  assert_true(all.token == t->grant.token);
+  tend(t, &all);
+  assert_int_equal(all.count, 1);
+  assert_int_equal(trouble_finish(t, t->guard, "k"), EG_LOST);
+  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
+  assert_int_equal(trouble_finish(t, t->guard, "k"), EG_OK);
+}
+
+static bool take_past(void *ctx, const eg_past *past) {
+  *(eg_past *)ctx = *past;
+  return true;
+}
+
+static void history_is_written_in_batches(void **state) {
+  trouble *t = *state;
+  eg_past past = {0};
+  losses all = {0, 0};
+  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
+  uint64_t token = t->grant.token;
+  assert_int_equal(trouble_finish(t, t->guard, "k"), EG_OK);
+  const char count[] = "test $(sqlite3 guard.db 'select count(*) from "
+                       "history_view where key=\"k\"') = %d";
+  assert_int_equal(trouble_shell(t, count, 0), 0);
+  tend(t, &all);
+  assert_int_equal(trouble_shell(t, count, 1), 0);
+  assert_int_equal(
+      eg_history(t->guard, eg_str("k"), 5, take_past, &past, &t->error),
+      EG_OK);
+  assert_true(past.token == token && past.status == EG_OK);
+}
+
+static void nothing_is_inherited_by_a_command(void **state) {
+  trouble *t = *state;
+  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
+  assert_int_equal(trouble_finish(t, t->guard, "k"), EG_OK);
+  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_LOCK, 0), EG_OK);
+  assert_int_equal(
+      trouble_shell(t, "ls -l /proc/self/fd | grep -q %s", t->folder), 1);
+}
+
 static void two_pid_namespaces_exclude_each_other(void **state) {
   trouble *t = *state;
   if (system("unshare -p -f true 2>/dev/null") != 0)
@@ -412,6 +480,34 @@ static void folder_that_others_may_write_is_refused(void **state) {
                    0);
 }
 
+/* As somebody who may read it and not write. */
+static int open_read_only(trouble *t) {
+  char url[128];
+  eg_guard *guard;
+  if (setgid(65534) != 0 || setuid(65534) != 0)
+    return 1;
+  snprintf(url, sizeof url, "file:%s/readonly", t->folder);
+  eg_options options = {.store = url};
+  eg_status status = eg_open(&options, &guard, &t->error);
+  if (status != EG_DENIED)
+    return 2;
+  return strstr(t->error.message, "Permission denied") != NULL ? 0 : 3;
+}
+
+static void folder_that_is_read_only_is_a_clear_error(void **state) {
+  trouble *t = *state;
+  if (geteuid() != 0)
+    skip(); /* only root can become somebody else */
+  assert_int_equal(trouble_shell(t, "chmod 711 . && mkdir readonly && "
+                                    "chown 65534:65534 readonly && "
+                                    "chmod 500 readonly"),
+                   0);
+  pid_t child = fork();
+  if (child == 0)
+    _exit(open_read_only(t));
+  assert_int_equal(trouble_wait(child), 0);
+}
+
 static void folder_of_a_stranger_is_refused(void **state) {
   trouble *t = *state;
   char url[128];
@@ -443,6 +539,9 @@ int main(void) {
       TROUBLE(foreign_or_truncated_lock_file_does_no_harm),
       TROUBLE(link_in_place_of_a_lock_file_is_refused),
       TROUBLE(replaced_lock_file_is_noticed_at_acquire),
+      TROUBLE(replaced_lock_file_is_a_loss_to_its_holder),
+      TROUBLE(history_is_written_in_batches),
+      TROUBLE(nothing_is_inherited_by_a_command),
       TROUBLE(two_pid_namespaces_exclude_each_other),
       TROUBLE(removed_database_is_no_silent_success),
       TROUBLE(corrupt_database_says_so),
@@ -450,6 +549,7 @@ int main(void) {
       TROUBLE(limit_of_descriptors_is_a_clear_error),
       TROUBLE(reader_of_the_database_is_in_nobodys_way),
       TROUBLE(folder_that_others_may_write_is_refused),
+      TROUBLE(folder_that_is_read_only_is_a_clear_error),
       TROUBLE(folder_of_a_stranger_is_refused),
   };
   alarm(300);
