@@ -332,6 +332,19 @@ static void history_is_written_in_batches(void **state) {
   assert_true(past.token == token && past.status == EG_OK);
 }
 
+static void history_does_not_grow_where_nobody_tends_it(void **state) {
+  trouble *t = *state;
+  t->policy.allow_rerun = true;
+  for (int i = 0; i < 600; i++) {
+    assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
+    assert_int_equal(trouble_finish(t, t->guard, "k"), EG_OK);
+  }
+  assert_int_equal(
+      trouble_shell(t, "test $(sqlite3 guard.db 'select count(*) from "
+                       "history') = 500"),
+      0);
+}
+
 static void nothing_is_inherited_by_a_command(void **state) {
   trouble *t = *state;
   assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
@@ -541,6 +554,7 @@ int main(void) {
       TROUBLE(replaced_lock_file_is_noticed_at_acquire),
       TROUBLE(replaced_lock_file_is_a_loss_to_its_holder),
       TROUBLE(history_is_written_in_batches),
+      TROUBLE(history_does_not_grow_where_nobody_tends_it),
       TROUBLE(nothing_is_inherited_by_a_command),
       TROUBLE(two_pid_namespaces_exclude_each_other),
       TROUBLE(removed_database_is_no_silent_success),

@@ -307,6 +307,7 @@ static eg_status file_apply(egi_store *store, eg_bytes key,
   status = apply_locked(&at, decide, ctx, token, error);
   egi_shard_unlock(file, at.shard);
   egi_at_end(&at);
+  egi_file_flush_many(file);
   return status;
 }
 

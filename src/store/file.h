@@ -154,7 +154,7 @@ struct egi_file {
   size_t size; /* of the block that begins here */
   pthread_mutex_t mutex;
   egi_ended *ended, **ended_end;
-  unsigned ended_count;
+  _Atomic unsigned ended_count;
   _Atomic uint32_t holds;
   size_t name_len; /* of the namespace; 0: none */
   const char *name;
@@ -427,6 +427,7 @@ eg_status egi_file_scan(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
 void egi_file_ended(egi_at *at, const egi_swap *swap, uint64_t token,
                     eg_bytes owner);
 eg_status egi_file_flush(egi_file *file, eg_error *error);
+void egi_file_flush_many(egi_file *file); /* if nobody tends the store */
 void egi_file_discard_ended(egi_file *file);
 eg_status egi_file_history(egi_store *store, eg_bytes key, size_t n,
                            eg_visit_past visit, void *ctx, eg_error *error);

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH_MAX = 1000, ERROR_KEPT = 500, PAGE = 32, DAYS = 90 };
+enum { MANY = 500, BATCH_MAX = 1000, ERROR_KEPT = 500, PAGE = 32, DAYS = 90 };
 
 #define DAY_US INT64_C(86400000000)
 
@@ -145,6 +145,11 @@ static void free_all(egi_ended *e) {
     free(e);
     e = next;
   }
+}
+
+void egi_file_flush_many(egi_file *file) {
+  if (atomic_load_explicit(&file->ended_count, memory_order_relaxed) >= MANY)
+    egi_file_flush(file, NULL);
 }
 
 eg_status egi_file_flush(egi_file *file, eg_error *error) {
