@@ -191,6 +191,29 @@ assert(isolation:LockPath() == "%s/migrate.lock")
     ends(other)
   end)
 
+  it("excludes eguard run, and eguard run excludes it", function()
+    isolation:WithLockDir(folder .. "/locks")
+    local run = ("eguard run -q --store='file:%s' migrate -- "):format(folder)
+    local guard = assert(isolation:Lock())
+    local _, _, status = os.execute(run .. "true")
+    assert.equal(75, status)
+    guard:Release()
+    assert.is_true(shell(run .. "true"))
+    local pipe = assert(io.popen(("echo $$; exec %ssh -c 'echo in; " ..
+      "exec sleep %d'"):format(run, BOUND)))
+    local pid = pipe:read "n"
+    assert.same({ "", "in" }, { pipe:read("l", "l") })
+    local _, err = isolation:Lock()
+    assert.equal("AlreadyRunning", err.kind)
+    if err.owner then -- it writes its line a little late
+      assert.equal(pid, err.owner.pid)
+    end
+    assert.is_true(isolation:IsLocked())
+    shell("kill %d", pid)
+    pipe:close()
+    assert(isolation:LockWithTimeout(BOUND)):Release()
+  end)
+
   it("is found free where its file was removed", function()
     local guard = assert(isolation:Lock())
     assert.is_true(os.remove(guard.path))

@@ -363,6 +363,15 @@ describe("an isolated command's lock file", function()
     assert.is_true(got:Release())
   end)
 
+  it("is alone but for the side file: no database is made", function()
+    local isolation = Isolation.new("migrate", { lockDir = folder })
+    for _ = 1, 3 do
+      local guard <close> = assert(isolation:Lock())
+      assert(isolation:LockWithTimeout(0) == nil and guard:Held())
+    end
+    assert.equal("guard.shm\nmigrate.lock\n", output_of("ls -A '%s'", folder))
+  end)
+
   it("is made anew with a folder that was removed", function()
     local isolation = Isolation.new("migrate", { lockDir = folder })
     local kept = assert(Isolation.new("kept", { lockDir = folder }):Lock())
@@ -426,8 +435,10 @@ print(err.kind, err.errno)
     -- what was built may be where nobody else may look
     local copy = os.tmpname()
     os.remove(copy)
-    shell("cp -rL \"${EXECUTIONGUARD_BUILD:-build}/lua\" '%s' && " ..
-          "chmod -R a+rX '%s'", copy, copy)
+    local built = package.searchpath("executionguard.core", package.cpath)
+      :match "^(.*)/executionguard/core%.so$"
+    assert.is_true(shell("cp -rL '%s' '%s' && chmod -R a+rX '%s'", built, copy,
+                         copy))
     assert.equal("PermissionDenied\t13\n", output_of(
       "LUA_PATH='%s/?.lua;%s/?/init.lua' LUA_CPATH='%s/?.so' " ..
       "setpriv --reuid 65534 --regid 65534 --clear-groups %s '%s'",
