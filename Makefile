@@ -600,7 +600,7 @@ install: ## install below PREFIX (/usr/local), staged by DESTDIR
 
 install-lua-module: # also what the rock installs
 	$(INSTALL) -d $(INST_LIBDIR)/executionguard
-	$(INSTALL) -m 755 $(BUILD)/lua/executionguard/core.so \
+	$(INSTALL) -m 755 $(BUILD)/lua/executionguard/core.so $(STORE_OBJECTS) \
 	  $(INST_LIBDIR)/executionguard/
 	@for file in $(LUA_FILES:lua/%=%); do \
 	  $(INSTALL) -D -m 644 lua/$$file $(INST_LUADIR)/$$file || exit 1; \

@@ -451,6 +451,19 @@ EG_API eg_status eg_acquire_begin(eg_guard *guard, eg_bytes key, eg_want want,
                                   eg_bell *bell, eg_pending **pending,
                                   eg_grant *grant, eg_reply *reply);
 
+/*
+** While the store is away (UNAVAILABLE, INDETERMINATE):
+** eg_begin_unguarded: a grant of nobody's, with token 0: work may go on
+** without a guard, and is counted.  Committed, it is judged by its deadline
+** and counted, and nothing is stored.
+** eg_recall: CACHED, with the result that was last seen of the key from here,
+** as eg_acquire answers it; it may be outdated.  Stores across a network
+** remember the latest few hundred keys, results of up to 2 KiB.  NOTFOUND,
+** NOMEM.
+*/
+EG_API void eg_begin_unguarded(eg_guard *guard, eg_grant *grant);
+EG_API eg_status eg_recall(eg_guard *guard, eg_bytes key, eg_reply *reply);
+
 /* eg_pending_over: true: the wait is over, *status, *grant and *reply are as
 ** eg_acquire would have left them, and pending is freed.  False: not yet, and
 ** *status is the refusal. */

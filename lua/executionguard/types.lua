@@ -116,8 +116,9 @@ end
 --- Of work whose owner died: "rerun" runs it again, "block" waits for a Reset
 --- (reason `crashed`). Default "rerun".
 ---@field afterCrash? "rerun"|"block"
---- When the store is away: "fail" (reason `unavailable`), "run" all the same,
---- or "stale": the last result known. Default "fail".
+--- When the store is away: "fail" (reason `unavailable` or `indeterminate`),
+--- "run" fn without a guard, or "stale": the result last seen from here, if
+--- there is one. Default "fail".
 ---@field whenUnavailable? "fail"|"run"|"stale"
 --- End the function at a deadline that was given, to the call or to `new`
 --- (the default of 30 s only marks). Default true.

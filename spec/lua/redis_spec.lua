@@ -181,6 +181,88 @@ describe("a guard on redis", function()
     child:close()
   end)
 
+  -- Real time: what is asked of a server that does not answer takes that long.
+  local function hasty(options)
+    options.store = server.url .. "?timeout=0.3"
+    options.name = "spec " .. count
+    return ExecutionGuard.new(options)
+  end
+
+  it("server_that_is_away_is_told_and_fn_does_not_run", function()
+    local guard = hasty {}
+    local ran = false
+    local ok, why, reason = server.away(function()
+      return guard:RunOnce("k", function() ran = true end)
+    end)
+    assert.is_false(ok)
+    assert.is_false(ran)
+    assert.matches("redis", why, 1, true)
+    assert.is_true(reason == "unavailable" or reason == "indeterminate",
+      reason)
+    assert.is_false((server.away(function()
+      return guard:AcquireLock("l", 0)
+    end)))
+  end)
+
+  it("server_that_is_away_lets_run_where_that_is_wanted", function()
+    local said = {}
+    local guard = hasty { whenUnavailable = "run",
+      logger = function(_, text) said[#said + 1] = text end }
+    local before = ExecutionGuard.getGlobalStats()
+    server.away(function()
+      assert.same({ true, 7 },
+        { guard:RunOnce("k", function() return 7 end) })
+      local ok, why, reason = guard:RunOnce("f", function() error("no", 0) end)
+      assert.same({ false, "no", "failed" }, { ok, why, reason })
+      local tries = 0
+      assert.same({ true, 2 }, { guard:RunOnce("r", function()
+        tries = tries + 1
+        assert.is_true(tries == 2)
+        assert.is_false(ExecutionGuard.expired())
+        return tries
+      end, { retry = { attempts = 2, delay = 0 } }) })
+    end)
+    assert.matches("without a guard", table.concat(said, "\n"), 1, true)
+    local after = ExecutionGuard.getGlobalStats()
+    assert.equal(before.totalExecutions + 3, after.totalExecutions)
+    assert.equal(before.failedExecutions + 1, after.failedExecutions)
+    assert.is_nil(guard:GetResult "k")
+  end)
+
+  it("server_that_is_away_leaves_what_was_seen_last", function()
+    local other = two()
+    local guard = hasty { whenUnavailable = "stale", resultTtl = 60 }
+    guard:RunOnce("mine", function() return { 1, 2 } end)
+    other:RunOnce("theirs", function() return "x" end)
+    assert.equal("x", guard:GetResult "theirs")
+    server.away(function()
+      local function no() error "not to be run" end
+      assert.same({ true, { 1, 2 }, "cached" },
+        { guard:RunOnce("mine", no) })
+      assert.same({ true, "x", "cached" }, { guard:RunOnce("theirs", no) })
+      local ok, why, reason = guard:RunOnce("unknown", no)
+      assert.is_false(ok)
+      assert.is_string(why)
+      assert.is_true(reason == "unavailable" or reason == "indeterminate")
+    end)
+  end)
+
+  it("outcome_that_cannot_be_stored_is_uncommitted", function()
+    local guard, other = hasty {}, two()
+    local ok, result, reason
+    server.away(function() end) -- its number is asked for before
+    local co = coroutine.wrap(function()
+      return guard:RunOnce("k", function()
+        coroutine.yield()
+        return 3
+      end)
+    end)
+    co()
+    server.away(function() ok, result, reason = co() end)
+    assert.same({ false, 3, "uncommitted" }, { ok, result, reason })
+    assert.is_true(other:GetStatus "k" ~= "Failed")
+  end)
+
   it("what_the_server_may_lose_is_warned_of", function()
     local said = {}
     ExecutionGuard.new { store = server.url, logger = function(level, text)

@@ -259,7 +259,7 @@ eg_status eg_commit(eg_guard *guard, eg_bytes key, eg_grant *grant,
   step.event.duration_us = now_us - grant->start_us;
   judge(grant, now_us, &step.event.outcome);
   status = check_outcome(&step.event.outcome, policy, error);
-  if (status == EG_OK)
+  if (status == EG_OK && grant->token != 0) /* else it has no guard */
     status = egi_step_run(&step, error);
   egi_memory_free(&buffer.memory);
   if (status == EG_OK) {

@@ -74,6 +74,7 @@ typedef struct eb_settings {
   eg_policy policy;
   int64_t timeout_us; /* of the work; 0: none */
   int64_t wait_ms;    /* for a lock */
+  enum { EB_FAIL, EB_RUN_ALONE, EB_STALE } away; /* while the store is away */
   eb_retry retry;
   bool timed;     /* the caller gave a timeout: it interrupts */
   bool interrupt; /* unless he does not want that */

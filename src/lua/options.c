@@ -378,6 +378,9 @@ static void set_option(reader *r, const option *o, int value) {
     if (!is_word(L, value, "fail") && !is_word(L, value, "run") &&
         !is_word(L, value, "stale"))
       bad(r, o->name, "\"fail\", \"run\" or \"stale\"", value);
+    r->settings->away = is_word(L, value, "run")     ? EB_RUN_ALONE
+                        : is_word(L, value, "stale") ? EB_STALE
+                                                     : EB_FAIL;
     break;
   case T_GRACE:
     r->settings->close_grace = seconds_of(r, o->name, value);

@@ -56,6 +56,12 @@ static inline eb_run *eb_run_of_timer(eg_timer *timer) {
   return (eb_run *)((char *)timer - offsetof(eb_run, timer));
 }
 
+/* Is its grant still good?  One without a guard has none to lose. */
+static inline bool eb_run_holds(const eb_run *run) {
+  return run->grant.token == 0 ||
+         eg_holds(run->guard->core, run->key, run->grant.token);
+}
+
 /* ---- run_object.c ---- */
 
 void eb_link_run(lua_State *L, eb_run *run);

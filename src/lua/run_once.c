@@ -15,8 +15,7 @@ static void set_deadline(eb_run *run, int64_t now_us) {
 }
 
 static bool still_holds(const eb_run *run) {
-  return run->guard->core != NULL &&
-         eg_holds(run->guard->core, run->key, run->grant.token);
+  return run->guard->core != NULL && eb_run_holds(run);
 }
 
 /* fn failed: is it to be tried again?  Then after so many seconds. */
@@ -238,10 +237,43 @@ static int granted(lua_State *L, eb_guard *guard, const eb_settings *settings,
   return start(L, &run);
 }
 
+/* The store is away, and the caller does not want that to be the answer. */
+static int make_do(lua_State *L, eb_guard *guard, const eb_settings *settings,
+                   eg_status status, eg_reply *reply) {
+  eg_grant grant;
+  eg_reply last;
+  eg_reply_init(&last);
+  if (settings->away == EB_STALE) {
+    eg_bytes key;
+    key.data = lua_tolstring(L, EB_AT_KEY, &key.len);
+    if (eg_recall(guard->core, key, &last) != EG_CACHED) {
+      eg_reply_free(&last);
+      return eb_refuse(L, guard, status, reply);
+    }
+    eg_reply_free(reply);
+    eb_log_warn(L, guard, "'%s': the store is away; an earlier result is used",
+                eb_key_text(L));
+    return eb_refuse(L, guard, EG_CACHED, &last);
+  }
+  eg_reply_free(reply);
+  eb_log_warn(L, guard, "'%s' runs without a guard: the store is away",
+              eb_key_text(L));
+  eg_begin_unguarded(guard->core, &grant);
+  return granted(L, guard, settings, &grant);
+}
+
+static int refuse(lua_State *L, eb_guard *guard, const eb_settings *settings,
+                  eg_status status, eg_reply *reply) {
+  bool away = status == EG_UNAVAILABLE || status == EG_INDETERMINATE;
+  return away && settings->away != EB_FAIL && guard->core != NULL
+             ? make_do(L, guard, settings, status, reply)
+             : eb_refuse(L, guard, status, reply);
+}
+
 /* What was waited for has come, or not. */
 static int waited(lua_State *L, eb_wait_end *end) {
   if (end->status != EG_OK)
-    return eb_refuse(L, end->guard, end->status, &end->reply);
+    return refuse(L, end->guard, &end->settings, end->status, &end->reply);
   eg_reply_free(&end->reply);
   return granted(L, end->guard, &end->settings, &end->grant);
 }
@@ -277,7 +309,7 @@ int eb_run_once(lua_State *L) {
   if (pending != NULL)
     return wait(L, guard, settings, pending, &reply);
   if (status != EG_OK)
-    return eb_refuse(L, guard, status, &reply);
+    return refuse(L, guard, settings, status, &reply);
   eg_reply_free(&reply);
   return granted(L, guard, settings, &grant);
 }

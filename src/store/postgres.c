@@ -201,8 +201,6 @@ static eg_status pg_swap(egi_store *store, eg_bytes key, const egi_swap *swap,
       return egi_remote_fail(error, EG_NOMEM, 0, "not enough memory");
   }
   eg_status status = send(pg, key, swap, until, &held, seen, error);
-  if (EG_IS_FAILURE(status) && status != EG_NOMEM)
-    egi_recall_drop(pg->recall, key);
   egi_holding_free(held, &pg->env);
   return status;
 }

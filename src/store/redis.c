@@ -280,8 +280,6 @@ static eg_status redis_swap(egi_store *store, eg_bytes key,
   eg_status status = send_swap(&j, replies, error);
   if (status == EG_OK)
     status = read_swap(&j, replies, seen, error);
-  if (EG_IS_FAILURE(status) && status != EG_NOMEM)
-    egi_recall_drop(redis->recall, key);
   egi_redis_replies_free(replies);
   egi_holding_free(j.held, &redis->env);
   return status;

@@ -50,6 +50,19 @@ function redis.start()
     core.clock.advance(seconds)
   end
 
+  -- The server does nothing while fn runs.
+  function server.away(fn)
+    local cli = assert(io.popen("redis-cli -s " ..
+      url:match "//(.*)" .. " INFO server"))
+    local pid = cli:read "a":match "process_id:(%d+)"
+    cli:close()
+    os.execute("kill -STOP " .. pid)
+    local results = table.pack(pcall(fn))
+    os.execute("kill -CONT " .. pid)
+    assert(results[1], results[2])
+    return table.unpack(results, 2, results.n)
+  end
+
   function server.stop()
     pipe:close()
   end
