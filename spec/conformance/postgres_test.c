@@ -277,11 +277,11 @@ static pid_t block_table(const char *seconds) {
 
 static void slow_server_leaves_a_doubt_that_its_lease_ends(void **state) {
   (void)state;
-  eg_guard *guard = open_guard("&timeout=1&lease=1");
+  eg_guard *guard = open_guard("&timeout=0.7&lease=1");
   eg_guard *other = open_guard(PATIENT);
   eg_grant grant;
   assert_int_equal(lock(guard, "warm"), EG_OK);
-  pid_t child = block_table("4");
+  pid_t child = block_table("3");
   eg_status status = lock(guard, "e");
   waitpid(child, NULL, 0);
   assert_int_equal(status, EG_INDETERMINATE);

@@ -109,6 +109,7 @@ typedef enum egi_pg_statement {
   EGI_PG_END,    /* ns, keys, tokens, channel */
   EGI_PG_MARK,   /* ns, key: somebody waits */
   EGI_PG_LOOK,   /* names, keys */
+  EGI_PG_LAST,   /* ns: its last key */
   EGI_PG_SCAN,   /* ns, from, prefix, inclusive */
   EGI_PG_SWEEP,  /* none */
   EGI_PG_NOTIFY, /* channel, text */

@@ -6,12 +6,33 @@
 
 #include <string.h>
 
-/* Where the next page begins. */
+/* Where the next page begins, and where the last one ends: at the last key
+** that was there at the start, or a visitor that adds keys would meet them,
+** without end. */
 typedef struct place {
-  unsigned char key[EG_KEY_MAX];
-  size_t len;
+  unsigned char key[EG_KEY_MAX], last[EG_KEY_MAX];
+  size_t len, last_len;
   bool inclusive;
 } place;
+
+/* *any false: there is no key. */
+static eg_status find_last(egi_pg *pg, place *at, bool *any, eg_error *error) {
+  egi_pg_call call = {.statement = EGI_PG_LAST};
+  PGresult *result;
+  *any = false;
+  egi_pg_add(&call, pg->name, strlen(pg->name));
+  eg_status status = egi_pg_ask(pg->hub, &call, egi_real_us() + pg->timeout_us,
+                                &result, error);
+  if (status != EG_OK)
+    return status;
+  *any = PQntuples(result) == 1 && PQgetlength(result, 0, 0) <= EG_KEY_MAX;
+  if (*any) {
+    at->last_len = (size_t)PQgetlength(result, 0, 0);
+    memcpy(at->last, PQgetvalue(result, 0, 0), at->last_len);
+  }
+  PQclear(result);
+  return EG_OK;
+}
 
 static eg_status next_page(egi_pg *pg, const place *at, eg_bytes prefix,
                            PGresult **result, eg_error *error) {
@@ -20,6 +41,7 @@ static eg_status next_page(egi_pg *pg, const place *at, eg_bytes prefix,
   egi_pg_add(&call, at->key, at->len);
   egi_pg_add(&call, prefix.data, prefix.len);
   egi_pg_add_bool(&call, at->inclusive);
+  egi_pg_add(&call, at->last, at->last_len);
   return egi_pg_ask(pg->hub, &call, egi_real_us() + pg->timeout_us, result,
                     error);
 }
@@ -50,9 +72,11 @@ eg_status egi_pg_scan(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
                       void *ctx, eg_error *error) {
   egi_pg *pg = (egi_pg *)store;
   place at = {.len = prefix.len, .inclusive = true};
-  bool more = prefix.len <= EG_KEY_MAX;
-  eg_status status = EG_OK;
-  if (more && prefix.len > 0)
+  bool more;
+  if (prefix.len > EG_KEY_MAX)
+    return EG_OK;
+  eg_status status = find_last(pg, &at, &more, error);
+  if (prefix.len > 0)
     memcpy(at.key, prefix.data, prefix.len);
   while (more && status == EG_OK) {
     PGresult *page = NULL;
