@@ -599,6 +599,10 @@ EG_API void eg_record_free(eg_record *record);
 ** where the store cannot be asked. */
 EG_API bool eg_holds(eg_guard *guard, eg_bytes key, uint64_t token);
 
+/* eg_believes: the same as far as is known here: where grants are leases, as
+** of the last renewal and without asking the store. */
+EG_API bool eg_believes(eg_guard *guard, eg_bytes key, uint64_t token);
+
 /*
 ** eg_scan: visits every record whose key begins with prefix, in no order, each
 ** at most once; records that come or go meanwhile may or may not be seen.

@@ -114,7 +114,8 @@ typedef struct waiter {
 static void *wait_for_lock(void *ctx) {
   waiter *w = ctx;
   eg_grant grant;
-  w->status = acquire(w->guard, w->key, EG_WANT_LOCK, 60000, &grant);
+  eg_status status = acquire(w->guard, w->key, EG_WANT_LOCK, 60000, &grant);
+  __atomic_store_n(&w->status, status, __ATOMIC_RELEASE);
   return NULL;
 }
 

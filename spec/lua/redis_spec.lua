@@ -4,6 +4,7 @@
 
 local world = require "support.world"
 local redis = require "support.redis"
+local core = require "executionguard.core"
 
 local ExecutionGuard = world.EG
 
@@ -97,9 +98,23 @@ describe("a guard on redis", function()
     assert.is_true(a:AcquireLock("k", 0))
   end)
 
+  -- Another process, which dies while it holds a lock.
+  local function die_holding(lease)
+    local program = [[
+      local guard = require "executionguard".new {
+        store = os.getenv "URL", name = os.getenv "NAME" }
+      assert(guard:AcquireLock("k", 0))
+      local self = io.open "/proc/self/stat":read "n"
+      os.execute("kill -KILL " .. self)
+    ]]
+    local url = server.url .. (lease and "?lease=" .. lease or "")
+    os.execute(("URL='%s' NAME='spec %d' lua5.4 -e '%s' 2>/dev/null")
+      :format(url, count, program))
+  end
+
   it("lock_of_an_owner_that_is_gone_ends_with_its_lease", function()
-    local a, b = two { lease = 4 }
-    assert.is_true(a:AcquireLock("k", 0))
+    local a, b = two()
+    die_holding(4)
     server.advance(3.9)
     assert.same({ false, "locked" }, { b:AcquireLock("k", 0) })
     server.advance(0.1)
@@ -109,12 +124,55 @@ describe("a guard on redis", function()
   end)
 
   it("lease_is_15_seconds_where_nothing_is_said", function()
-    local a, b = two()
-    assert.is_true(a:AcquireLock("k", 0))
+    local _, b = two()
+    die_holding()
     server.advance(14.999)
     assert.is_true(b:IsLocked "k")
     server.advance(0.001)
     assert.is_false(b:IsLocked "k")
+  end)
+
+  it("leases_are_renewed_until_the_release", function()
+    local a, b = two { lease = 6 }
+    local lock = a:Lock("k", 0)
+    for _ = 1, 10 do
+      server.advance(2)
+      assert.is_true(lock:Held())
+      assert.same({ false, "locked" }, { b:AcquireLock("k", 0) })
+    end
+    assert.is_true(lock:Release())
+    assert.is_true(b:AcquireLock("k", 0))
+    assert.is_false(lock:Held())
+  end)
+
+  it("leases_end_for_good_with_maxHold", function()
+    local a, b = two { lease = 6, maxHold = 20 }
+    local lock = a:Lock("k", 0)
+    for _ = 1, 9 do
+      server.advance(2)
+      assert.same({ false, "locked" }, { b:AcquireLock("k", 0) })
+    end
+    server.advance(2)
+    assert.is_false(lock:Held())
+    assert.is_true(b:AcquireLock("k", 0))
+    assert.is_false(lock:Release())
+  end)
+
+  it("run_whose_lease_cannot_be_renewed_is_lost_before_it_ends", function()
+    local a, b = two { lease = 6 }
+    local lost, inside
+    local ok, _, reason = a:RunOnce("k", function()
+      server.away(function()
+        core.clock.advance(5.5) -- the server's clock stands still
+        inside = ExecutionGuard.expired()
+      end)
+      return 1
+    end, { timeout = 0, onLost = function(key) lost = key end })
+    assert.same({ false, "lost", true, "k" }, { ok, reason, inside, lost })
+    server.advance(6)
+    assert.equal("Failed", b:GetStatus "k")
+    assert.equal("owner died", b:GetRecord("k").error)
+    assert.same({ true, 2 }, { b:RunOnce("k", function() return 2 end) })
   end)
 
   it("cooldown_and_lifetimes_count_by_the_server", function()

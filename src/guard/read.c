@@ -87,6 +87,16 @@ bool eg_holds(eg_guard *guard, eg_bytes key, uint64_t token) {
   return holds;
 }
 
+bool eg_believes(eg_guard *guard, eg_bytes key, uint64_t token) {
+  if (guard->store->inside || guard->store->lease_ms == 0 ||
+      guard->env.clock != egi_process_clock())
+    return eg_holds(guard, key, token);
+  egi_attending_lock(); /* each of its grants is noted there */
+  bool held = egi_tenure_find(guard, key, token) != NULL;
+  egi_attending_unlock();
+  return held;
+}
+
 typedef struct scan {
   eg_guard *guard;
   eg_visit visit;

@@ -183,7 +183,7 @@ static int lock_close(lua_State *L) {
 static int lock_held(lua_State *L) {
   const lock *k = check_lock(L);
   lua_pushboolean(L, k->open && k->guard->core != NULL &&
-                         eg_holds(k->guard->core, key_of(k), k->token));
+                         eg_believes(k->guard->core, key_of(k), k->token));
   return 1;
 }
 

@@ -211,6 +211,23 @@ static bool pg_recall(egi_store *store, eg_bytes key, egi_seen *seen) {
   return egi_recall_get(pg->recall, key, seen);
 }
 
+/* Rows that nobody has used for a day go, now and then; processes that begin
+** together do not do that together. */
+static int64_t pg_tend(egi_store *store, int64_t now_us, egi_lost_fn lost,
+                       void *ctx) {
+  egi_pg *pg = (egi_pg *)store;
+  int64_t hour = INT64_C(3600000000);
+  (void)lost;
+  (void)ctx;
+  if (pg->sweep_us == 0)
+    pg->sweep_us = now_us + egi_backoff_us(6) * 7200;
+  if (now_us < pg->sweep_us)
+    return pg->sweep_us;
+  pg->sweep_us = now_us + hour;
+  egi_pg_sweep(pg);
+  return pg->sweep_us;
+}
+
 /* ------------------------------------------------------------- opening -- */
 
 static eg_status pg_open(const egi_url *url, const eg_env *env,
@@ -220,6 +237,7 @@ static eg_status pg_open(const egi_url *url, const eg_env *env,
 EG_API extern const egi_store_ops egi_postgres_ops;
 const egi_store_ops egi_postgres_ops = {
     .abi = EGI_STORE_ABI,
+    .blocks = true,
     .scheme = "postgres",
     .open = pg_open,
     .close = pg_close,
@@ -231,6 +249,7 @@ const egi_store_ops egi_postgres_ops = {
     .unwatch = egi_pg_unwatch,
     .scan = egi_pg_scan,
     .recall = pg_recall,
+    .tend = pg_tend,
     .forked = pg_forked,
 };
 

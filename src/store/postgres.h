@@ -85,6 +85,7 @@ typedef struct egi_pg {
   egi_holding_set holds;
   char name[EG_NAME_MAX + 1];
   char channel[EGI_PG_CHANNEL];
+  int64_t sweep_us;    /* steady: when rows are swept; tend's alone */
   unsigned generation; /* of forks, as the hub counts them */
 } egi_pg;
 
