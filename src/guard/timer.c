@@ -83,7 +83,7 @@ static void hasten(eg_timer *timer, int64_t us) {
   bool parked = place_of(timer) == EGI_PARKED;
   if (parked)
     egi_park_remove(timer);
-  __atomic_store_n(&timer->cut_us, us, __ATOMIC_RELAXED);
+  __atomic_store_n(&timer->cut_us, us, __ATOMIC_SEQ_CST); /* then the slot */
   if (parked)
     egi_park_add(timer);
   egi_slot *s = __atomic_load_n(&timer->slot, __ATOMIC_RELAXED);
@@ -211,25 +211,40 @@ static egi_slot *take_slot(void) {
 
 /* ------------------------------------------------------- start, stop -- */
 
-static void publish(egi_slot *s, eg_timer *top, int64_t due) {
+/* A deadline that another thread brought nearer (hasten) while `due` was made
+** up may have been looked at before the keeper could see this top. */
+static void look_again(egi_slot *s, const eg_timer *top, int64_t due) {
+  int64_t nearer = egi_timer_nearest(top);
+  if (nearer >= due)
+    return;
+  egi_work_lock();
+  if (nearer < atomic_load(&s->hastened))
+    atomic_store(&s->hastened, nearer);
+  egi_work_unlock();
+  egi_keeper_expect(nearer);
+}
+
+static void publish(egi_slot *s, eg_timer *top) {
+  int64_t due = egi_timer_nearest(top);
   uint32_t turn = atomic_load_explicit(&s->turn, memory_order_relaxed);
   atomic_store_explicit(&s->turn, turn + 1, memory_order_relaxed);
   atomic_store_explicit(&s->due, due, memory_order_relaxed);
   atomic_store(&s->top, top);
+  look_again(s, top, due);
 }
 
 static void push(egi_slot *s, eg_timer *timer) {
   set_place(timer, EGI_IN_SLOT);
   __atomic_store_n(&timer->slot, s, __ATOMIC_RELAXED);
   timer->outer = atomic_load_explicit(&s->top, memory_order_relaxed);
-  publish(s, timer, egi_timer_nearest(timer));
+  publish(s, timer);
 }
 
 static void pop(eg_timer *timer) {
   egi_slot *s = timer->slot;
   assert(s == here() && atomic_load(&s->top) == timer);
   set_place(timer, EGI_NOWHERE);
-  publish(s, timer->outer, egi_timer_nearest(timer->outer));
+  publish(s, timer->outer);
   if (atomic_load(&s->visiting)) {
     egi_work_lock();
     egi_work_unlock();
@@ -251,6 +266,7 @@ void eg_timer_start(eg_timer *timer) {
   timer->status = EG_OK;
   timer->fired_us = 0;
   timer->cut_us = EG_FOREVER;
+  timer->slot = NULL;
   egi_slot *s = is_kept(timer) ? take_slot() : NULL;
   if (s == NULL)
     return;

@@ -106,6 +106,7 @@ static eb_work *take(void) {
   queued--;
   running++;
   work->stage = EB_RUNNING;
+  pthread_cond_broadcast(&gone); /* a drain does not wait for this one */
   return work;
 }
 
@@ -389,7 +390,10 @@ void eb_pool_drain(void) {
   pthread_mutex_lock(&mutex);
   drains++;
   pthread_cond_broadcast(&wanted);
-  while (threads > running || leaving > 0)
+  while (threads > running || leaving > 0) {
     pthread_cond_wait(&gone, &mutex);
+    drains++; /* those too that have ended a work of meanwhile */
+    pthread_cond_broadcast(&wanted);
+  }
   pthread_mutex_unlock(&mutex);
 }
