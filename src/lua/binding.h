@@ -72,8 +72,8 @@ typedef struct eb_retry {
 
 typedef struct eb_settings {
   eg_policy policy;
-  int64_t timeout_us; /* of the work; 0: none */
-  int64_t wait_ms;    /* for a lock */
+  int64_t timeout_us;                            /* of the work; 0: none */
+  int64_t wait_ms;                               /* for a lock */
   enum { EB_FAIL, EB_RUN_ALONE, EB_STALE } away; /* while the store is away */
   eb_retry retry;
   bool timed;     /* the caller gave a timeout: it interrupts */

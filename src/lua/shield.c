@@ -9,8 +9,7 @@ static const char shield_metatable[] = "ExecutionGuard shield";
 static bool is_over(const eb_run *run) {
   return run->guard->core == NULL ||
          (run->armed && eg_timer_fired(&run->timer) != 0) ||
-         eg_now_us() >= run->grant.deadline_us ||
-         !eb_run_holds(run);
+         eg_now_us() >= run->grant.deadline_us || !eb_run_holds(run);
 }
 
 static bool is_any_over(const eb_state *state, const lua_State *L) {
