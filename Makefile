@@ -362,8 +362,9 @@ export PG_CACHE ?= $(abspath $(BUILD))/postgres
 FOR_TESTS = EXECUTIONGUARD_BUILD=$(abspath $(BUILD)) \
             EXECUTIONGUARD_STORES=$(abspath $(BUILD))/lib/executionguard \
             WITH_POSTGRES_CACHE=$(PG_CACHE)
-PICKED := $(if $(T),$(filter %/$(T:_test=)_test,$(TEST_PROGRAMS)),\
-            $(TEST_PROGRAMS))
+PICKED := $(filter-out $(addprefix $(BUILD)/test/,$(LEFT_OUT)),\
+            $(if $(T),$(filter %/$(T:_test=)_test,$(TEST_PROGRAMS)),\
+            $(TEST_PROGRAMS)))
 
 torture: ## kill holders a thousand times; 20,000 deadlines, under tsan too
 	@$(DEPS) build test
@@ -443,6 +444,13 @@ suite-examples:
 
 .PHONY: asan ubsan tsan valgrind
 
+# Most of what these do is done by other processes, which run ten times slower
+# under a sanitizer: they are for the long form, SANITIZE_ALL=1.
+PROCESS_TESTS := c/eguard_processes_test $(patsubst spec/%.c,%,\
+                   $(wildcard spec/faults/*_test.c \
+                     spec/conformance/postgres_test.c \
+                     spec/conformance/redis_*_test.c))
+
 # $(call sanitizer,name,what,flags,variable,options[,command to run it with])
 # Reports go to files, so that one of a forked child is seen too.
 define sanitizer
@@ -452,7 +460,10 @@ define sanitizer
 	@rm -rf $(BUILD)/$(1)/results $(BUILD)/$(1)/report*
 	+@EXECUTIONGUARD_SPEC_SCALE=10 SUITE_REPORTS=$(ROOT)/$(1)/report \
 	  SUITE_QUIET=1 SUITE_WITH="$(6)" $(4)=log_path=$(ROOT)/$(1)/report:$(5) \
-	  $(MAKE) suite-c BUILD=$(BUILD)/$(1) SUITE_NAME=$(1)
+	  $(MAKE) suite-c BUILD=$(BUILD)/$(1) SUITE_NAME=$(1) \
+	  $(if $(SANITIZE_ALL),,STORES= LEFT_OUT="$(PROCESS_TESTS)")
+	@$(if $(SANITIZE_ALL),,echo '$(1): left out (SANITIZE_ALL=1 runs them): \
+	  $(words $(PROCESS_TESTS)) programs of processes and servers')
 endef
 
 # Its own signal stack: handlers that run there make it take the frames of the

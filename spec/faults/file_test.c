@@ -275,76 +275,6 @@ static void replaced_lock_file_is_noticed_at_acquire(void **state) {
   assert_int_equal(eg_release(t->guard, eg_str("k"), 0, NULL), EG_OK);
 }
 
-typedef struct losses {
-  int count;
-  uint64_t token;
-} losses;
-
-static void note_loss(void *ctx, eg_bytes key, uint64_t token) {
-  losses *all = ctx;
-  assert_true(key.len == 1 && *(const char *)key.data == 'k');
-  all->count++;
-  all->token = token;
-}
-
-static void tend(trouble *t, losses *all) {
-  const egi_store_ops *ops = t->guard->ops;
-  ops->tend(t->guard->store, eg_now_us(), note_loss, all);
-}
-
-static void replaced_lock_file_is_a_loss_to_its_holder(void **state) {
-  trouble *t = *state;
-  losses all = {0, 0};
-  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
-  tend(t, &all);
-  assert_int_equal(all.count, 0);
-  assert_int_equal(trouble_shell(t, "rm locks/k.lock"), 0);
-  tend(t, &all);
-  assert_int_equal(all.count, 1);
-  assert_true(all.token == t->grant.token);
-  tend(t, &all);
-  assert_int_equal(all.count, 1);
-  assert_int_equal(trouble_finish(t, t->guard, "k"), EG_LOST);
-  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
-  assert_int_equal(trouble_finish(t, t->guard, "k"), EG_OK);
-}
-
-static bool take_past(void *ctx, const eg_past *past) {
-  *(eg_past *)ctx = *past;
-  return true;
-}
-
-static void history_is_written_in_batches(void **state) {
-  trouble *t = *state;
-  eg_past past = {0};
-  losses all = {0, 0};
-  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
-  uint64_t token = t->grant.token;
-  assert_int_equal(trouble_finish(t, t->guard, "k"), EG_OK);
-  const char count[] = "test $(sqlite3 guard.db 'select count(*) from "
-                       "history_view where key=\"k\"') = %d";
-  assert_int_equal(trouble_shell(t, count, 0), 0);
-  tend(t, &all);
-  assert_int_equal(trouble_shell(t, count, 1), 0);
-  assert_int_equal(
-      eg_history(t->guard, eg_str("k"), 5, take_past, &past, &t->error),
-      EG_OK);
-  assert_true(past.token == token && past.status == EG_OK);
-}
-
-static void history_does_not_grow_where_nobody_tends_it(void **state) {
-  trouble *t = *state;
-  t->policy.allow_rerun = true;
-  for (int i = 0; i < 600; i++) {
-    assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
-    assert_int_equal(trouble_finish(t, t->guard, "k"), EG_OK);
-  }
-  assert_int_equal(
-      trouble_shell(t, "test $(sqlite3 guard.db 'select count(*) from "
-                       "history') = 500"),
-      0);
-}
-
 static void nothing_is_inherited_by_a_command(void **state) {
   trouble *t = *state;
   assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
@@ -552,9 +482,6 @@ int main(void) {
       TROUBLE(foreign_or_truncated_lock_file_does_no_harm),
       TROUBLE(link_in_place_of_a_lock_file_is_refused),
       TROUBLE(replaced_lock_file_is_noticed_at_acquire),
-      TROUBLE(replaced_lock_file_is_a_loss_to_its_holder),
-      TROUBLE(history_is_written_in_batches),
-      TROUBLE(history_does_not_grow_where_nobody_tends_it),
       TROUBLE(nothing_is_inherited_by_a_command),
       TROUBLE(two_pid_namespaces_exclude_each_other),
       TROUBLE(removed_database_is_no_silent_success),

@@ -94,7 +94,7 @@ static void sum(const unsigned char *at, size_t n, bool big, uint32_t s[2]) {
   for (size_t i = 0; i + 8 <= n; i += 8) {
     uint32_t word[2];
     for (int k = 0; k < 2; k++) {
-      const unsigned char *w = at + i + 4 * k;
+      const unsigned char *w = at + i + (size_t)4 * (size_t)k;
       word[k] = big ? be(w, 4)
                     : (uint32_t)w[0] | (uint32_t)w[1] << 8 |
                           (uint32_t)w[2] << 16 | (uint32_t)w[3] << 24;
