@@ -738,9 +738,10 @@ typedef struct eg_timer {
   void (*leave)(struct eg_timer *timer);
   /* the library's own */
   int place, stage;
-  bool lost, losing, tied, voided;
+  bool lost, losing, voided; /* read together: tied stands apart */
   eg_status status;
   int64_t fired_us, cut_us;
+  bool tied;
   void *slot, *hold;
   struct eg_timer *outer, *child, *next, *back;
 } eg_timer;
