@@ -125,7 +125,8 @@ EGUARD_STATIC ?= $(if $(SANITIZE),,-static)
 EGUARD     := $(if $(CLI_SRC),$(BUILD)/bin/eguard)
 EGUARD_TWIN := $(if $(EGUARD_STATIC),$(if $(STORES),$(if $(CLI_SRC),\
                  $(BUILD)/lib/executionguard/eguard)))
-HEADER     := $(BUILD)/include/executionguard.h
+HEADERS    := $(patsubst src/%,$(BUILD)/include/%,\
+                $(wildcard src/executionguard*.h))
 PC_FILE    := $(BUILD)/lib/pkgconfig/executionguard.pc
 TEST_PROGRAMS := $(TEST_SRC:spec/%.c=$(BUILD)/test/%)
 
@@ -134,7 +135,7 @@ TEST_PROGRAMS := $(TEST_SRC:spec/%.c=$(BUILD)/test/%)
 .PHONY: all lib lua-module test-programs
 
 all: lib lua-module $(EGUARD) $(EGUARD_TWIN) ## build the libraries and the Lua module
-lib: $(STATIC_LIB) $(SHARED_LIB) $(STORE_OBJECTS) $(HEADER) $(PC_FILE)
+lib: $(STATIC_LIB) $(SHARED_LIB) $(STORE_OBJECTS) $(HEADERS) $(PC_FILE)
 lua-module: $(LUA_CORE) $(LUA_STORES) $(LUA_COPIES)
 # One of the programs opens Lua states, which find the module here.
 # What Lua specs need beside the module.
@@ -252,7 +253,7 @@ $(BUILD)/lua/%.lua: lua/%.lua $(BUILD)/lua.list
 	@mkdir -p $(@D)
 	@cp $< $@
 
-$(HEADER): src/executionguard.h
+$(HEADERS): $(BUILD)/include/%: src/%
 	@mkdir -p $(@D)
 	@cp $< $@
 
@@ -590,7 +591,7 @@ install: export PC_TEXT = $(call pc_text,$(PREFIX))
 install: ## install below PREFIX (/usr/local), staged by DESTDIR
 	@$(MAKE) all
 	$(INSTALL) -d $(TO)/include $(TO)/lib/pkgconfig
-	$(INSTALL) -m 644 src/executionguard.h $(TO)/include/
+	$(INSTALL) -m 644 $(wildcard src/executionguard*.h) $(TO)/include/
 	$(INSTALL) -m 644 $(STATIC_LIB) $(TO)/lib/
 	$(INSTALL) -m 755 $(SHARED_LIB).$(SOVERSION) $(TO)/lib/
 	ln -sf $(notdir $(SHARED_LIB)).$(SOVERSION) \
@@ -618,7 +619,8 @@ install-lua-module: # also what the rock installs
 	done
 
 uninstall: ## remove what install put there
-	rm -f $(TO)/include/executionguard.h $(TO)/lib/libexecutionguard.a \
+	rm -f $(TO)/include/executionguard.h \
+	  $(TO)/include/executionguard_host.h $(TO)/lib/libexecutionguard.a \
 	  $(TO)/lib/libexecutionguard.so $(TO)/lib/libexecutionguard.so.* \
 	  $(TO)/lib/pkgconfig/executionguard.pc $(TO)/bin/eguard $(COMPLETIONS) \
 	  $(foreach page,$(MAN_PAGES),\

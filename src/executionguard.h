@@ -357,6 +357,15 @@ EG_API void eg_reply_init(eg_reply *reply);
 EG_API void eg_reply_free(eg_reply *reply);
 
 /*
+** WHO COMES FIRST.  Those who wait for a key in this process, in any thread,
+** through any guard, stand in one line, and are served in order of arrival.
+** A newcomer may take a key that is free at that moment.  A lock that ends
+** while somebody waits for a lock is handed over: it is the first one's before
+** the call that ended it returns.  Who gave up, was cancelled or whose guard
+** was closed never holds the key, and the next one is served at once.
+*/
+
+/*
 ** eg_acquire: asks for a run or a lock on a key.  Returns OK with *grant
 ** filled, or why not:
 **   run:  CACHED, COMPLETED, RUNNING, LOCKED, DEADLOCK, COOLDOWN, CRASHED,
@@ -367,89 +376,13 @@ EG_API void eg_reply_free(eg_reply *reply);
 ** and then nothing was granted.  It waits at most wait_ms (0: not at all) for
 ** a lock to become free, a lock also for a cooldown; a run that is going on is
 ** waited for only by policy->join_ms.  policy may be NULL (the default).
-** Waiting never polls in the memory store; see WHO COMES FIRST below.  A wait
+** Waiting never polls in the memory store; see WHO COMES FIRST above.  A wait
 ** that cannot end, because the caller's own state holds the key, ends at once
 ** with DEADLOCK.
 */
 EG_API eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
                             const eg_policy *policy, int64_t wait_ms,
                             eg_grant *grant, eg_reply *reply);
-
-/* ------------------------------------------- waiting without blocking -- */
-
-/*
-** WHO COMES FIRST.  Those who wait for a key in this process, in any thread,
-** through any guard, stand in one line, and are served in order of arrival.
-** A newcomer may take a key that is free at that moment.  A lock that ends
-** while somebody waits for a lock is handed over: it is the first one's before
-** the call that ended it returns.  Who gave up, was cancelled or whose guard
-** was closed never holds the key, and the next one is served at once.
-**
-** A bell is what a thread sleeps on that waits for several things at once: for
-** keys, for descriptors, for other threads.  It belongs to one thread at a
-** time; everybody may ring it.  A call is one thing it may be rung for: put
-** it into a struct of yours, zeroed.
-*/
-typedef struct eg_bell eg_bell;
-
-typedef struct eg_call {
-  void *tag; /* yours */
-  /* the library's own */
-  struct eg_call *next;
-  bool rung;
-} eg_call;
-
-/* eg_bell_open: env NULL: the process's allocator, the clock in force.  The
-** bell needs no descriptor until one is asked for.  Errors: NOMEM.
-** eg_bell_close: nothing may refer to it any more; NULL is ignored. */
-EG_API eg_status eg_bell_open(const eg_env *env, eg_bell **bell,
-                              eg_error *error);
-EG_API void eg_bell_close(eg_bell *bell);
-
-/* eg_bell_ring: wakes who sleeps on the bell, now or next time.  call: what
-** for; it stays the caller's, and must live until eg_bell_next returned it or
-** eg_bell_forget; rung twice before that it comes once.  NULL: for nothing in
-** particular.  In any thread, with any lock held; never blocks, never fails.
-** Not in a signal handler. */
-EG_API void eg_bell_ring(eg_bell *bell, eg_call *call);
-
-/* eg_bell_next: takes the call that rang first; NULL: there is none, and the
-** bell is silent.  eg_bell_forget: the call is not to come any more. */
-EG_API eg_call *eg_bell_next(eg_bell *bell);
-EG_API void eg_bell_forget(eg_bell *bell, eg_call *call);
-
-/* eg_bell_wait: blocks until the bell is rung, or that steady time has come
-** (EG_FOREVER: never).  True: it was rung; take the calls with eg_bell_next
-** until there are none, or it is rung still. */
-EG_API bool eg_bell_wait(eg_bell *bell, int64_t deadline_us);
-
-/* eg_bell_fd: a descriptor that is readable while the bell is rung, for loops
-** that poll; it is the bell's.  -1 and UNAVAILABLE: the system has none left.
-** eg_bell_alarm: that descriptor is readable at that time of CLOCK_MONOTONIC
-** too (EG_FOREVER: no more), for loops that have no timers.
-** eg_bell_watch: the call rings once when fd is readable; to be asked for
-** again then.  eg_bell_unwatch: no more; before fd is closed. */
-EG_API int eg_bell_fd(eg_bell *bell, eg_error *error);
-EG_API eg_status eg_bell_alarm(eg_bell *bell, int64_t at_us, eg_error *error);
-EG_API eg_status eg_bell_watch(eg_bell *bell, int fd, eg_call *call,
-                               eg_error *error);
-EG_API void eg_bell_unwatch(eg_bell *bell, int fd);
-
-/*
-** eg_acquire_begin: asks as eg_acquire does, and never blocks longer than the
-** store does.  *pending NULL: the answer is final, as that of eg_acquire.
-** Else it is the refusal that there is to wait for, and the wait has begun:
-** call eg_pending_over whenever its call rang, and no later than
-** eg_pending_due_us.  The own state's holding the key is no DEADLOCK here
-** (whoever waits so can do other things meanwhile); eg_pending_for_self tells.
-** policy is copied; its owner must live as long as the wait.  bell must
-** outlive it.  eg_close of the guard ends it as CANCELED.
-*/
-typedef struct eg_pending eg_pending;
-EG_API eg_status eg_acquire_begin(eg_guard *guard, eg_bytes key, eg_want want,
-                                  const eg_policy *policy, int64_t wait_ms,
-                                  eg_bell *bell, eg_pending **pending,
-                                  eg_grant *grant, eg_reply *reply);
 
 /*
 ** While the store is away (UNAVAILABLE, INDETERMINATE):
@@ -463,24 +396,6 @@ EG_API eg_status eg_acquire_begin(eg_guard *guard, eg_bytes key, eg_want want,
 */
 EG_API void eg_begin_unguarded(eg_guard *guard, eg_grant *grant);
 EG_API eg_status eg_recall(eg_guard *guard, eg_bytes key, eg_reply *reply);
-
-/* eg_pending_over: true: the wait is over, *status, *grant and *reply are as
-** eg_acquire would have left them, and pending is freed.  False: not yet, and
-** *status is the refusal. */
-EG_API bool eg_pending_over(eg_pending *pending, eg_status *status,
-                            eg_grant *grant, eg_reply *reply);
-
-/* eg_pending_cancel: gives up; what was granted at that very moment is given
-** back, and the next in line served, before it returns.  Frees it; NULL is
-** ignored. */
-EG_API void eg_pending_cancel(eg_pending *pending);
-
-/* eg_pending_call: what the bell rings for it.  eg_pending_due_us: the steady
-** time at which to look again at the latest (EG_FOREVER: when it rings).
-** eg_pending_for_self: is the key held by the state that waits for it? */
-EG_API eg_call *eg_pending_call(eg_pending *pending);
-EG_API int64_t eg_pending_due_us(eg_pending *pending);
-EG_API bool eg_pending_for_self(eg_pending *pending);
 
 /* How a run ended. */
 typedef struct eg_outcome {
@@ -702,101 +617,6 @@ EG_API eg_status eg_run_once(eg_guard *guard, eg_bytes key, eg_work work,
                              void *ctx, const eg_policy *policy,
                              int64_t timeout_ms, int64_t wait_ms,
                              eg_reply *reply);
-
-/* --------------------------------------------------- kept deadlines -- */
-
-/*
-** A run whose deadline the library keeps.  Fill the first fields, then
-** eg_timer_start.  When the deadline has come, the keeper (a thread of the
-** library, started on first need, all signals blocked) stores the run as
-** TIMEOUT under its token: the key is free then, not when the work returns.
-** Where the store may block a thread of the guard stores that, and delays
-** nobody.  What the fields point to must live until eg_timer_stop.  Without a
-** guard nothing is stored: only the thread is signalled.
-**
-** A timer also fires when its grant is lost: it was revoked, its lease could
-** not be renewed and runs short, or it was held as long as its policy allows.
-**
-** Timers of a thread are a stack: stopped in the reverse order of their start.
-** A timer that is parked belongs to no thread, and may be taken up by any.
-** Only guards that use the clock in force are kept; for others, and where
-** there is no memory or no thread to be had, the deadline is seen on return.
-*/
-typedef struct eg_timer {
-  eg_guard *guard;
-  eg_bytes key;
-  eg_grant grant;          /* its deadline is what is kept */
-  const eg_policy *policy; /* as for eg_commit */
-  int64_t grace_us;        /* signalled again that long after the deadline */
-  bool signals;            /* at its deadline: the thread that it runs on */
-  bool signals_loss;       /* the same, when its grant is lost */
-  /* Or NULL.  Called when the deadline has passed of a timer that is parked,
-  ** by the keeper or eg_timer_park; may ring bells, and call nothing else. */
-  void (*tell)(struct eg_timer *timer);
-  /* Or NULL.  Called when the thread that it runs on ends without stopping it,
-  ** by that thread; the timer is stopped then.  May call nothing. */
-  void (*leave)(struct eg_timer *timer);
-  /* the library's own */
-  int place, stage;
-  bool lost, losing, voided; /* read together: tied stands apart */
-  eg_status status;
-  int64_t fired_us, cut_us;
-  bool tied;
-  void *slot, *hold;
-  struct eg_timer *outer, *child, *next, *back;
-} eg_timer;
-
-/* eg_timer_start: keeps it for the calling thread.  eg_timer_stop: no more,
-** wherever it is; returns OK when the run is still to be committed, TIMEOUT
-** when that is stored, LOST when the grant is gone.  After it, grant and timer
-** are the caller's alone.  eg_timer_void: the guard is about to be closed: at
-** the deadline nothing is stored, and the timer is LOST.  eg_timer_kept: was
-** it started, and is it kept?  None of them fails.  They may block as
-** eg_commit does, for this timer's own outcome alone. */
-EG_API void eg_timer_start(eg_timer *timer);
-EG_API eg_status eg_timer_stop(eg_timer *timer);
-EG_API void eg_timer_void(eg_timer *timer);
-EG_API bool eg_timer_kept(const eg_timer *timer);
-
-/* eg_timer_hasten: its deadline is that steady time, if that is earlier (0: at
-** once); it fires then, and says that it timed out.  In any thread, while the
-** timer is known to be started and not to be stopped: whoever may do both has
-** a lock of his own around them.  With a guard, only of a timer that has a
-** deadline. */
-EG_API void eg_timer_hasten(eg_timer *timer, int64_t deadline_us);
-
-/* eg_timer_park: the calling thread's latest timer leaves it: its work is
-** suspended.  eg_timer_unpark: it goes on in the calling thread. */
-EG_API void eg_timer_park(eg_timer *timer);
-EG_API void eg_timer_unpark(eg_timer *timer);
-
-/* eg_timer_fired: when the keeper saw the deadline pass, or the grant lost, by
-** the machine's clock (CLOCK_MONOTONIC, whatever clock is in force); 0: not
-** yet.  eg_timer_lost: has it fired because the grant is lost?
-** eg_timer_timed_out: is its run stored as timed out, or about to be?  All are
-** safe in a signal handler.  eg_can_lose: does the guard hold anything that
-** may be lost?  Where it does not, signals_loss need not be asked for. */
-EG_API int64_t eg_timer_fired(const eg_timer *timer);
-EG_API bool eg_timer_lost(const eg_timer *timer);
-EG_API bool eg_timer_timed_out(const eg_timer *timer);
-EG_API bool eg_can_lose(const eg_guard *guard);
-
-/* eg_timer_signal: the signal for threads whose timers ask for one, 0: none
-** (at the start).  It is sent when a timer fires, and again after 1, 2, 4 ...
-** 32 ms and at the end of its grace, until that timer is stopped.  It carries
-** nothing; the handler is the caller's to install. */
-EG_API void eg_timer_signal(int number);
-
-/* eg_thread_anchor: a pointer of the calling thread that is the caller's to
-** use, NULL in a new thread; NULL instead of its address: no memory.
-** eg_thread_anchored: its value, without making it.  eg_thread_heard: a
-** signal of the keeper has come.  The latter two are safe in a signal handler.
-** eg_thread_deaf: were several signals sent, and none came; or did the thread
-** block that signal when this was first asked? */
-EG_API void **eg_thread_anchor(void);
-EG_API void *eg_thread_anchored(void);
-EG_API void eg_thread_heard(void);
-EG_API bool eg_thread_deaf(void);
 
 #ifdef __cplusplus
 }

@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "executionguard.h"
+#include "executionguard_host.h"
 
 enum { PROCESSES = 4, TURNS = 60, REST_NS = 2000000 };
 

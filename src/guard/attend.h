@@ -38,6 +38,7 @@
 #ifndef EG_GUARD_ATTEND_H
 #define EG_GUARD_ATTEND_H
 
+#include "executionguard_host.h"
 #include "store/store.h"
 
 #include <stdatomic.h>

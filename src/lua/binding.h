@@ -10,7 +10,7 @@
 #ifndef EG_LUA_BINDING_H
 #define EG_LUA_BINDING_H
 
-#include "executionguard.h"
+#include "executionguard_host.h"
 
 #include <lauxlib.h>
 #include <lua.h>
