@@ -127,15 +127,11 @@ static int tell(const breaking *b, bool released) {
     return 0;
   ec_json json;
   ec_json_begin(&json, stdout);
-  ec_json_open(&json, '{');
-  ec_json_name(&json, "key");
-  ec_json_bytes(&json, b->key);
-  ec_json_name(&json, "released");
-  ec_json_bool(&json, released);
-  ec_json_name(&json, "token");
-  ec_json_unsigned(&json, b->record.token);
-  ec_json_name(&json, "what");
-  ec_json_text(&json, b->did);
+  ec_json_open(&json, NULL, '{');
+  ec_json_bytes(&json, "key", b->key);
+  ec_json_bool(&json, "released", released);
+  ec_json_unsigned(&json, "token", b->record.token);
+  ec_json_text(&json, "what", b->did);
   ec_json_close(&json, '}');
   return ec_json_end(&json);
 }

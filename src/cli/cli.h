@@ -144,22 +144,29 @@ typedef struct ec_json {
 } ec_json;
 
 void ec_json_begin(ec_json *json, FILE *to);
-void ec_json_open(ec_json *json, char bracket);
+
+/* A value, with its name where it is a member of an object; NULL: it is an
+** element of an array, or the document, or ec_json_name said its name. */
+void ec_json_open(ec_json *json, const char *name, char bracket);
+void ec_json_bytes(ec_json *json, const char *name, eg_bytes bytes);
+void ec_json_text(ec_json *json, const char *name, const char *text);
+void ec_json_integer(ec_json *json, const char *name, int64_t value);
+void ec_json_unsigned(ec_json *json, const char *name, uint64_t value);
+void ec_json_real(ec_json *json, const char *name, double value);
+void ec_json_seconds(ec_json *json, const char *name, int64_t us);
+void ec_json_bool(ec_json *json, const char *name, bool value);
+void ec_json_null(ec_json *json, const char *name);
+void ec_json_time(ec_json *json, const char *name, int64_t epoch_us);
+
 void ec_json_close(ec_json *json, char bracket);
-void ec_json_name(ec_json *json, const char *name);
-void ec_json_bytes(ec_json *json, eg_bytes bytes); /* bad UTF-8: U+FFFD */
-void ec_json_text(ec_json *json, const char *text);
-void ec_json_integer(ec_json *json, int64_t value);
-void ec_json_unsigned(ec_json *json, uint64_t value);
-void ec_json_seconds(ec_json *json, int64_t us);
-void ec_json_bool(ec_json *json, bool value);
-void ec_json_null(ec_json *json);
-void ec_json_time(ec_json *json, int64_t epoch_us);
-/* One MessagePack value. */
-void ec_json_value(ec_json *json, eg_bytes value);
+void ec_json_name(ec_json *json, eg_bytes name);
 /* Ends the line.  Returns 0, or EC_FAILURE when it could not be written. */
 int ec_json_end(ec_json *json);
-bool ec_is_utf8(eg_bytes bytes);
+bool ec_is_utf8(eg_bytes bytes); /* what is not becomes U+FFFD */
+
+/* ---- json_value.c: one MessagePack value as JSON ---- */
+
+void ec_json_value(ec_json *json, const char *name, eg_bytes value);
 
 /* ---- store.c: which store, and opening it ---- */
 
@@ -267,6 +274,10 @@ char *ec_describe_since(const eg_owner *owner, char *text, size_t size);
 char *ec_describe_last(eg_guard *guard, eg_bytes key, const eg_record *record,
                        char *text, size_t size);
 void ec_json_record(ec_json *json, const eg_record *record);
+void ec_json_past(ec_json *json, const eg_past *past);
+
+/* The status that a run with this end has. */
+eg_run ec_run_of(eg_status status);
 
 /* ---- the commands ---- */
 

@@ -69,73 +69,76 @@ char *ec_describe_last(eg_guard *guard, eg_bytes key, const eg_record *record,
   return text;
 }
 
+eg_run ec_run_of(eg_status status) {
+  return status == EG_OK        ? EG_RUN_COMPLETED
+         : status == EG_TIMEOUT ? EG_RUN_TIMEDOUT
+                                : EG_RUN_FAILED;
+}
+
 static void json_owner(ec_json *json, const eg_owner *owner) {
-  ec_json_open(json, '{');
-  ec_json_name(json, "host");
-  ec_json_text(json, owner->host);
-  ec_json_name(json, "pid");
-  ec_json_integer(json, owner->pid);
-  ec_json_name(json, "text");
-  ec_json_text(json, owner->text);
-  ec_json_name(json, "since");
-  ec_json_time(json, owner->since_us);
+  ec_json_open(json, "owner", '{');
+  ec_json_text(json, "host", owner->host);
+  ec_json_integer(json, "pid", owner->pid);
+  ec_json_text(json, "text", owner->text);
+  ec_json_time(json, "since", owner->since_us);
   ec_json_close(json, '}');
 }
 
 static void json_maybe(ec_json *json, const char *name, eg_bytes text) {
-  ec_json_name(json, name);
   if (text.len > 0)
-    ec_json_bytes(json, text);
+    ec_json_bytes(json, name, text);
   else
-    ec_json_null(json);
+    ec_json_null(json, name);
 }
 
 static void json_times(ec_json *json, const eg_record *record) {
-  ec_json_name(json, "startTime");
-  ec_json_time(json, record->start_us);
-  ec_json_name(json, "endTime");
-  ec_json_time(json, record->end_us);
-  ec_json_name(json, "lastExecutionTime");
-  ec_json_time(json, record->last_us);
-  ec_json_name(json, "duration");
-  ec_json_seconds(json, record->duration_us);
-  ec_json_name(json, "cooldownLeft");
-  ec_json_seconds(json, record->cooldown_left_us);
-  ec_json_name(json, "freshLeft");
+  ec_json_time(json, "startTime", record->start_us);
+  ec_json_time(json, "endTime", record->end_us);
+  ec_json_time(json, "lastExecutionTime", record->last_us);
+  ec_json_seconds(json, "duration", record->duration_us);
+  ec_json_seconds(json, "cooldownLeft", record->cooldown_left_us);
   if (record->fresh_left_us < 0)
-    ec_json_null(json);
+    ec_json_null(json, "freshLeft");
   else
-    ec_json_seconds(json, record->fresh_left_us);
+    ec_json_seconds(json, "freshLeft", record->fresh_left_us);
 }
 
 void ec_json_record(ec_json *json, const eg_record *record) {
-  ec_json_open(json, '{');
-  ec_json_name(json, "key");
-  ec_json_bytes(json, record->key);
-  ec_json_name(json, "status");
-  ec_json_text(json, eg_run_word(record->status));
-  ec_json_name(json, "locked");
-  ec_json_bool(json, record->locked);
-  ec_json_name(json, "corrupt");
-  ec_json_bool(json, record->corrupt);
-  ec_json_name(json, "crashed");
-  ec_json_bool(json, record->crashed);
-  ec_json_name(json, "token");
-  ec_json_unsigned(json, record->token);
-  ec_json_name(json, "executionCount");
-  ec_json_unsigned(json, record->count);
+  ec_json_open(json, NULL, '{');
+  ec_json_bytes(json, "key", record->key);
+  ec_json_text(json, "status", eg_run_word(record->status));
+  ec_json_bool(json, "locked", record->locked);
+  ec_json_bool(json, "corrupt", record->corrupt);
+  ec_json_bool(json, "crashed", record->crashed);
+  ec_json_unsigned(json, "token", record->token);
+  ec_json_unsigned(json, "executionCount", record->count);
   json_times(json, record);
   json_maybe(json, "error", record->error);
   json_maybe(json, "trace", record->trace);
-  ec_json_name(json, "result");
   if (record->kind == EG_KIND_VALUE && record->value.len > 0)
-    ec_json_value(json, record->value);
+    ec_json_value(json, "result", record->value);
   else
-    ec_json_null(json);
-  ec_json_name(json, "owner");
+    ec_json_null(json, "result");
   if (record->locked)
     json_owner(json, &record->owner);
   else
-    ec_json_null(json);
+    ec_json_null(json, "owner");
+  ec_json_close(json, '}');
+}
+
+void ec_json_past(ec_json *json, const eg_past *past) {
+  ec_json_open(json, NULL, '{');
+  ec_json_bytes(json, "key", past->key);
+  ec_json_unsigned(json, "token", past->token);
+  ec_json_text(json, "status", eg_run_word(ec_run_of(past->status)));
+  ec_json_time(json, "startTime", past->start_us);
+  ec_json_time(json, "endTime", past->start_us + past->duration_us);
+  ec_json_seconds(json, "duration", past->duration_us);
+  json_maybe(json, "owner", past->owner);
+  if (past->exited)
+    ec_json_integer(json, "exitStatus", past->exit_status);
+  else
+    ec_json_null(json, "exitStatus");
+  json_maybe(json, "error", past->error);
   ec_json_close(json, '}');
 }

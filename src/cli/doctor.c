@@ -44,15 +44,11 @@ static void report(doctor *d, const char *what, verdict v, const char *detail,
       printf("      %-11s -> %s\n", "", advice);
     return;
   }
-  ec_json_open(&d->json, '{');
-  ec_json_name(&d->json, "check");
-  ec_json_text(&d->json, what);
-  ec_json_name(&d->json, "verdict");
-  ec_json_text(&d->json, words[v]);
-  ec_json_name(&d->json, "detail");
-  ec_json_text(&d->json, detail);
-  ec_json_name(&d->json, "advice");
-  ec_json_text(&d->json, advice);
+  ec_json_open(&d->json, NULL, '{');
+  ec_json_text(&d->json, "check", what);
+  ec_json_text(&d->json, "verdict", words[v]);
+  ec_json_text(&d->json, "detail", detail);
+  ec_json_text(&d->json, "advice", advice);
   ec_json_close(&d->json, '}');
 }
 
@@ -294,7 +290,7 @@ int ec_doctor(ec_options *options) {
     return ec_rebuild(options, d.url);
   if (options->json) {
     ec_json_begin(&d.json, stdout);
-    ec_json_open(&d.json, '[');
+    ec_json_open(&d.json, NULL, '[');
   }
   check_all(&d);
   eg_close(d.guard);

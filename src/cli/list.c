@@ -83,7 +83,7 @@ static void begin(listing *l, const char *const *headings) {
   l->left = l->options->limit >= 0 ? l->options->limit : INT64_MAX;
   if (l->options->json) {
     ec_json_begin(&l->json, stdout);
-    ec_json_open(&l->json, '[');
+    ec_json_open(&l->json, NULL, '[');
   } else {
     l->table = ec_table_new(headings);
   }
@@ -125,50 +125,12 @@ int ec_ls(ec_options *options) {
 
 /* ------------------------------------------------------------ history -- */
 
-static eg_run run_of(eg_status status) {
-  return status == EG_OK        ? EG_RUN_COMPLETED
-         : status == EG_TIMEOUT ? EG_RUN_TIMEDOUT
-                                : EG_RUN_FAILED;
-}
-
-static void json_past(ec_json *json, const eg_past *past) {
-  ec_json_open(json, '{');
-  ec_json_name(json, "key");
-  ec_json_bytes(json, past->key);
-  ec_json_name(json, "token");
-  ec_json_unsigned(json, past->token);
-  ec_json_name(json, "status");
-  ec_json_text(json, eg_run_word(run_of(past->status)));
-  ec_json_name(json, "startTime");
-  ec_json_time(json, past->start_us);
-  ec_json_name(json, "endTime");
-  ec_json_time(json, past->start_us + past->duration_us);
-  ec_json_name(json, "duration");
-  ec_json_seconds(json, past->duration_us);
-  ec_json_name(json, "owner");
-  if (past->owner.len > 0)
-    ec_json_bytes(json, past->owner);
-  else
-    ec_json_null(json);
-  ec_json_name(json, "exitStatus");
-  if (past->exited)
-    ec_json_integer(json, past->exit_status);
-  else
-    ec_json_null(json);
-  ec_json_name(json, "error");
-  if (past->error.len > 0)
-    ec_json_bytes(json, past->error);
-  else
-    ec_json_null(json);
-  ec_json_close(json, '}');
-}
-
 static bool past_one(void *ctx, const eg_past *past) {
   listing *l = ctx;
   char text[400], time[EC_DURATION_TEXT];
-  eg_run run = run_of(past->status);
+  eg_run run = ec_run_of(past->status);
   if (l->options->json) {
-    json_past(&l->json, past);
+    ec_json_past(&l->json, past);
     return true;
   }
   ec_table_cell(l->table, ec_printable(past->key, text, sizeof text), "");
@@ -226,22 +188,16 @@ static bool sum_up(void *ctx, const eg_record *record) {
 static int print_json(const sums *s) {
   ec_json json;
   ec_json_begin(&json, stdout);
-  ec_json_open(&json, '{');
-  ec_json_name(&json, "totalRecords");
-  ec_json_unsigned(&json, s->census.total);
-  ec_json_name(&json, "byStatus");
-  ec_json_open(&json, '{');
+  ec_json_open(&json, NULL, '{');
+  ec_json_unsigned(&json, "totalRecords", s->census.total);
+  ec_json_open(&json, "byStatus", '{');
   for (int i = 0; i < EG_RUN_COUNT; i++) {
-    ec_json_name(&json, eg_run_word((eg_run)i));
-    ec_json_unsigned(&json, s->census.by_run[i]);
+    ec_json_unsigned(&json, eg_run_word((eg_run)i), s->census.by_run[i]);
   }
   ec_json_close(&json, '}');
-  ec_json_name(&json, "corrupt");
-  ec_json_unsigned(&json, s->corrupt);
-  ec_json_name(&json, "held");
-  ec_json_unsigned(&json, s->held);
-  ec_json_name(&json, "executions");
-  ec_json_unsigned(&json, s->runs);
+  ec_json_unsigned(&json, "corrupt", s->corrupt);
+  ec_json_unsigned(&json, "held", s->held);
+  ec_json_unsigned(&json, "executions", s->runs);
   ec_json_close(&json, '}');
   return ec_json_end(&json);
 }

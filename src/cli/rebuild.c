@@ -10,22 +10,16 @@
 static int print_json(const eg_rebuilt *r) {
   ec_json json;
   ec_json_begin(&json, stdout);
-  ec_json_open(&json, '{');
-  ec_json_name(&json, "whole");
-  ec_json_bool(&json, r->whole);
-  ec_json_name(&json, "records");
-  ec_json_unsigned(&json, r->records);
-  ec_json_name(&json, "history");
-  ec_json_unsigned(&json, r->history);
-  ec_json_name(&json, "blocked");
-  ec_json_unsigned(&json, r->blocked);
-  ec_json_name(&json, "unnamed");
-  ec_json_unsigned(&json, r->unnamed);
-  ec_json_name(&json, "kept");
+  ec_json_open(&json, NULL, '{');
+  ec_json_bool(&json, "whole", r->whole);
+  ec_json_unsigned(&json, "records", r->records);
+  ec_json_unsigned(&json, "history", r->history);
+  ec_json_unsigned(&json, "blocked", r->blocked);
+  ec_json_unsigned(&json, "unnamed", r->unnamed);
   if (r->kept[0] != '\0')
-    ec_json_text(&json, r->kept);
+    ec_json_text(&json, "kept", r->kept);
   else
-    ec_json_null(&json);
+    ec_json_null(&json, "kept");
   ec_json_close(&json, '}');
   return ec_json_end(&json);
 }

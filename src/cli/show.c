@@ -31,7 +31,7 @@ static void show_result(const eg_record *record) {
     return;
   printf("%-11s ", "result");
   ec_json_begin(&json, stdout);
-  ec_json_value(&json, record->value);
+  ec_json_value(&json, NULL, record->value);
   ec_json_end(&json);
 }
 
@@ -171,13 +171,11 @@ int ec_version(ec_options *options) {
   }
   ec_json json;
   ec_json_begin(&json, stdout);
-  ec_json_open(&json, '{');
-  ec_json_name(&json, "version");
-  ec_json_text(&json, EG_VERSION);
-  ec_json_name(&json, "stores");
-  ec_json_open(&json, '[');
+  ec_json_open(&json, NULL, '{');
+  ec_json_text(&json, "version", EG_VERSION);
+  ec_json_open(&json, "stores", '[');
   for (const char *const *s = eg_schemes(); *s != NULL; s++)
-    ec_json_text(&json, *s);
+    ec_json_text(&json, NULL, *s);
   ec_json_close(&json, ']');
   ec_json_close(&json, '}');
   return ec_json_end(&json);
