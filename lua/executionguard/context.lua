@@ -197,18 +197,21 @@ function Context:OnDone(fn)
   end
 end
 
--- ctx:Deadline() -> seconds since the epoch, of the nearest; nil: none
-function Context:Deadline()
-  check(self, "Deadline")
+-- The nearest of a context and those above it; nil: none.
+local function nearest_deadline(ctx)
   local nearest = math.huge
-  local ctx = self
   while ctx do
     nearest = math.min(nearest, ctx.deadline or math.huge)
     ctx = ctx.parent
   end
-  if nearest < math.huge then
-    return core.now() + (nearest - now()) / 1e6
-  end
+  return nearest < math.huge and nearest or nil
+end
+
+-- ctx:Deadline() -> seconds since the epoch, of the nearest; nil: none
+function Context:Deadline()
+  check(self, "Deadline")
+  local nearest = nearest_deadline(self)
+  return nearest and core.now() + (nearest - now()) / 1e6
 end
 
 -- ctx:Value(key) -> what withValue gave it or those above it; nil: nothing
@@ -225,15 +228,8 @@ end
 
 -- ctx:_left() -> seconds to the nearest deadline, or nil
 function Context:_left()
-  local nearest = math.huge
-  local ctx = self
-  while ctx do
-    nearest = math.min(nearest, ctx.deadline or math.huge)
-    ctx = ctx.parent
-  end
-  if nearest < math.huge then
-    return math.max(nearest - now(), 0) / 1e6
-  end
+  local nearest = nearest_deadline(self)
+  return nearest and math.max(nearest - now(), 0) / 1e6
 end
 
 -- For those who have scopes (inside.lua).

@@ -16,6 +16,7 @@
 
 local core = require "executionguard.core"
 local job = require "executionguard.job"
+local terminal = require "executionguard.terminal"
 
 local steady = core.clock.steady
 
@@ -25,16 +26,6 @@ local BAR <const> = 20 -- characters
 
 local Display = { __name = "ExecutionGuard progress display" }
 Display.__index = Display
-
-local function speaks_utf8()
-  for _, name in ipairs { "LC_ALL", "LC_CTYPE", "LANG" } do
-    local value = os.getenv(name)
-    if value ~= nil and value ~= "" then
-      return value:lower():find("utf%-?8") ~= nil
-    end
-  end
-  return false
-end
 
 -- ------------------------------------------------------------------ text --
 
@@ -196,7 +187,7 @@ function progress.show(...)
   end
   local ascii = given.ascii
   if ascii == nil then
-    ascii = not speaks_utf8()
+    ascii = not terminal.utf8()
   end
   local display = setmetatable({ out = out, columns = columns or nil,
     interval = given.interval or 0.1, style = { ascii = ascii, width = 0 },

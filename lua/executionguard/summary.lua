@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- What a guard has seen and what the process has done, printed in a box.
 
+local terminal = require "executionguard.terminal"
+
 local summary = {}
 
 local TITLE = "EXECUTION GUARD SUMMARY"
@@ -26,18 +28,6 @@ local ASCII_BOX = {
   bar = "=", side = "|",
   top = { "+", "+" }, rule = { "+", "+" }, bottom = { "+", "+" },
 }
-
--- Does the locale of the environment say UTF-8?  As in setlocale(3), the first
--- of the three that is set, and not to nothing, decides.
-local function speaks_utf8()
-  for _, name in ipairs { "LC_ALL", "LC_CTYPE", "LANG" } do
-    local value = os.getenv(name)
-    if value ~= nil and value ~= "" then
-      return value:lower():find("utf%-?8") ~= nil
-    end
-  end
-  return false
-end
 
 local JOB_STATES = { "created", "running", "canceling", "succeeded", "failed",
   "canceled" }
@@ -174,7 +164,7 @@ function summary.print(guard, options)
   end
   local ascii = options and options.ascii
   if ascii == nil then
-    ascii = not speaks_utf8()
+    ascii = not terminal.utf8()
   end
   local job = package.loaded["executionguard.job"]
   local jobs = job and job.list()
