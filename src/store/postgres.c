@@ -21,9 +21,7 @@ static void pg_forked(egi_store *store) {
 
 /* In a child for the first time?  Then the parent's holds are not its own. */
 static void notice_fork(egi_pg *pg) {
-  unsigned now = __atomic_load_n(&pg->hub->generation, __ATOMIC_ACQUIRE);
-  if (__atomic_load_n(&pg->generation, __ATOMIC_ACQUIRE) != now &&
-      __atomic_exchange_n(&pg->generation, now, __ATOMIC_ACQ_REL) != now)
+  if (egi_server_is_new_child(&pg->hub->base, &pg->generation))
     pg_forked(&pg->base);
 }
 
@@ -34,7 +32,7 @@ static void release(egi_pg *pg) {
   egi_holding_clear(&pg->holds, &env);
   pthread_mutex_destroy(&pg->holds.mutex);
   if (pg->hub != NULL)
-    egi_pg_hub_leave(pg->hub);
+    egi_server_leave(&pg->hub->base);
   egi_recall_free(pg->recall);
   env.alloc(env.alloc_ud, pg, sizeof *pg, 0);
 }
@@ -283,12 +281,14 @@ static eg_status pg_open(const egi_url *url, const eg_env *env,
   if (status != EG_OK)
     return status;
   egi_pg *pg = make(url, env, &options);
+  egi_server *server = NULL;
   status = pg != NULL
-               ? egi_pg_hub_find(&options, &pg->hub, error)
+               ? egi_server_find(&egi_pg_kind, &options, &server, error)
                : egi_remote_fail(error, EG_NOMEM, 0, "not enough memory");
   egi_pg_options_free(&options, env);
   if (status == EG_OK) {
-    pg->generation = pg->hub->generation;
+    pg->hub = (egi_pg_hub *)server;
+    pg->generation = egi_server_generation(server);
     status = egi_pg_inspect(pg, error);
   }
   if (status != EG_OK) {

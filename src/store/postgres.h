@@ -9,17 +9,8 @@
 ** in the same way: its connections, at most so many, and the thread that
 ** listens for what others write.
 **
-** LOCKING
-**
-**   1. hubs_mutex (postgres_hub.c) guards the list of hubs and their counts of
-**      handles.
-**   2. hub->mutex guards the idle connections and what is known of the server.
-**      A connection that is in use belongs to who uses it.
-**   3. hub->listen_mutex guards topics, the watches and the listener's state;
-**      a watch's mutex what remote.h says.
-**   4. Order: hubs, hub, listen, watch; the recollection and the holds of a
-**      handle come last.  None is held while a server is awaited, but hubs by
-**      who prepares a fork.
+** Locks are those of remote.h; the hub's mutex guards the idle connections and
+** what is known of the server.
 */
 #ifndef EG_STORE_POSTGRES_H
 #define EG_STORE_POSTGRES_H
@@ -43,7 +34,6 @@ typedef struct egi_pg_options {
 
 typedef struct egi_pg_wire egi_pg_wire; /* a connection */
 typedef struct egi_pg_hub egi_pg_hub;
-typedef struct egi_pg_topic egi_pg_topic;
 
 struct egi_pg_wire {
   egi_pg_wire *next;
@@ -53,27 +43,14 @@ struct egi_pg_wire {
 };
 
 struct egi_pg_hub {
-  egi_pg_hub *next;
-  unsigned handles;
+  egi_server base;
   egi_pg_options options;
-  eg_env env; /* the process's allocator; no log */
-  pthread_mutex_t mutex;
-  pthread_cond_t cond; /* a connection was given back */
   egi_pg_wire *idle;
-  unsigned open;         /* connections, in use or idle */
   unsigned failures;     /* to connect, one after the other */
   int64_t not_before_us; /* real: the next try */
   bool known;            /* the server was looked at */
   bool pooled; /* there is a pooler in between: sessions are not ours */
-  unsigned generation; /* of forks */
-  /* postgres_watch.c */
-  pthread_mutex_t listen_mutex;
-  pthread_cond_t listen_cond;
-  egi_pg_topic *topics;
-  egi_watch *watches;
-  pthread_t listener;
-  bool listening, ends, polls;
-  int kick; /* eventfd */
+  bool polls;  /* the listener: nobody tells it */
 };
 
 typedef struct egi_pg {
@@ -173,9 +150,7 @@ eg_status egi_pg_run_text(egi_pg_wire *wire, const char *text,
 
 /* ---------------------------------------------------- postgres_hub.c -- */
 
-eg_status egi_pg_hub_find(const egi_pg_options *options, egi_pg_hub **hub,
-                          eg_error *error);
-void egi_pg_hub_leave(egi_pg_hub *hub);
+extern const egi_server_kind egi_pg_kind;
 eg_status egi_pg_borrow(egi_pg_hub *hub, int64_t until_us, egi_pg_wire **wire,
                         eg_error *error);
 void egi_pg_return(egi_pg_hub *hub, egi_pg_wire *wire);
@@ -217,9 +192,7 @@ eg_status egi_pg_watch(egi_store *store, eg_bytes key, const egi_seen *seen,
                        egi_watch **watch, int *fd, eg_error *error);
 eg_status egi_pg_wait(egi_watch *watch, int64_t deadline_us, eg_error *error);
 void egi_pg_unwatch(egi_watch *watch);
-void egi_pg_listener_stop(egi_pg_hub *hub);
-/* In the child of a fork. */
-void egi_pg_listener_forked(egi_pg_hub *hub);
+void egi_pg_listen(egi_server *server);
 
 /* --------------------------------------------------- postgres_scan.c -- */
 

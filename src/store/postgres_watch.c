@@ -20,22 +20,11 @@
 */
 #include "store/postgres.h"
 
-#include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
-
-/* A channel, with those who watch keys of its namespace. */
-struct egi_pg_topic {
-  egi_pg_topic *next;
-  unsigned watches;
-  bool heard;
-  char channel[EGI_PG_CHANNEL];
-};
 
 enum {
   REMARK_US = 2000,
@@ -46,12 +35,6 @@ enum {
 };
 
 static int64_t nearer(int64_t a, int64_t b) { return a < b ? a : b; }
-
-/* With the listen mutex. */
-static void mark_all(egi_pg_hub *hub) {
-  for (egi_watch *w = hub->watches; w != NULL; w = w->next)
-    egi_watch_mark(w);
-}
 
 /* ------------------------------------------------------- what was seen -- */
 
@@ -128,11 +111,10 @@ static void deliver(egi_pg_hub *hub, const PGnotify *message) {
   egi_row row;
   const char *rest = unhex(message->extra, key, sizeof key, &len);
   bool whole = read_message(rest, bytes, sizeof bytes, &row);
-  pthread_mutex_lock(&hub->listen_mutex);
-  for (egi_watch *w = hub->watches; w != NULL; w = w->next) {
-    const egi_pg_topic *topic = w->topic;
-    if (topic == NULL || strcmp(topic->channel, message->relname) != 0 ||
-        w->key_len != len || memcmp(w->key, key, len) != 0)
+  pthread_mutex_lock(&hub->base.listen_mutex);
+  for (egi_watch *w = hub->base.watches; w != NULL; w = w->next) {
+    if (!egi_watch_is_of(w, egi_text(message->relname)) || w->key_len != len ||
+        memcmp(w->key, key, len) != 0)
       continue;
     egi_pg *pg = (egi_pg *)w->store;
     egi_seen seen;
@@ -148,7 +130,7 @@ static void deliver(egi_pg_hub *hub, const PGnotify *message) {
     w->look_us = egi_real_us() + REMARK_US;
     egi_watch_mark(w);
   }
-  pthread_mutex_unlock(&hub->listen_mutex);
+  pthread_mutex_unlock(&hub->base.listen_mutex);
 }
 
 static bool hear(egi_pg_hub *hub, egi_pg_wire *wire) {
@@ -182,7 +164,7 @@ static void name(named *n, egi_watch *w) {
 
 /* Is it still there, and for that key?  With the listen mutex. */
 static egi_watch *find(egi_pg_hub *hub, const named *n) {
-  egi_watch *w = hub->watches;
+  egi_watch *w = hub->base.watches;
   while (w != NULL && w != n->watch)
     w = w->next;
   bool same = w != NULL && w->key_len == n->len &&
@@ -205,15 +187,15 @@ static bool look_at_due(egi_pg_hub *hub, egi_pg_wire *wire) {
   for (;;) {
     named due;
     int64_t now = egi_real_us();
-    pthread_mutex_lock(&hub->listen_mutex);
-    egi_watch *w = hub->watches;
+    pthread_mutex_lock(&hub->base.listen_mutex);
+    egi_watch *w = hub->base.watches;
     while (w != NULL && (w->topic == NULL || w->look_us > now))
       w = w->next;
     if (w != NULL) {
       name(&due, w);
       w->look_us = now + LOOK_AFTER_US;
     }
-    pthread_mutex_unlock(&hub->listen_mutex);
+    pthread_mutex_unlock(&hub->base.listen_mutex);
     if (w == NULL)
       return true;
     PGresult *result;
@@ -221,11 +203,11 @@ static bool look_at_due(egi_pg_hub *hub, egi_pg_wire *wire) {
     if (mark_row(hub, wire, due.name, key, &result) != EG_OK)
       return false;
     bool good = PQntuples(result) == 1;
-    pthread_mutex_lock(&hub->listen_mutex);
+    pthread_mutex_lock(&hub->base.listen_mutex);
     w = find(hub, &due);
     if (w != NULL && good)
       tell_row(w, result, 0);
-    pthread_mutex_unlock(&hub->listen_mutex);
+    pthread_mutex_unlock(&hub->base.listen_mutex);
     PQclear(result);
     if (!good)
       return false;
@@ -235,7 +217,7 @@ static bool look_at_due(egi_pg_hub *hub, egi_pg_wire *wire) {
 /* When the next look is due.  With the listen mutex. */
 static int64_t next_look(const egi_pg_hub *hub) {
   int64_t due = egi_real_us() + LOOK_AFTER_US;
-  for (const egi_watch *w = hub->watches; w != NULL; w = w->next)
+  for (const egi_watch *w = hub->base.watches; w != NULL; w = w->next)
     due = nearer(due, w->look_us);
   return due;
 }
@@ -256,68 +238,62 @@ static bool say(egi_pg_hub *hub, egi_pg_wire *wire, const char *verb,
 
 /* The first topic that is not heard, or that nobody needs.  With the listen
 ** mutex. */
-static egi_pg_topic **odd_topic(egi_pg_hub *hub) {
-  egi_pg_topic **link = &hub->topics;
-  while (*link != NULL && (*link)->heard && (*link)->watches > 0)
+static egi_topic **odd_topic(egi_server *server) {
+  egi_topic **link = &server->topics;
+  while (*link != NULL && (*link)->state == EGI_HEARD && (*link)->watches > 0)
     link = &(*link)->next;
   return link;
 }
 
 static bool update_topics(egi_pg_hub *hub, egi_pg_wire *wire) {
+  egi_server *server = &hub->base;
   for (;;) {
     char channel[EGI_PG_CHANNEL];
-    pthread_mutex_lock(&hub->listen_mutex);
-    egi_pg_topic **link = odd_topic(hub), *topic = *link;
+    pthread_mutex_lock(&server->listen_mutex);
+    egi_topic **link = odd_topic(server), *topic = *link;
     bool gone = topic != NULL && topic->watches == 0;
-    if (topic != NULL)
-      memcpy(channel, topic->channel, sizeof channel);
-    if (gone) {
-      *link = topic->next;
-      hub->env.alloc(NULL, topic, sizeof *topic, 0);
+    if (topic != NULL) {
+      memcpy(channel, topic->name, topic->len + 1);
+      topic->state = EGI_ASKED;
     }
-    pthread_mutex_unlock(&hub->listen_mutex);
+    if (gone)
+      egi_topic_remove(server, link);
+    pthread_mutex_unlock(&server->listen_mutex);
     if (topic == NULL)
       return true;
     if (!hub->polls && !say(hub, wire, gone ? "UNLISTEN" : "LISTEN", channel))
       return false;
-    pthread_mutex_lock(&hub->listen_mutex);
-    for (topic = hub->topics; topic != NULL; topic = topic->next)
-      if (!gone && strcmp(topic->channel, channel) == 0)
-        topic->heard = true;
-    pthread_cond_broadcast(&hub->listen_cond);
-    pthread_mutex_unlock(&hub->listen_mutex);
+    if (!gone)
+      egi_topic_heard(server, egi_text(channel));
   }
 }
 
 /* Until there is something to read, or to do. */
 static void rest(egi_pg_hub *hub, const egi_pg_wire *wire) {
-  struct pollfd fds[2] = {{.fd = hub->kick, .events = POLLIN},
+  struct pollfd fds[2] = {{.fd = hub->base.kick, .events = POLLIN},
                           {.fd = PQsocket(wire->conn), .events = POLLIN}};
-  pthread_mutex_lock(&hub->listen_mutex);
+  pthread_mutex_lock(&hub->base.listen_mutex);
   int64_t left = next_look(hub) - egi_real_us();
-  if (hub->polls && hub->watches != NULL)
+  if (hub->polls && hub->base.watches != NULL)
     left = nearer(left, POLL_US + egi_backoff_us(4));
-  pthread_mutex_unlock(&hub->listen_mutex);
+  pthread_mutex_unlock(&hub->base.listen_mutex);
   poll(fds, 2, left > 0 ? (int)((left + 999) / 1000) : 0);
 }
 
 /* Polling: everybody's time has come. */
 static void hasten(egi_pg_hub *hub) {
-  pthread_mutex_lock(&hub->listen_mutex);
-  for (egi_watch *w = hub->watches; hub->polls && w != NULL; w = w->next)
+  pthread_mutex_lock(&hub->base.listen_mutex);
+  for (egi_watch *w = hub->base.watches; hub->polls && w != NULL; w = w->next)
     w->look_us = 0;
-  pthread_mutex_unlock(&hub->listen_mutex);
+  pthread_mutex_unlock(&hub->base.listen_mutex);
 }
 
 /* Listens until the connection breaks or there is nothing more to do. */
 static void listen_to(egi_pg_hub *hub, egi_pg_wire *wire) {
   bool good = true;
   while (good) {
-    egi_drain_fd(hub->kick);
-    pthread_mutex_lock(&hub->listen_mutex);
-    bool ends = hub->ends;
-    pthread_mutex_unlock(&hub->listen_mutex);
-    if (ends)
+    egi_drain_fd(hub->base.kick);
+    if (egi_listener_ends(&hub->base))
       return;
     good = update_topics(hub, wire) && look_at_due(hub, wire) &&
            hear(hub, wire);
@@ -358,37 +334,17 @@ static bool passes_on(egi_pg_hub *hub, egi_pg_wire *wire) {
   return message != NULL;
 }
 
-/* After the connection is gone: all is to be listened for again, and what was
-** missed meanwhile nobody knows. */
-static void want_all(egi_pg_hub *hub) {
-  pthread_mutex_lock(&hub->listen_mutex);
-  for (egi_pg_topic *t = hub->topics; t != NULL; t = t->next)
-    t->heard = false;
-  for (egi_watch *w = hub->watches; w != NULL; w = w->next)
-    w->look_us = 0;
-  mark_all(hub);
-  pthread_mutex_unlock(&hub->listen_mutex);
-}
-
-static bool is_over(egi_pg_hub *hub) {
-  pthread_mutex_lock(&hub->listen_mutex);
-  bool ends = hub->ends;
-  pthread_mutex_unlock(&hub->listen_mutex);
-  return ends;
-}
-
-static void *listener(void *ctx) {
-  egi_pg_hub *hub = ctx;
+void egi_pg_listen(egi_server *server) {
+  egi_pg_hub *hub = (egi_pg_hub *)server;
   const char *direct = hub->options.listen;
   unsigned failures = 0;
   bool tried = false;
-  while (!is_over(hub)) {
+  while (!egi_listener_ends(server)) {
     egi_pg_wire *wire = NULL;
     const char *url = *direct != '\0' ? direct : hub->options.url;
     int64_t until = egi_real_us() + hub->options.timeout_us;
     if (egi_pg_connect(hub, url, until, &wire, NULL) != EG_OK) {
-      struct pollfd fd = {.fd = hub->kick, .events = POLLIN};
-      poll(&fd, 1, (int)(egi_backoff_us(failures++) / 1000) + 1);
+      egi_listener_rest(server, failures++);
       continue;
     }
     failures = 0;
@@ -397,112 +353,11 @@ static void *listener(void *ctx) {
     tried = true;
     listen_to(hub, wire);
     egi_pg_wire_free(hub, wire);
-    want_all(hub);
+    egi_listener_want_all(server);
   }
-  return NULL;
-}
-
-/* No signal is for this thread.  With the listen mutex. */
-static bool start(egi_pg_hub *hub) {
-  sigset_t all, before;
-  if (hub->listening)
-    return true;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  hub->ends = false;
-  hub->listening = pthread_create(&hub->listener, NULL, listener, hub) == 0;
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  return hub->listening;
-}
-
-static void free_topics(egi_pg_hub *hub) {
-  while (hub->topics != NULL) {
-    egi_pg_topic *t = hub->topics;
-    hub->topics = t->next;
-    hub->env.alloc(NULL, t, sizeof *t, 0);
-  }
-}
-
-void egi_pg_listener_stop(egi_pg_hub *hub) {
-  pthread_mutex_lock(&hub->listen_mutex);
-  bool listening = hub->listening;
-  hub->ends = true;
-  egi_signal_fd(hub->kick);
-  pthread_mutex_unlock(&hub->listen_mutex);
-  if (listening)
-    pthread_join(hub->listener, NULL);
-  hub->listening = false;
-  free_topics(hub);
-}
-
-/* The thread is not here, and its connection is the parent's.  The eventfds
-** are shared with the parent: new ones are made. */
-void egi_pg_listener_forked(egi_pg_hub *hub) {
-  hub->listening = false;
-  egi_steady_cond(&hub->listen_cond);
-  if (hub->kick >= 0)
-    close(hub->kick);
-  hub->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  for (egi_watch *w = hub->watches; w != NULL; w = w->next) {
-    w->topic = NULL;
-    w->changed = true;
-  }
-  free_topics(hub);
 }
 
 /* ------------------------------------------------------------ watching -- */
-
-/* With the listen mutex.  NULL: no memory. */
-static egi_pg_topic *find_topic(egi_pg_hub *hub, const char *channel) {
-  for (egi_pg_topic *t = hub->topics; t != NULL; t = t->next)
-    if (strcmp(t->channel, channel) == 0)
-      return t;
-  egi_pg_topic *t = hub->env.alloc(NULL, NULL, 0, sizeof *t);
-  if (t == NULL)
-    return NULL;
-  *t = (egi_pg_topic){.next = hub->topics};
-  snprintf(t->channel, sizeof t->channel, "%s", channel);
-  hub->topics = t;
-  return t;
-}
-
-/* With the listen mutex. */
-static void leave_topic(egi_pg_hub *hub, egi_watch *watch) {
-  egi_pg_topic *topic = watch->topic;
-  egi_watch_delist(watch, &hub->watches);
-  if (topic != NULL && --topic->watches == 0)
-    egi_signal_fd(hub->kick);
-}
-
-/* Waits until the listener hears of the namespace. */
-static eg_status subscribe(egi_watch *watch, eg_error *error) {
-  egi_pg *pg = (egi_pg *)watch->store;
-  egi_pg_hub *hub = pg->hub;
-  int64_t until = egi_real_us() + pg->timeout_us;
-  struct timespec at = {until / 1000000, until % 1000000 * 1000};
-  int why = 0;
-  pthread_mutex_lock(&hub->listen_mutex);
-  egi_pg_topic *topic = find_topic(hub, pg->channel);
-  if (topic == NULL || !start(hub)) {
-    pthread_mutex_unlock(&hub->listen_mutex);
-    return egi_remote_fail(error, EG_NOMEM, 0,
-                           "not enough memory to listen to postgres");
-  }
-  watch->topic = topic;
-  topic->watches++;
-  egi_watch_enlist(watch, &hub->watches);
-  if (!topic->heard)
-    egi_signal_fd(hub->kick);
-  while (watch->topic != NULL && !topic->heard && why != ETIMEDOUT)
-    why = pthread_cond_timedwait(&hub->listen_cond, &hub->listen_mutex, &at);
-  bool heard = watch->topic != NULL && topic->heard;
-  if (!heard)
-    leave_topic(hub, watch);
-  pthread_mutex_unlock(&hub->listen_mutex);
-  return heard ? EG_OK
-               : egi_remote_fail(error, EG_UNAVAILABLE, 0,
-                                 "postgres did not answer LISTEN");
-}
 
 /* Somebody waits, says the row from here on; and has it changed before? */
 static eg_status mark_first(egi_watch *watch, eg_error *error) {
@@ -515,9 +370,9 @@ static eg_status mark_first(egi_watch *watch, eg_error *error) {
                                 &result, error);
   if (status != EG_OK)
     return status;
-  pthread_mutex_lock(&pg->hub->listen_mutex);
+  pthread_mutex_lock(&pg->hub->base.listen_mutex);
   tell_row(watch, result, 0);
-  pthread_mutex_unlock(&pg->hub->listen_mutex);
+  pthread_mutex_unlock(&pg->hub->base.listen_mutex);
   PQclear(result);
   return EG_OK;
 }
@@ -531,7 +386,9 @@ eg_status egi_pg_watch(egi_store *store, eg_bytes key, const egi_seen *seen,
                            "not enough memory for a watch");
   watch->told = seen->version;
   watch->look_us = egi_real_us() + LOOK_AFTER_US;
-  eg_status status = subscribe(watch, error);
+  eg_status status = egi_watch_subscribe(
+      &pg->hub->base, watch, egi_text(pg->channel),
+      egi_real_us() + pg->timeout_us, error);
   if (status != EG_OK) {
     egi_watch_free(watch);
     return status;
@@ -553,9 +410,5 @@ eg_status egi_pg_wait(egi_watch *watch, int64_t deadline_us, eg_error *error) {
 }
 
 void egi_pg_unwatch(egi_watch *watch) {
-  egi_pg_hub *hub = ((egi_pg *)watch->store)->hub;
-  pthread_mutex_lock(&hub->listen_mutex);
-  leave_topic(hub, watch);
-  pthread_mutex_unlock(&hub->listen_mutex);
-  egi_watch_free(watch);
+  egi_watch_leave(&((egi_pg *)watch->store)->hub->base, watch);
 }

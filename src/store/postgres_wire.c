@@ -117,12 +117,12 @@ eg_status egi_pg_connect(egi_pg_hub *hub, const char *url, int64_t until_us,
   static const char *const names[] = {"dbname", "fallback_application_name",
                                       NULL};
   const char *const values[] = {url, "executionguard", NULL};
-  egi_pg_wire *wire = hub->env.alloc(NULL, NULL, 0, sizeof *wire);
+  egi_pg_wire *wire = hub->base.env.alloc(NULL, NULL, 0, sizeof *wire);
   if (wire == NULL)
     return egi_remote_fail(error, EG_NOMEM, 0, "not enough memory");
   *wire = (egi_pg_wire){.conn = PQconnectStartParams(names, values, 1)};
   if (wire->conn == NULL) {
-    hub->env.alloc(NULL, wire, sizeof *wire, 0);
+    hub->base.env.alloc(NULL, wire, sizeof *wire, 0);
     return egi_remote_fail(error, EG_NOMEM, 0, "not enough memory");
   }
   eg_status status = PQstatus(wire->conn) == CONNECTION_BAD
@@ -142,7 +142,7 @@ eg_status egi_pg_connect(egi_pg_hub *hub, const char *url, int64_t until_us,
 
 void egi_pg_wire_free(egi_pg_hub *hub, egi_pg_wire *wire) {
   PQfinish(wire->conn);
-  hub->env.alloc(NULL, wire, sizeof *wire, 0);
+  hub->base.env.alloc(NULL, wire, sizeof *wire, 0);
 }
 
 /* An idle connection that has something to say says good-bye. */

@@ -46,9 +46,7 @@ static void redis_forked(egi_store *store) {
 
 /* In a child for the first time?  Then the parent's holds are not its own. */
 static void notice_fork(egi_redis *redis) {
-  unsigned now = __atomic_load_n(&redis->hub->generation, __ATOMIC_ACQUIRE);
-  if (__atomic_load_n(&redis->generation, __ATOMIC_ACQUIRE) != now &&
-      __atomic_exchange_n(&redis->generation, now, __ATOMIC_ACQ_REL) != now)
+  if (egi_server_is_new_child(&redis->hub->base, &redis->generation))
     redis_forked(&redis->base);
 }
 
@@ -59,7 +57,7 @@ static void release(egi_redis *redis) {
   egi_holding_clear(&redis->holds, &env);
   pthread_mutex_destroy(&redis->holds.mutex);
   if (redis->hub != NULL)
-    egi_hub_leave(redis->hub);
+    egi_server_leave(&redis->hub->base);
   egi_recall_free(redis->recall);
   egi_redis_options_free(&redis->options, &env);
   env.alloc(env.alloc_ud, redis, sizeof *redis, 0);
@@ -293,6 +291,8 @@ static bool redis_recall(egi_store *store, eg_bytes key, egi_seen *seen) {
 
 /* ------------------------------------------------------------- opening -- */
 
+static pthread_once_t scripts_once = PTHREAD_ONCE_INIT;
+
 static eg_status redis_open(const egi_url *url, const eg_env *env,
                             egi_store **store, eg_error *error);
 
@@ -337,9 +337,12 @@ static eg_status redis_open(const egi_url *url, const eg_env *env,
   redis->recall = recall;
   egi_holding_init(&redis->holds);
   make_prefix(redis, url->name != NULL ? url->name : "default");
-  status = egi_hub_find(&redis->options, &redis->hub, error);
+  egi_server *server = NULL;
+  pthread_once(&scripts_once, egi_scripts_init);
+  status = egi_server_find(&egi_redis_kind, &redis->options, &server, error);
   if (status == EG_OK) {
-    redis->generation = redis->hub->generation;
+    redis->hub = (egi_hub *)server;
+    redis->generation = egi_server_generation(server);
     status = egi_redis_inspect(redis, error);
   }
   if (status != EG_OK) {

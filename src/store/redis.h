@@ -14,17 +14,8 @@
 ** same one in the same way: its connections, at most so many, its map of
 ** slots, and the thread that listens to its channels.
 **
-** LOCKING
-**
-**   1. hubs_mutex (redis_hub.c) guards the list of hubs and their counts of
-**      handles.
-**   2. hub->mutex guards its nodes, their idle connections, the map of slots.
-**      A connection that is in use belongs to who uses it.
-**   3. hub->listen_mutex guards topics, the watches in them and the state of
-**      the listener; a watch's mutex guards its `changed` and `lease_end_us`.
-**   4. Order: hubs, hub, listen, watch; the recollection and the holds of a
-**      handle come last.  None is held while a server is awaited, but hubs by
-**      who prepares a fork.
+** Locks are those of remote.h; the hub's mutex guards its nodes, their idle
+** connections, and the map of slots.
 */
 #ifndef EG_STORE_REDIS_H
 #define EG_STORE_REDIS_H
@@ -58,7 +49,6 @@ typedef struct egi_redis_options {
 typedef struct egi_wire egi_wire; /* a connection */
 typedef struct egi_node egi_node; /* one server of a cluster, or the server */
 typedef struct egi_hub egi_hub;
-typedef struct egi_topic egi_topic;
 
 struct egi_wire {
   egi_wire *next;
@@ -78,28 +68,14 @@ struct egi_node {
 };
 
 struct egi_hub {
-  egi_hub *next;
-  unsigned handles;
+  egi_server base;
   egi_redis_options options;
-  eg_env env; /* the process's allocator; no log */
-  pthread_mutex_t mutex;
-  pthread_cond_t cond;              /* a connection was given back */
-  unsigned open;                    /* connections, in use or idle */
   egi_node *nodes[EGI_REDIS_NODES]; /* only added to */
   unsigned n;
   unsigned seed; /* of the addresses: the one that is asked first */
   bool cluster;
   unsigned char *slots; /* number of the node + 1; 0: not known */
   bool stale;           /* the map of slots is to be asked for */
-  unsigned generation;  /* of forks */
-  /* redis_watch.c */
-  pthread_mutex_t listen_mutex;
-  pthread_cond_t listen_cond;
-  egi_topic *topics;
-  egi_watch *watches;
-  pthread_t listener;
-  bool listening, ends;
-  int kick; /* eventfd */
 };
 
 typedef struct egi_redis {
@@ -150,12 +126,7 @@ eg_status egi_wire_read(egi_wire *wire, int64_t until_us, redisReply **reply,
 
 /* ------------------------------------------------------- redis_hub.c -- */
 
-/* egi_hub_find: the hub of these options, made where there is none; takes
-** options only when it made one.  egi_hub_leave: with its last handle it is
-** gone. */
-eg_status egi_hub_find(egi_redis_options *options, egi_hub **hub,
-                       eg_error *error);
-void egi_hub_leave(egi_hub *hub);
+extern const egi_server_kind egi_redis_kind;
 
 /* egi_hub_node: finds or adds; NULL: too many, or no memory. */
 egi_node *egi_hub_node(egi_hub *hub, const char *host, int port);
@@ -277,9 +248,7 @@ eg_status egi_redis_watch(egi_store *store, eg_bytes key, const egi_seen *seen,
 eg_status egi_redis_wait(egi_watch *watch, int64_t deadline_us,
                          eg_error *error);
 void egi_redis_unwatch(egi_watch *watch);
-void egi_listener_stop(egi_hub *hub);
-/* In the child of a fork. */
-void egi_listener_forked(egi_hub *hub);
+void egi_redis_listen(egi_server *server);
 
 /* ------------------------------------------------------ redis_scan.c -- */
 

@@ -164,18 +164,18 @@ static eg_status say(eg_error *error, eg_status status,
 }
 
 static void give_up_idle(egi_hub *hub, egi_node *node) {
-  pthread_mutex_lock(&hub->mutex);
+  pthread_mutex_lock(&hub->base.mutex);
   egi_wire *wire = node->idle;
   node->idle = NULL;
   for (const egi_wire *w = wire; w != NULL; w = w->next)
-    hub->open--;
+    hub->base.open--;
   hub->seed++;
   hub->stale = true;
-  pthread_mutex_unlock(&hub->mutex);
+  pthread_mutex_unlock(&hub->base.mutex);
   while (wire != NULL) {
     egi_wire *next = wire->next;
     egi_wire_close(wire);
-    hub->env.alloc(NULL, wire, sizeof *wire, 0);
+    hub->base.env.alloc(NULL, wire, sizeof *wire, 0);
     wire = next;
   }
 }

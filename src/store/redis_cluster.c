@@ -42,7 +42,7 @@ static egi_node *seed(const egi_hub *hub) {
 }
 
 egi_node *egi_hub_route(egi_hub *hub, int slot) {
-  pthread_mutex_lock(&hub->mutex);
+  pthread_mutex_lock(&hub->base.mutex);
   egi_node *node = seed(hub);
   if (hub->slots != NULL && slot != EGI_NO_SLOT && hub->slots[slot] != 0)
     node = hub->nodes[hub->slots[slot] - 1];
@@ -50,14 +50,14 @@ egi_node *egi_hub_route(egi_hub *hub, int slot) {
   ** somebody else may know who has taken its slots. */
   if (hub->slots != NULL && node->failures > 1)
     node = hub->nodes[hub->seed % hub->n];
-  pthread_mutex_unlock(&hub->mutex);
+  pthread_mutex_unlock(&hub->base.mutex);
   return node;
 }
 
 /* With the mutex. */
 static void assign(egi_hub *hub, long from, long to, const egi_node *node) {
   if (hub->slots == NULL) {
-    hub->slots = hub->env.alloc(NULL, NULL, 0, EGI_REDIS_SLOTS);
+    hub->slots = hub->base.env.alloc(NULL, NULL, 0, EGI_REDIS_SLOTS);
     if (hub->slots == NULL)
       return;
     memset(hub->slots, 0, EGI_REDIS_SLOTS);
@@ -93,10 +93,10 @@ egi_node *egi_hub_moved(egi_hub *hub, const char *text, const egi_node *from) {
                        : NULL;
   if (node == NULL || !moved)
     return node;
-  pthread_mutex_lock(&hub->mutex);
+  pthread_mutex_lock(&hub->base.mutex);
   hub->cluster = true;
   assign(hub, slot, slot, node);
-  pthread_mutex_unlock(&hub->mutex);
+  pthread_mutex_unlock(&hub->base.mutex);
   return node;
 }
 
@@ -119,9 +119,9 @@ static void learn_range(egi_hub *hub, const redisReply *range,
                                       (int)port->integer);
   if (node == NULL)
     return;
-  pthread_mutex_lock(&hub->mutex);
+  pthread_mutex_lock(&hub->base.mutex);
   assign(hub, (long)first->integer, (long)last->integer, node);
-  pthread_mutex_unlock(&hub->mutex);
+  pthread_mutex_unlock(&hub->base.mutex);
 }
 
 void egi_hub_learn(egi_hub *hub, egi_wire *wire, int64_t until_us) {
@@ -134,9 +134,9 @@ void egi_hub_learn(egi_hub *hub, egi_wire *wire, int64_t until_us) {
   if (reply->type == REDIS_REPLY_ARRAY) {
     for (size_t i = 0; i < reply->elements; i++)
       learn_range(hub, reply->element[i], wire->node);
-    pthread_mutex_lock(&hub->mutex);
+    pthread_mutex_lock(&hub->base.mutex);
     hub->stale = false;
-    pthread_mutex_unlock(&hub->mutex);
+    pthread_mutex_unlock(&hub->base.mutex);
   }
   freeReplyObject(reply);
 }
@@ -144,7 +144,7 @@ void egi_hub_learn(egi_hub *hub, egi_wire *wire, int64_t until_us) {
 unsigned egi_hub_masters(egi_hub *hub, egi_node **nodes) {
   bool has[EGI_REDIS_NODES] = {false};
   unsigned n = 0;
-  pthread_mutex_lock(&hub->mutex);
+  pthread_mutex_lock(&hub->base.mutex);
   if (hub->slots == NULL)
     nodes[n++] = seed(hub);
   for (int slot = 0; hub->slots != NULL && slot < EGI_REDIS_SLOTS; slot++)
@@ -153,6 +153,6 @@ unsigned egi_hub_masters(egi_hub *hub, egi_node **nodes) {
   for (unsigned i = 0; i < hub->n; i++)
     if (has[i])
       nodes[n++] = hub->nodes[i];
-  pthread_mutex_unlock(&hub->mutex);
+  pthread_mutex_unlock(&hub->base.mutex);
   return n;
 }

@@ -5,87 +5,31 @@
 #include "store/redis.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
-
-static pthread_mutex_t hubs_mutex = PTHREAD_MUTEX_INITIALIZER;
-static egi_hub *hubs;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-/* --------------------------------------------------------------- forks -- */
-
-static void lock_all(void) {
-  pthread_mutex_lock(&hubs_mutex);
-  for (egi_hub *hub = hubs; hub != NULL; hub = hub->next) {
-    pthread_mutex_lock(&hub->mutex);
-    pthread_mutex_lock(&hub->listen_mutex);
-  }
-}
-
-static void unlock_all(void) {
-  for (egi_hub *hub = hubs; hub != NULL; hub = hub->next) {
-    pthread_mutex_unlock(&hub->listen_mutex);
-    pthread_mutex_unlock(&hub->mutex);
-  }
-  pthread_mutex_unlock(&hubs_mutex);
-}
 
 /* Descriptors are closed, which says nothing to the other side while the
 ** parent has them open too.  Connections that another thread was using are
 ** lost with that thread: their descriptors stay, unused, until exec or exit;
 ** they are marked to be closed by that. */
-static void give_up(egi_hub *hub) {
+static void give_up(egi_server *server) {
+  egi_hub *hub = (egi_hub *)server;
   for (unsigned i = 0; i < hub->n; i++) {
     egi_wire *wire = hub->nodes[i]->idle;
     hub->nodes[i]->idle = NULL;
     while (wire != NULL) {
       egi_wire *next = wire->next;
       redisFree(wire->context);
-      hub->env.alloc(hub->env.alloc_ud, wire, sizeof *wire, 0);
+      hub->base.env.alloc(hub->base.env.alloc_ud, wire, sizeof *wire, 0);
       wire = next;
     }
   }
-  hub->open = 0;
-  hub->generation++;
-}
-
-static void in_child(void) {
-  for (egi_hub *hub = hubs; hub != NULL; hub = hub->next) {
-    give_up(hub);
-    egi_listener_forked(hub);
-    egi_steady_cond(&hub->cond);
-  }
-  unlock_all();
-}
-
-static void init_once(void) {
-  egi_scripts_init();
-  pthread_atfork(lock_all, unlock_all, in_child);
 }
 
 /* ---------------------------------------------------------------- hubs -- */
 
-static void *plain_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
-  (void)ud;
-  (void)osize;
-  if (nsize == 0) {
-    free(ptr);
-    return NULL;
-  }
-  return realloc(ptr, nsize);
-}
-
-static bool init_sync(egi_hub *hub) {
-  return pthread_mutex_init(&hub->mutex, NULL) == 0 &&
-         pthread_mutex_init(&hub->listen_mutex, NULL) == 0 &&
-         egi_steady_cond(&hub->cond) == 0 &&
-         egi_steady_cond(&hub->listen_cond) == 0;
-}
-
-static void destroy(egi_hub *hub) {
-  const eg_env env = hub->env;
+static void empty(egi_server *server) {
+  egi_hub *hub = (egi_hub *)server;
+  const eg_env env = server->env;
   for (unsigned i = 0; i < hub->n; i++) {
     egi_node *node = hub->nodes[i];
     for (egi_wire *wire = node->idle, *next; wire != NULL; wire = next) {
@@ -97,14 +41,7 @@ static void destroy(egi_hub *hub) {
   }
   if (hub->slots != NULL)
     env.alloc(env.alloc_ud, hub->slots, EGI_REDIS_SLOTS, 0);
-  if (hub->kick >= 0)
-    close(hub->kick);
   egi_redis_options_free(&hub->options, &env);
-  pthread_mutex_destroy(&hub->mutex);
-  pthread_mutex_destroy(&hub->listen_mutex);
-  pthread_cond_destroy(&hub->cond);
-  pthread_cond_destroy(&hub->listen_cond);
-  env.alloc(env.alloc_ud, hub, sizeof *hub, 0);
 }
 
 /* A secret of its own: what a handle was told goes with the handle. */
@@ -113,7 +50,7 @@ static bool copy_options(egi_hub *hub, const egi_redis_options *from) {
   ptrdiff_t moved;
   *to = *from;
   to->password = NULL;
-  to->address.text = hub->env.alloc(NULL, NULL, 0, from->address.size);
+  to->address.text = hub->base.env.alloc(NULL, NULL, 0, from->address.size);
   if (to->address.text == NULL)
     return false;
   memcpy(to->address.text, from->address.text, from->address.size);
@@ -129,7 +66,7 @@ static bool copy_options(egi_hub *hub, const egi_redis_options *from) {
   if (to->address.path != NULL)
     to->address.path += moved;
   if (from->password != NULL) {
-    to->password = hub->env.alloc(NULL, NULL, 0, 4096);
+    to->password = hub->base.env.alloc(NULL, NULL, 0, 4096);
     if (to->password == NULL)
       return false;
     memcpy(to->password, from->password, strlen(from->password) + 1);
@@ -137,61 +74,29 @@ static bool copy_options(egi_hub *hub, const egi_redis_options *from) {
   return true;
 }
 
-static egi_hub *make(const egi_redis_options *options) {
-  egi_hub *hub = plain_alloc(NULL, NULL, 0, sizeof *hub);
-  if (hub == NULL)
-    return NULL;
-  memset(hub, 0, sizeof *hub);
-  hub->env.alloc = plain_alloc;
-  hub->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  bool good = init_sync(hub) && copy_options(hub, options) && hub->kick >= 0;
+static bool fill(egi_server *server, const void *ctx) {
+  egi_hub *hub = (egi_hub *)server;
+  const egi_redis_options *options = ctx;
+  bool good = copy_options(hub, options);
   for (size_t i = 0; good && i < options->address.n; i++)
     good = egi_hub_node(hub, options->address.hosts[i].name,
                         options->address.hosts[i].port) != NULL;
-  if (good)
-    return hub;
-  destroy(hub);
-  return NULL;
+  return good;
 }
 
-eg_status egi_hub_find(egi_redis_options *options, egi_hub **hub_out,
-                       eg_error *error) {
-  pthread_once(&once, init_once);
-  pthread_mutex_lock(&hubs_mutex);
-  egi_hub *hub = hubs;
-  while (hub != NULL && !egi_redis_options_alike(&hub->options, options))
-    hub = hub->next;
-  if (hub == NULL) {
-    hub = make(options);
-    if (hub != NULL) {
-      hub->next = hubs;
-      hubs = hub;
-    }
-  }
-  if (hub != NULL)
-    hub->handles++;
-  pthread_mutex_unlock(&hubs_mutex);
-  *hub_out = hub;
-  return hub != NULL
-             ? EG_OK
-             : egi_remote_fail(error, EG_NOMEM, errno, "not enough memory");
+static bool alike(const egi_server *server, const void *options) {
+  return egi_redis_options_alike(&((const egi_hub *)server)->options, options);
 }
 
-void egi_hub_leave(egi_hub *hub) {
-  pthread_mutex_lock(&hubs_mutex);
-  bool last = --hub->handles == 0;
-  if (last) {
-    egi_hub **link = &hubs;
-    while (*link != hub)
-      link = &(*link)->next;
-    *link = hub->next;
-  }
-  pthread_mutex_unlock(&hubs_mutex);
-  if (!last)
-    return;
-  egi_listener_stop(hub);
-  destroy(hub);
-}
+const egi_server_kind egi_redis_kind = {
+    .name = "redis",
+    .size = sizeof(egi_hub),
+    .alike = alike,
+    .fill = fill,
+    .empty = empty,
+    .forked = give_up,
+    .listen = egi_redis_listen,
+};
 
 static egi_node *find_node(const egi_hub *hub, const char *host, int port) {
   for (unsigned i = 0; i < hub->n; i++)
@@ -202,28 +107,23 @@ static egi_node *find_node(const egi_hub *hub, const char *host, int port) {
 
 egi_node *egi_hub_node(egi_hub *hub, const char *host, int port) {
   size_t len = strlen(host);
-  pthread_mutex_lock(&hub->mutex);
+  pthread_mutex_lock(&hub->base.mutex);
   egi_node *node = find_node(hub, host, port);
   bool fresh = node == NULL && hub->n < EGI_REDIS_NODES &&
                len < sizeof node->host;
   if (fresh)
-    node = hub->env.alloc(NULL, NULL, 0, sizeof *node);
+    node = hub->base.env.alloc(NULL, NULL, 0, sizeof *node);
   if (fresh && node != NULL) {
     memset(node, 0, sizeof *node);
     memcpy(node->host, host, len + 1);
     node->port = port;
     hub->nodes[hub->n++] = node;
   }
-  pthread_mutex_unlock(&hub->mutex);
+  pthread_mutex_unlock(&hub->base.mutex);
   return node;
 }
 
 /* --------------------------------------------------------- connections -- */
-
-static struct timespec as_time(int64_t us) {
-  struct timespec time = {us / 1000000, us % 1000000 * 1000};
-  return time;
-}
 
 /* An idle one that still lives.  With the mutex. */
 static egi_wire *take_idle(egi_hub *hub, egi_node *node, egi_wire **dead) {
@@ -234,7 +134,7 @@ static egi_wire *take_idle(egi_hub *hub, egi_node *node, egi_wire **dead) {
       return wire;
     wire->next = *dead;
     *dead = wire;
-    hub->open--;
+    hub->base.open--;
   }
   return NULL;
 }
@@ -245,7 +145,7 @@ static egi_wire *take_any(egi_hub *hub) {
     egi_wire *wire = hub->nodes[i]->idle;
     if (wire != NULL) {
       hub->nodes[i]->idle = wire->next;
-      hub->open--;
+      hub->base.open--;
       return wire;
     }
   }
@@ -254,7 +154,7 @@ static egi_wire *take_any(egi_hub *hub) {
 
 static void close_wire(egi_hub *hub, egi_wire *wire) {
   redisFree(wire->context);
-  hub->env.alloc(NULL, wire, sizeof *wire, 0);
+  hub->base.env.alloc(NULL, wire, sizeof *wire, 0);
 }
 
 static void close_list(egi_hub *hub, egi_wire *wire) {
@@ -266,18 +166,18 @@ static void close_list(egi_hub *hub, egi_wire *wire) {
 
 /* Notes how a try to connect ended. */
 static void note_try(egi_hub *hub, egi_node *node, bool good) {
-  pthread_mutex_lock(&hub->mutex);
+  pthread_mutex_lock(&hub->base.mutex);
   if (good) {
     node->failures = 0;
     node->not_before_us = 0;
   } else {
     node->not_before_us = egi_real_us() + egi_backoff_us(node->failures++);
-    hub->open--;
+    hub->base.open--;
     hub->seed++; /* the next try goes to the next address */
     hub->stale = true;
-    pthread_cond_signal(&hub->cond);
+    pthread_cond_signal(&hub->base.cond);
   }
-  pthread_mutex_unlock(&hub->mutex);
+  pthread_mutex_unlock(&hub->base.mutex);
 }
 
 /* A place for one more connection, or an idle one.  UNAVAILABLE: neither in
@@ -285,31 +185,31 @@ static void note_try(egi_hub *hub, egi_node *node, bool good) {
 static eg_status await_place(egi_hub *hub, egi_node *node, int64_t until_us,
                              egi_wire **wire, eg_error *error) {
   egi_wire *dead = NULL;
-  struct timespec until = as_time(until_us);
+  struct timespec until = egi_timespec(until_us);
   int why = 0;
-  pthread_mutex_lock(&hub->mutex);
+  pthread_mutex_lock(&hub->base.mutex);
   for (;;) {
     *wire = take_idle(hub, node, &dead);
     if (*wire != NULL)
       break;
-    if (hub->open >= hub->options.connections) {
+    if (hub->base.open >= hub->options.connections) {
       egi_wire *other = take_any(hub);
       if (other != NULL) {
         other->next = dead;
         dead = other;
       }
     }
-    if (hub->open < hub->options.connections) {
-      hub->open++;
+    if (hub->base.open < hub->options.connections) {
+      hub->base.open++;
       break;
     }
     if (why == ETIMEDOUT)
       break;
-    why = pthread_cond_timedwait(&hub->cond, &hub->mutex, &until);
+    why = pthread_cond_timedwait(&hub->base.cond, &hub->base.mutex, &until);
   }
   bool none = *wire == NULL && why == ETIMEDOUT &&
-              hub->open >= hub->options.connections;
-  pthread_mutex_unlock(&hub->mutex);
+              hub->base.open >= hub->options.connections;
+  pthread_mutex_unlock(&hub->base.mutex);
   close_list(hub, dead);
   if (!none)
     return EG_OK;
@@ -343,17 +243,17 @@ void egi_hub_return(egi_hub *hub, egi_wire *wire) {
     return;
   }
   wire->used_us = egi_real_us();
-  pthread_mutex_lock(&hub->mutex);
+  pthread_mutex_lock(&hub->base.mutex);
   wire->next = wire->node->idle;
   wire->node->idle = wire;
-  pthread_cond_signal(&hub->cond);
-  pthread_mutex_unlock(&hub->mutex);
+  pthread_cond_signal(&hub->base.cond);
+  pthread_mutex_unlock(&hub->base.mutex);
 }
 
 void egi_hub_discard(egi_hub *hub, egi_wire *wire) {
   close_wire(hub, wire);
-  pthread_mutex_lock(&hub->mutex);
-  hub->open--;
-  pthread_cond_signal(&hub->cond);
-  pthread_mutex_unlock(&hub->mutex);
+  pthread_mutex_lock(&hub->base.mutex);
+  hub->base.open--;
+  pthread_cond_signal(&hub->base.cond);
+  pthread_mutex_unlock(&hub->base.mutex);
 }

@@ -58,10 +58,10 @@ static eg_status read_info(egi_redis *redis, const char *text,
       return egi_remote_fail(error, EG_INVALID, 0,
                              "a redis cluster has only database 0");
     egi_hub *hub = redis->hub;
-    pthread_mutex_lock(&hub->mutex);
+    pthread_mutex_lock(&hub->base.mutex);
     hub->stale = hub->stale || !hub->cluster;
     hub->cluster = true;
-    pthread_mutex_unlock(&hub->mutex);
+    pthread_mutex_unlock(&hub->base.mutex);
   }
   return EG_OK;
 }

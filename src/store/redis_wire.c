@@ -197,7 +197,8 @@ eg_status egi_wire_connect(egi_hub *hub, egi_node *node, int64_t until_us,
                            egi_wire **wire_out, eg_error *error) {
   char at[300];
   *wire_out = NULL;
-  egi_wire *wire = hub->env.alloc(hub->env.alloc_ud, NULL, 0, sizeof *wire);
+  egi_wire *wire = hub->base.env.alloc(hub->base.env.alloc_ud, NULL, 0,
+                                       sizeof *wire);
   if (wire == NULL)
     return egi_remote_fail(error, EG_NOMEM, 0, "not enough memory");
   *wire = (egi_wire){.node = node, .context = begin(node)};
@@ -219,7 +220,7 @@ eg_status egi_wire_connect(egi_hub *hub, egi_node *node, int64_t until_us,
   if (status != EG_OK) {
     if (wire->context != NULL)
       redisFree(wire->context);
-    hub->env.alloc(hub->env.alloc_ud, wire, sizeof *wire, 0);
+    hub->base.env.alloc(hub->base.env.alloc_ud, wire, sizeof *wire, 0);
     return status;
   }
   wire->sent = wire->pending = false;

@@ -72,8 +72,13 @@ int64_t egi_backoff_us(unsigned nth) {
   return us - (int64_t)(dice % (uint32_t)(us / 2));
 }
 
-void egi_remote_sleep_us(int64_t us) {
+struct timespec egi_timespec(int64_t us) {
   struct timespec time = {us / 1000000, us % 1000000 * 1000};
+  return time;
+}
+
+void egi_remote_sleep_us(int64_t us) {
+  struct timespec time = egi_timespec(us);
   if (us > 0)
     nanosleep(&time, NULL);
 }

@@ -12,6 +12,8 @@
 
 #include "store/store.h"
 
+#include <string.h>
+
 enum { EGI_HOSTS_MAX = 8, EGI_LEASE_MS = 15000 };
 
 /* 100 years: a duration beyond that is as good as for ever, and a time so far
@@ -40,6 +42,13 @@ int64_t egi_real_deadline(const eg_env *env, int64_t deadline_us,
 /* egi_steady_cond: a condition on CLOCK_MONOTONIC, as the system clock's wait
 ** and pthread_cond_timedwait with egi_real_us want it.  0 or an errno. */
 int egi_steady_cond(pthread_cond_t *cond);
+
+static inline eg_bytes egi_text(const char *text) {
+  return (eg_bytes){text, strlen(text)};
+}
+
+/* egi_timespec: microseconds as the system wants them. */
+struct timespec egi_timespec(int64_t us);
 
 /* egi_backoff_us: how long to wait before the nth new try (0: the first): it
 ** doubles up to a quarter of a second, and a random half of it is left out. */
@@ -167,6 +176,104 @@ eg_status egi_watch_wait(egi_watch *watch, int64_t deadline_us);
 /* egi_signal_fd, egi_drain_fd: of an eventfd that says "there is some". */
 void egi_signal_fd(int fd);
 void egi_drain_fd(int fd);
+
+/* ---------------------------------------------------- remote_server.c -- */
+
+/*
+** A server as this process knows it, shared by the handles that name it in the
+** same way; every store has a struct of its own that begins with this.
+**
+** LOCKING
+**
+**   1. servers_mutex (remote_server.c) guards the list of servers and their
+**      counts of handles.
+**   2. server->mutex guards `open` and what the store adds.  A connection that
+**      is in use belongs to who uses it.
+**   3. server->listen_mutex guards topics, the watches, and the state of the
+**      listener; a watch's mutex what is said there.
+**   4. Order: servers, server, listen, watch; the recollection and the holds
+**      of a handle come last.  None is held while a server is awaited, but
+**      servers_mutex by who prepares a fork.
+*/
+typedef struct egi_server egi_server;
+
+/* What is listened for, with those who watch it: a channel, a prefix. */
+typedef struct egi_topic egi_topic;
+struct egi_topic {
+  egi_topic *next;
+  unsigned watches;
+  enum { EGI_WANTED, EGI_ASKED, EGI_HEARD } state;
+  size_t len;
+  char name[]; /* and a zero */
+};
+
+typedef struct egi_server_kind {
+  const char *name; /* for people */
+  size_t size;
+  bool (*alike)(const egi_server *server, const void *options);
+  /* Of zeroes; false: no memory, and empty is called. */
+  bool (*fill)(egi_server *server, const void *options);
+  void (*empty)(egi_server *server);
+  /* In the child of a fork: idle connections are the parent's. */
+  void (*forked)(egi_server *server);
+  /* On a thread of its own, until egi_listener_ends. */
+  void (*listen)(egi_server *server);
+} egi_server_kind;
+
+struct egi_server {
+  const egi_server_kind *kind;
+  egi_server *next;
+  unsigned handles;
+  eg_env env; /* the process's allocator; no log */
+  pthread_mutex_t mutex;
+  pthread_cond_t cond; /* a connection was given back */
+  unsigned open;       /* connections, in use or idle */
+  unsigned generation; /* of forks */
+  pthread_mutex_t listen_mutex;
+  pthread_cond_t listen_cond; /* a topic is heard */
+  egi_topic *topics;
+  egi_watch *watches;
+  pthread_t listener;
+  bool listening, ends;
+  int kick; /* eventfd: there is something to do for the listener */
+};
+
+/* egi_server_find: the server of these options, made where there is none.
+** egi_server_leave: with its last handle it is gone. */
+eg_status egi_server_find(const egi_server_kind *kind, const void *options,
+                          egi_server **server, eg_error *error);
+void egi_server_leave(egi_server *server);
+
+/* egi_server_is_new_child: was there a fork since *generation was read?  True
+** once, in the child. */
+unsigned egi_server_generation(const egi_server *server);
+bool egi_server_is_new_child(const egi_server *server, unsigned *generation);
+
+/* ---------------------------------------------------- remote_listen.c -- */
+
+void egi_listener_stop(egi_server *server);
+void egi_listener_forked(egi_server *server);
+bool egi_listener_ends(egi_server *server);
+
+/* egi_listener_rest: a while without a connection, or until there is something
+** to do.  egi_listener_want_all: after the connection is gone: all is to be
+** asked for again, and what was missed meanwhile nobody knows. */
+void egi_listener_rest(egi_server *server, unsigned nth);
+void egi_listener_want_all(egi_server *server);
+
+/* egi_topic_remove: with the listen mutex.  egi_topic_heard: the server has
+** said that it will tell. */
+void egi_topic_remove(egi_server *server, egi_topic **link);
+void egi_topic_heard(egi_server *server, eg_bytes name);
+
+/* egi_watch_subscribe: enlists it, and waits until its topic is heard; on a
+** failure it is not in the list.  egi_watch_leave: ends and frees it.
+** egi_watch_is_of: is that its topic?  With the listen mutex. */
+eg_status egi_watch_subscribe(egi_server *server, egi_watch *watch,
+                              eg_bytes name, int64_t until_us,
+                              eg_error *error);
+void egi_watch_leave(egi_server *server, egi_watch *watch);
+bool egi_watch_is_of(const egi_watch *watch, eg_bytes name);
 
 /* ---------------------------------------------------- remote_recall.c -- */
 
