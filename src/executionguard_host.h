@@ -183,7 +183,8 @@ EG_API bool eg_can_lose(const eg_guard *guard);
 /* eg_timer_signal: the signal for threads whose timers ask for one, 0: none
 ** (at the start).  It is sent when a timer fires, and again after 1, 2, 4 ...
 ** 32 ms and at the end of its grace, until that timer is stopped.  It carries
-** nothing; the handler is the caller's to install. */
+** nothing; the handler is the caller's to install.  When it returns the one
+** before is not sent any more, though it may be on its way to a thread. */
 EG_API void eg_timer_signal(int number);
 
 /* eg_thread_anchor: a pointer of the calling thread that is the caller's to

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* ------------------------------------------------- signals of others -- */
@@ -106,6 +107,84 @@ static void handler_that_was_there_is_called(void **state) {
   raise(SIGWINCH);
   assert_int_equal(errno, 4711); /* whatever he does to it */
   assert_true(informed > 0);
+  run_chunk(L, "ExecutionGuard.configure { signal = 23 }");
+  lua_close(L);
+}
+
+/* ------------------------------------------- another signal meanwhile -- */
+
+typedef struct changer {
+  pthread_t thread;
+  atomic_bool over;
+  const char *chunk;
+  char why[256];
+} changer;
+
+/* Does the chunk again and again, in a state of its own. */
+static void *change(void *arg) {
+  changer *c = arg;
+  lua_State *L = luaL_newstate();
+  luaL_openlibs(L);
+  bool ok = luaL_dostring(L, prelude) == LUA_OK;
+  while (ok && !atomic_load(&c->over))
+    ok = luaL_dostring(L, c->chunk) == LUA_OK;
+  if (!ok)
+    snprintf(c->why, sizeof c->why, "%s", lua_tostring(L, -1));
+  lua_close(L);
+  return NULL;
+}
+
+/* SIGUSR1 and SIGUSR2 end a program that does not handle them. */
+static void signal_is_given_up_while_it_is_on_its_way(void **state) {
+  (void)state;
+  changer c = {.chunk = "assert(run(forever, 0.0005) == 'timeout')"};
+  lua_State *L = new_state();
+  run_chunk(L, "ExecutionGuard.configure { signal = 10 }");
+  assert_int_equal(pthread_create(&c.thread, NULL, change, &c), 0);
+  bool ok = luaL_dostring(L, "local start = now()\n"
+                             "repeat\n"
+                             "  ExecutionGuard.configure { signal = 12 }\n"
+                             "  ExecutionGuard.configure { signal = 10 }\n"
+                             "until now() - start > 0.5\n"
+                             "ExecutionGuard.configure { signal = 23 }") ==
+            LUA_OK;
+  atomic_store(&c.over, true);
+  pthread_join(c.thread, NULL);
+  if (!ok)
+    fail_msg("%s", lua_tostring(L, -1));
+  assert_string_equal(c.why, "");
+  run_chunk(L, "assert(run(forever) == 'timeout')");
+  lua_close(L);
+}
+
+/* 0 when the child can change the engine, too. */
+static int fork_and_configure(lua_State *L) {
+  int status = -1;
+  pid_t pid = fork();
+  if (pid == 0) {
+    alarm(60);
+    _exit(luaL_dostring(L, "ExecutionGuard.configure { signal = 23 }") !=
+          LUA_OK);
+  }
+  waitpid(pid, &status, 0);
+  return status;
+}
+
+static void child_can_configure_whatever_its_parent_did(void **state) {
+  (void)state;
+  int status = 0;
+  changer c = {.chunk = "ExecutionGuard.configure { signal = 28 }\n"
+                        "ExecutionGuard.configure { signal = 23 }\n"};
+  SPEC_FORKS_THREADS();
+  lua_State *L = new_state();
+  run_chunk(L, "assert(run(forever) == 'timeout')");
+  assert_int_equal(pthread_create(&c.thread, NULL, change, &c), 0);
+  for (int i = 0; i < spec_scaled(300) && status == 0; i++)
+    status = fork_and_configure(L);
+  atomic_store(&c.over, true);
+  pthread_join(c.thread, NULL);
+  assert_int_equal(status, 0);
+  assert_string_equal(c.why, "");
   run_chunk(L, "ExecutionGuard.configure { signal = 23 }");
   lua_close(L);
 }
@@ -255,6 +334,8 @@ int main(void) {
       cmocka_unit_test(handler_restarts_calls_and_uses_the_other_stack),
       cmocka_unit_test(system_call_goes_on_over_the_signal),
       cmocka_unit_test(handler_that_was_there_is_called),
+      cmocka_unit_test(signal_is_given_up_while_it_is_on_its_way),
+      cmocka_unit_test(child_can_configure_whatever_its_parent_did),
       cmocka_unit_test(callback_on_the_main_coroutine_is_ended),
       cmocka_unit_test(thread_that_exits_in_a_run_leaves_nothing),
       cmocka_unit_test(function_that_closes_its_guard_is_ended),

@@ -355,7 +355,11 @@ void eg_timer_unpark(eg_timer *timer) {
 
 /* ----------------------------------------------------------- threads -- */
 
-void eg_timer_signal(int number) { atomic_store(&egi_signal_number, number); }
+void eg_timer_signal(int number) {
+  egi_work_lock(); /* the keeper sends none with it open */
+  atomic_store(&egi_signal_number, number);
+  egi_work_unlock();
+}
 
 void **eg_thread_anchor(void) {
   egi_slot *s = take_slot();

@@ -5,6 +5,9 @@
 ** after ours; whoever puts one over ours later, and does not call it, is found
 ** out when signals go unheard: then everybody counts, until the engine is
 ** configured anew.  A thread that blocks the signal is left so, and counts.
+**
+** LOCKS.  engine_lock guards which signal is in use; the keeper's are taken
+** under it (eg_timer_signal).
 */
 #include "lua/interrupt.h"
 
@@ -73,16 +76,32 @@ static bool install(int number) {
   return sigaction(number, &action, NULL) == 0;
 }
 
-/* With engine_lock held.  number 0: only puts the old one back. */
+/* Puts back what was there, with engine_lock held.  Signals of ours may be on
+** their way to a thread still, and by default most end the program: being
+** ignored for a moment discards them. */
+static void uninstall(int number) {
+  struct sigaction ignore;
+  memset(&ignore, 0, sizeof ignore);
+  ignore.sa_handler = SIG_IGN;
+  if (!is_ours(number))
+    return;
+  if (!(before[number].sa_flags & SA_SIGINFO) &&
+      before[number].sa_handler == SIG_DFL)
+    sigaction(number, &ignore, NULL);
+  sigaction(number, &before[number], NULL);
+}
+
+/* With engine_lock held.  number 0: only puts the old one back, when none is
+** sent any more. */
 static void use_signal(int number) {
   int used = atomic_load(&signal_in_use);
-  if (used != 0 && used != number && is_ours(used))
-    sigaction(used, &before[used], NULL);
   if (number != 0 && !install(number))
     number = 0;
   atomic_store(&taken_over, false);
   atomic_store(&signal_in_use, number);
   eg_timer_signal(number);
+  if (used != 0 && used != number)
+    uninstall(used);
 }
 
 /* Signals went unheard here, or are blocked: why?  True: that is over. */
@@ -103,11 +122,28 @@ static bool hears_again(lua_State *L, const eb_guard *guard, int number) {
   return true;
 }
 
+/* Who forks waits until nobody changes the engine. */
+static void before_fork(void) { pthread_mutex_lock(&engine_lock); }
+
+static void after_fork(void) { pthread_mutex_unlock(&engine_lock); }
+
+static void mind_forks(void) {
+  eg_thread_anchor(); /* the keeper's handlers come first: its locks are taken
+                         after ours */
+  pthread_atfork(before_fork, after_fork, after_fork);
+}
+
+static void lock_engine(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, mind_forks);
+  pthread_mutex_lock(&engine_lock);
+}
+
 bool eb_signals_here(lua_State *L, const eb_guard *guard) {
   if (atomic_load(&engine) == ENGINE_COUNT)
     return false;
   if (atomic_load(&signal_in_use) == 0) {
-    pthread_mutex_lock(&engine_lock);
+    lock_engine();
     use_signal(signal_wanted);
     pthread_mutex_unlock(&engine_lock);
   }
@@ -144,7 +180,7 @@ int eb_configure_engine(lua_State *L) {
   int number = (int)luaL_optinteger(L, 2, SIGURG);
   luaL_argcheck(L, number > 0 && number < SIGNALS, 2, "no such signal");
   atomic_store(&engine, luaL_checkoption(L, 1, "signal", names));
-  pthread_mutex_lock(&engine_lock);
+  lock_engine();
   signal_wanted = number;
   if (atomic_load(&signal_in_use) != 0)
     use_signal(atomic_load(&engine) == ENGINE_SIGNAL ? number : 0);

@@ -27,7 +27,6 @@
 enum { LOOK_US = 100000, REPEAT_NS = 1000000 };
 
 static _Atomic int wait_signal; /* 0: not chosen yet */
-static pthread_mutex_t signal_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static void do_nothing(int signo) { (void)signo; }
 
@@ -38,17 +37,16 @@ static int install(int signo) {
   return sigaction(signo, &action, NULL) == 0 ? 0 : errno;
 }
 
+/* No lock, which a fork might find held: to install one twice does no harm. */
 int egi_wait_signal(int signo) {
-  int err = 0;
-  pthread_mutex_lock(&signal_mutex);
-  if (signo != 0 || atomic_load(&wait_signal) == 0) {
-    if (signo == 0)
-      signo = SIGRTMIN + 5;
-    err = install(signo);
-    if (err == 0)
-      atomic_store(&wait_signal, signo);
-  }
-  pthread_mutex_unlock(&signal_mutex);
+  int none = 0;
+  if (signo == 0 && atomic_load(&wait_signal) != 0)
+    return 0;
+  int err = install(signo != 0 ? signo : SIGRTMIN + 5);
+  if (err == 0 && signo != 0)
+    atomic_store(&wait_signal, signo);
+  else if (err == 0)
+    atomic_compare_exchange_strong(&wait_signal, &none, SIGRTMIN + 5);
   return err;
 }
 
