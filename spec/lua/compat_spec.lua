@@ -3,6 +3,7 @@
 
 local ExecutionGuard = require "executionguard"
 local testing = require "executionguard.testing"
+local run = require "support.process".run
 
 local MODULE <const> = "executionguard.compat"
 
@@ -13,28 +14,6 @@ local function refusal(fn, ...)
   end)
   assert.is_false(ok)
   return err:match "^%g*compat_spec%.lua:%d+: (.*)$"
-end
-
--- The interpreter that runs this, however many options it was given.
-local function interpreter()
-  local first = 0
-  while arg[first - 1] do
-    first = first - 1
-  end
-  return arg[first]
-end
-
--- Runs a script in a process of its own; returns what it wrote, errors too.
-local function run(script)
-  local name = os.tmpname()
-  local file = assert(io.open(name, "w"))
-  file:write(script)
-  file:close()
-  local pipe = assert(io.popen(("'%s' '%s' 2>&1"):format(interpreter(), name)))
-  local text = pipe:read "a"
-  pipe:close()
-  os.remove(name)
-  return text
 end
 
 describe("compat", function()

@@ -9,6 +9,7 @@ local ExecutionGuard = require "executionguard"
 local job = require "executionguard.job"
 local task = require "executionguard.task"
 local world = require "support.world"
+local process = require "support.process"
 
 local function nothing() end
 
@@ -524,11 +525,7 @@ describe("executor with a guard in files", function()
   local MOST <const> = 60 -- seconds, on a busy machine
   local folder, child
   local program = os.tmpname()
-  local lua = assert(arg and arg[-1] or "lua5.4")
-  local i = -1
-  while arg and arg[i] do
-    lua, i = arg[i], i - 1
-  end
+  local lua = process.interpreter()
 
   -- Starts the job once, elsewhere; it ends when it is told to.
   local function elsewhere()

@@ -3,68 +3,22 @@
 -- before it was there, and who might play with its error.  Real time, with
 -- generous bounds.
 
-local core = require "executionguard.core"
 local ExecutionGuard = require "executionguard"
+local interrupting = require "support.interrupting"
+local in_a_process = require "support.process".run
 
-local steady = core.clock.steady
-local LIMIT = 0.01
-local MOST = 10
-
-local function forever()
-  while true do end
-end
-
-local function spin(seconds)
-  local start = steady()
-  while steady() - start < seconds do end
-end
-
--- The interpreter that runs this, however many options it was given.
-local function interpreter()
-  local first = 0
-  while arg[first - 1] do first = first - 1 end
-  return arg[first]
-end
-
--- Runs a script in a process of its own; what it wrote, errors too.
-local function in_a_process(script)
-  local name = os.tmpname()
-  local file = assert(io.open(name, "w"))
-  file:write(script)
-  file:close()
-  local pipe = assert(io.popen(("timeout 20 '%s' '%s' 2>&1"):format(
-    interpreter(), name)))
-  local text = pipe:read "a"
-  pipe:close()
-  os.remove(name)
-  return text
-end
+local steady = require "executionguard.core".clock.steady
+local forever, spin = interrupting.forever, interrupting.spin
+local LIMIT <const> = interrupting.LIMIT
 
 describe("interruption", function()
-  local guard
+  local guard, run, ends
 
   before_each(function()
-    guard = ExecutionGuard.new()
+    guard, run, ends = interrupting.start()
   end)
 
-  after_each(function()
-    ExecutionGuard.configure { engine = "signal" }
-    assert.is_nil((debug.gethook()))
-    guard:Close()
-  end)
-
-  local function run(fn, options)
-    options = options or {}
-    options.timeout = options.timeout or LIMIT
-    return guard:RunOnce("k", fn, options)
-  end
-
-  local function ends(fn, options)
-    local start = steady()
-    assert.same({ false, nil, "timeout" }, { run(fn, options) })
-    local took = steady() - start
-    assert.is_true(took >= LIMIT and took < MOST, ("took %g s"):format(took))
-  end
+  after_each(function() interrupting.stop(guard) end)
 
   describe("of what is as deep as it goes:", function()
     it("pcall, 197 deep in a program", function()

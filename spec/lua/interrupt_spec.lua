@@ -2,60 +2,22 @@
 -- Functions that are ended at their deadline, whatever they do.  Real time,
 -- with generous bounds.
 
-local core = require "executionguard.core"
 local ExecutionGuard = require "executionguard"
+local interrupting = require "support.interrupting"
 
-local steady = core.clock.steady
-local LIMIT = 0.01 -- what a function is allowed
-local MOST = 10    -- what it may take at most, on a busy machine
-
-local function forever()
-  while true do end
-end
-
-local function spin(seconds)
-  local start = steady()
-  while steady() - start < seconds do end
-end
-
--- The keeper may come late on a busy machine.
-local function status_in_the_end(guard)
-  local start = steady()
-  local status
-  repeat
-    status = guard:GetStatus "k"
-  until status ~= "Running" or steady() - start > MOST
-  return status
-end
+local steady = require "executionguard.core".clock.steady
+local forever, spin = interrupting.forever, interrupting.spin
+local status_in_the_end = interrupting.status_in_the_end
+local LIMIT <const> = interrupting.LIMIT
 
 describe("interruption", function()
-  local guard
+  local guard, run, ends
 
   before_each(function()
-    guard = ExecutionGuard.new()
+    guard, run, ends = interrupting.start()
   end)
 
-  after_each(function()
-    ExecutionGuard.configure { engine = "signal" }
-    assert.is_nil((debug.gethook()))
-    guard:Close()
-  end)
-
-  local function run(fn, options)
-    options = options or {}
-    options.timeout = options.timeout or LIMIT
-    return guard:RunOnce("k", fn, options)
-  end
-
-  -- fn ends by a timeout, not early and in time.
-  local function ends(fn, options)
-    local start = steady()
-    assert.same({ false, nil, "timeout" }, { run(fn, options) })
-    local took = steady() - start
-    assert.is_true(took >= LIMIT and took < MOST, ("took %g s"):format(took))
-    assert.equal("TimedOut", guard:GetStatus "k")
-    assert.is_false(guard:IsLocked "k")
-  end
+  after_each(function() interrupting.stop(guard) end)
 
   local function nested(n)
     if n == 0 then forever() end

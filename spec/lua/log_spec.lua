@@ -2,6 +2,7 @@
 -- What is said of a guard's work: to whom, and that it does no harm.
 
 local world = require "support.world"
+local process = require "support.process"
 
 local function seven() return 7 end
 local function boom() error("boom", 0) end
@@ -10,20 +11,7 @@ local function late() world.advance(2) end
 
 -- Runs a script in another Lua and gives what it wrote to both outputs.
 local function script(text, flags)
-  local name = os.tmpname()
-  local file = assert(io.open(name, "w"))
-  file:write(text)
-  file:close()
-  local interpreter = arg[-1]
-  for i = -1, -20, -1 do
-    interpreter = arg[i] or interpreter
-  end
-  local pipe = io.popen(("%s %s %s 2>&1"):format(interpreter, flags or "",
-    name))
-  local out = pipe:read "a"
-  pipe:close()
-  os.remove(name)
-  return out
+  return process.run(text, { flags = flags })
 end
 
 local work = [[

@@ -3,6 +3,7 @@
 -- and what is left in the record.
 
 local world = require "support.world"
+local process = require "support.process"
 
 local function seven() return 7 end
 local function boom() error("boom", 0) end
@@ -1081,20 +1082,7 @@ describe("RunOnce under a real limit of memory", function()
   ]]
 
   local function lua_with_limit(text)
-    local name = os.tmpname()
-    local file = assert(io.open(name, "w"))
-    file:write(text)
-    file:close()
-    local interpreter = arg[-1]
-    for i = -1, -20, -1 do
-      interpreter = arg[i] or interpreter
-    end
-    local pipe = io.popen(("ulimit -v 120000 && %s %s 2>&1"):format(
-      interpreter, name))
-    local out = pipe:read "a"
-    pipe:close()
-    os.remove(name)
-    return out
+    return process.run(text, { before = "ulimit -v 120000 &&" })
   end
 
   it("frees the lock and says so", function()
