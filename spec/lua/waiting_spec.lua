@@ -156,6 +156,69 @@ for _, way in ipairs(world.ways) do
       assert.equal(start, world.steady())
     end)
 
+    -- A run that is suspended in a coroutine of nobody's.
+    local function suspended(key, seconds)
+      local co = coroutine.create(function()
+        return guard:RunOnce(key, coroutine.yield, { timeout = seconds })
+      end)
+      assert.is_true(coroutine.resume(co))
+      return co
+    end
+
+    it("the deadline of a suspended run is a way out", function()
+      local run <const> = suspended("a", 2)
+      local start = world.steady()
+      assert.same({ false, nil, "timeout", n = 3 },
+        table.pack(guard:RunOnce("a", error, { join = 10 })))
+      assert.equal(2, math.floor(world.steady() - start + 0.5))
+      suspended("b", 2)
+      coroutine.wrap(function()
+        assert.is_true((guard:AcquireLock("b", 10)))
+      end)()
+      assert.equal(4, math.floor(world.steady() - start + 0.5))
+      assert.same({ true, false, nil, "timeout", n = 4 },
+        table.pack(coroutine.resume(run)))
+    end)
+
+    it("but not one after the wait, nor of a run further out", function()
+      local start = world.steady()
+      suspended("a", 5)
+      assert.same({ false, "deadlock", n = 2 },
+        table.pack(guard:AcquireLock("a", 4)))
+      guard:RunOnce("b", function()
+        assert.same({ false, "deadlock", n = 2 },
+          table.pack(guard:AcquireLock("b", 10)))
+      end, { timeout = 2 })
+      coroutine.wrap(function() -- the built-in 30 s are no plan of anybody's
+        guard:RunOnce("c", coroutine.yield)
+      end)()
+      assert.same({ false, nil, "deadlock", n = 3 },
+        table.pack(guard:RunOnce("c", error, { join = 60 })))
+      assert.equal(start, world.steady())
+    end)
+
+    it("outside of tasks everything that waits turns the scheduler",
+       function()
+      local cool <close> = world.new(way, { cooldown = 2 })
+      cool:RunOnce("k", function() end)
+      task.delay(1, note, "during a cooldown")
+      assert.is_true((cool:AcquireLock("k", 10)))
+      task.delay(1, note, "between attempts")
+      guard:RunOnce("r", error, { retry = { attempts = 2, delay = 2,
+        jitter = false } })
+      task.spawn(function()
+        guard:RunOnce("j", function()
+          task.wait(1)
+          note "the run that is joined"
+          return 7
+        end)
+      end)
+      assert.same({ true, 7, "cached", n = 3 },
+        table.pack(guard:RunOnce("j", error, { join = 10 })))
+      assert.same({ "during a cooldown", "between attempts",
+        "the run that is joined" }, order)
+    end)
+
     it("RunOnce waits for a lock, joins, and leaves others alone", function()
       local got = {}
       visit "a"
@@ -232,6 +295,34 @@ for _, way in ipairs(world.ways) do
     end)
   end)
 end
+
+describe("waiting without executionguard.task", function()
+  it("ends with the deadline of a suspended run, too", function()
+    local text = require("support.process").run [[
+      local EG = require "executionguard"
+      local now = require "executionguard.core".clock.steady
+      local guard = EG.new()
+      local function suspend(key, seconds)
+        local co = coroutine.create(function()
+          guard:RunOnce(key, coroutine.yield, { timeout = seconds })
+        end)
+        assert(coroutine.resume(co))
+        return co
+      end
+      local start = now()
+      local a, b, c = suspend("a", 0.05), suspend("b", 0.2), suspend("c", 99)
+      print(guard:RunOnce("a", error, { join = 20 }))
+      assert(now() - start >= 0.05 and now() - start < 15)
+      print((coroutine.wrap(function()
+        return guard:AcquireLock("b", 20)
+      end)()))
+      print(guard:AcquireLock("c", 1))
+      assert(not package.loaded["executionguard.task"])
+      assert(a and b and c)
+    ]]
+    assert.equal("false\tnil\ttimeout\ntrue\nfalse\tdeadlock\n", text)
+  end)
+end)
 
 describe("things outside", function()
   local outside = world.core.waiting.outside

@@ -274,6 +274,12 @@ static inline bool eb_has_late(eb_state *state) {
          state->fresh != NULL;
 }
 void eb_void_runs(const eb_guard *guard); /* it is about to be closed */
+
+/* When the deadline of a suspended run of that key frees it, if it was given
+** and comes by then; else EG_FOREVER.  Of a run in which this is called it
+** frees nothing: that ends with its caller. */
+int64_t eb_run_frees(const eb_state *state, const eb_guard *guard,
+                     eg_bytes key, int64_t by_us);
 int eb_expired(lua_State *L);
 int eb_shield(lua_State *L);
 void eb_open_run(lua_State *L);

@@ -12,6 +12,7 @@
 #include "lua/run.h"
 
 #include <assert.h>
+#include <string.h>
 
 /* In the registry, values weak: run -> its userdata, its frame -> the
 ** coroutine.  A run may be looked at only while both are there. */
@@ -104,6 +105,29 @@ void eb_tell_ended(lua_State *L, int index, eb_run *run) {
     lua_pop(L, 1);
   eb_leave(L, &shield);
   eb_look();
+}
+
+/* Guards of one name share their keys; of two names they are taken to, too,
+** which only lets somebody wait who could be told that it is in vain. */
+static bool is_same(const eb_run *run, const eb_guard *guard, eg_bytes key) {
+  return (run->guard == guard || (run->guard->shared && guard->shared)) &&
+         run->key.len == key.len &&
+         memcmp(run->key.data, key.data, key.len) == 0;
+}
+
+int64_t eb_run_frees(const eb_state *state, const eb_guard *guard,
+                     eg_bytes key, int64_t by_us) {
+  int64_t first = EG_FOREVER;
+  if (state->parked == 0)
+    return first;
+  for (const eb_run *run = state->runs; run != NULL; run = run->next) {
+    int64_t deadline = run->grant.deadline_us;
+    if (run->frame.parked && run->settings->timed && deadline <= by_us &&
+        deadline < first && eg_timer_fired(&run->timer) == 0 &&
+        is_same(run, guard, key))
+      first = deadline;
+  }
+  return first;
 }
 
 /* ------------------------------------------------------------ resuming -- */

@@ -35,6 +35,7 @@ struct eb_waiter {
   eb_wait_end end;
   eb_waiter *next, **link; /* in the state's list */
   bool deadlock;           /* nobody can go on but by this one's giving up */
+  eg_bytes key;            /* on the stack, below the userdata */
 };
 
 /* ------------------------------------------------------------ the bell -- */
@@ -56,6 +57,15 @@ static int state_gc(lua_State *L) {
 /* The table call -> who is to be woken. */
 static void push_parked(lua_State *L) {
   luaL_getsubtable(L, LUA_REGISTRYINDEX, parked_field);
+}
+
+static int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* When a wait that begins now ends. */
+static int64_t ends_at(int64_t wait_ms) {
+  int64_t now = eg_now_us();
+  return wait_ms < (EG_FOREVER - now) / 1000 ? now + wait_ms * 1000
+                                             : EG_FOREVER;
 }
 
 /* ------------------------------------------------------------- waiters -- */
@@ -89,6 +99,14 @@ static int waiter_close(lua_State *L) {
   return 0;
 }
 
+/* It waits for what this very Lua state holds, and no deadline of a suspended
+** run changes that in time. */
+static bool is_in_vain(const eb_waiter *w) {
+  int64_t due = eg_pending_due_us(w->pending);
+  return eb_run_frees(w->state, w->end.guard, w->key, due) == EG_FOREVER &&
+         eg_pending_for_self(w->pending);
+}
+
 /* Ends it from here: gives up. */
 static void give_up(lua_State *L, eb_waiter *w, eg_status status) {
   unlink_waiter(L, w);
@@ -111,7 +129,7 @@ static bool over(lua_State *L, eb_waiter *w) {
     unlink_call(L, w, call);
     return true;
   }
-  if (told && eg_pending_for_self(w->pending))
+  if (told && is_in_vain(w))
     give_up(L, w, EG_DEADLOCK);
   return w->pending == NULL;
 }
@@ -158,6 +176,7 @@ int eb_wait(lua_State *L, eg_pending *pending, eb_wait_end *end) {
   w->end = *end;
   eg_reply_init(&w->end.reply);
   w->pending = pending;
+  w->key.data = lua_tolstring(L, 2, &w->key.len);
   w->state = state;
   w->deadlock = false;
   w->next = state->waiters;
@@ -173,17 +192,21 @@ int eb_wait(lua_State *L, eg_pending *pending, eb_wait_end *end) {
 }
 
 /* Blocks until it is over, or a guard around this is to end. */
-static eg_status wait_here(eg_bell *bell, eg_pending *pending, eg_grant *grant,
+static eg_status wait_here(const eb_guard *guard, eg_bytes key,
+                           eg_pending *pending, eg_grant *grant,
                            eg_reply *reply) {
+  eg_bell *bell = guard->state->bell;
   eg_status status = EG_CANCELED;
   while (!eb_must_end()) {
+    int64_t due = eg_pending_due_us(pending);
+    int64_t frees = eb_run_frees(guard->state, guard, key, due);
     if (eg_pending_over(pending, &status, grant, reply))
       return status;
-    if (eg_pending_for_self(pending)) {
+    if (frees == EG_FOREVER && eg_pending_for_self(pending)) {
       status = EG_DEADLOCK;
       break;
     }
-    int64_t due = eg_pending_due_us(pending);
+    due = sooner(eg_pending_due_us(pending), frees);
     eb_sleep_on(bell, due != EG_FOREVER ? due - eg_now_us() : EG_FOREVER);
     while (eg_bell_next(bell) != NULL)
       continue;
@@ -198,12 +221,17 @@ static eg_status acquire_here(lua_State *L, const eb_guard *guard,
                               const eg_policy *policy, int64_t wait_ms,
                               eg_grant *grant, eg_reply *reply) {
   eg_pending *pending = NULL;
-  if (!eb_ends_within(wait_ms))
+  int64_t longest_ms = wait_ms > policy->join_ms ? wait_ms : policy->join_ms;
+  if (!eb_ends_within(longest_ms) &&
+      (guard->state->parked == 0 ||
+       eb_run_frees(guard->state, guard, key, ends_at(longest_ms)) ==
+           EG_FOREVER))
     return eg_acquire(guard->core, key, want, policy, wait_ms, grant, reply);
   eg_bell *bell = eb_bell(L, guard->state);
   eg_status status = eg_acquire_begin(guard->core, key, want, policy, wait_ms,
                                       bell, &pending, grant, reply);
-  return pending == NULL ? status : wait_here(bell, pending, grant, reply);
+  return pending == NULL ? status
+                         : wait_here(guard, key, pending, grant, reply);
 }
 
 eg_status eb_ask(lua_State *L, const eb_guard *guard, eg_bytes key,
@@ -227,6 +255,8 @@ static int waiter_over(lua_State *L) {
 static int waiter_due(lua_State *L) {
   const eb_waiter *w = luaL_checkudata(L, 1, waiter_metatable);
   int64_t due = w->pending != NULL ? eg_pending_due_us(w->pending) : 0;
+  if (w->pending != NULL)
+    due = sooner(due, eb_run_frees(w->state, w->end.guard, w->key, due));
   if (due == EG_FOREVER)
     return 0;
   lua_pushnumber(L, (lua_Number)due);
@@ -379,7 +409,7 @@ static int deadlock(lua_State *L) {
   const eb_state *state = eb_get_state(L);
   bool stuck = state->outside == 0 && state->waiters != NULL;
   for (const eb_waiter *w = state->waiters; stuck && w != NULL; w = w->next)
-    stuck = eg_pending_for_self(w->pending);
+    stuck = is_in_vain(w);
   if (stuck) {
     state->waiters->deadlock = true;
     eg_bell_ring(state->bell, eg_pending_call(state->waiters->pending));
