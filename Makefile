@@ -374,7 +374,12 @@ torture: ## kill holders a thousand times; 20,000 deadlines, under tsan too
 	DEADLINES=20000 $(BUILD)/test/faults/deadlines_test
 	DEADLINES=20000 $(MAKE) tsan T=deadlines
 
-.PHONY: torture test test-c test-lua test-examples suite-c suite-lua suite-examples
+nemesis: ## the nemesis on stores that are servers; NEMESIS=60: seconds each
+	@$(DEPS) build test
+	@$(MAKE) all test-programs
+	NEMESIS=$(or $(NEMESIS),60) $(FOR_TESTS) $(BUILD)/test/faults/nemesis_test
+
+.PHONY: torture nemesis test test-c test-lua test-examples suite-c suite-lua suite-examples
 
 test: ## run all tests: C, Lua specs, examples
 	@$(DEPS) build test demo
@@ -519,9 +524,10 @@ LINTED := $(LIB_SRC) $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) $(HELP_SRC_c) \
           $(HELP_SRC_conformance) $(HELP_SRC_faults)
 C_FILES := $(wildcard src/*.h src/*/*.[ch] spec/c/*.[ch] \
              spec/conformance/*.[ch] spec/fuzz/*.[ch] spec/faults/*.[ch])
-LUA_TOOLS := spec/tools/layers spec/tools/sizes spec/tools/valgrind-ours
+LUA_TOOLS := spec/tools/layers spec/tools/sizes spec/tools/valgrind-ours \
+             spec/tools/check-history
 SHELL_FILES := .ci/run $(addprefix spec/tools/,deps headers model rock suite \
-                 with-redis with-postgres) $(wildcard spec/examples/*.sh)
+                 with-redis with-postgres new-database store-server) $(wildcard spec/examples/*.sh)
 
 .PHONY: check check-warnings check-lint check-lua check-format check-shell
 .PHONY: layers sizes luarocks-test format

@@ -414,9 +414,11 @@ typedef struct eg_outcome {
 ** whatever the outcome says.  Returns OK (stored as it is); TIMEOUT (stored
 ** as that); LOST (reset, lease over: nothing was stored); INVALID (the value
 ** is malformed, nested too deep, or larger than policy->max_result: nothing
-** was done, the grant still stands, commit something else); UNCOMMITTED,
-** INDETERMINATE (the store is away: the grant still stands, commit again);
-** NOMEM (the same).  Blocks as long as the store does.
+** was done, the grant still stands, commit something else); UNCOMMITTED (the
+** store is away: the grant still stands, commit again); NOMEM (the same);
+** INDETERMINATE (the store's answer was lost, and somebody else had been
+** granted the key before it could be asked again: it may be stored, and the
+** grant is over).  Blocks as long as the store does.
 */
 EG_API eg_status eg_commit(eg_guard *guard, eg_bytes key, eg_grant *grant,
                            const eg_outcome *outcome, const eg_policy *policy,
@@ -425,7 +427,8 @@ EG_API eg_status eg_commit(eg_guard *guard, eg_bytes key, eg_grant *grant,
 /*
 ** eg_release: ends a lock of this guard.  token 0: whichever lock this guard
 ** has on the key.  Returns OK; LOST where there is none (never taken, taken by
-** somebody else, reset, a run): nothing was changed.
+** somebody else, reset, a run): nothing was changed; INDETERMINATE as
+** eg_commit, or another failure: it may be held still.
 */
 EG_API eg_status eg_release(eg_guard *guard, eg_bytes key, uint64_t token,
                             eg_error *error);

@@ -410,6 +410,18 @@ static void lease_is_lost_when_the_machine_has_slept(void **state) {
   assert_int_equal(eg_timer_stop(&a), EG_LOST);
 }
 
+/* Nobody has told the keeper yet: who was stopped asks first. */
+static void lease_is_not_believed_in_when_its_time_is_over(void **state) {
+  (void)state;
+  eg_timer a;
+  acquire(far, &a, "a", &leased, EG_WANT_LOCK);
+  assert_true(egi_believes(far, a.key, a.grant.token));
+  assert_false(egi_believes(far, a.key, a.grant.token + 1));
+  atomic_store(&slow.away, true);
+  atomic_fetch_add(&egi_suspended_us, 14 * SECOND);
+  assert_false(egi_believes(far, a.key, a.grant.token));
+}
+
 /* By real time; a machine that is busy may lose it. */
 static void lease_is_renewed_by_real_time(void **state) {
   (void)state;
@@ -589,6 +601,7 @@ int main(void) {
       HAND(reset_by_the_guard_itself_loses_nothing_aloud),
       REAL(lease_is_lost_in_time_while_the_renewal_hangs),
       REAL(lease_is_lost_when_the_machine_has_slept),
+      REAL(lease_is_not_believed_in_when_its_time_is_over),
       REAL(lease_is_renewed_by_real_time),
       HAND(chores_are_done_soon_after_a_write),
       HAND(loss_that_a_chore_finds_out_fires_the_timer),

@@ -388,6 +388,26 @@ static void commit_when_the_store_is_away_may_be_repeated(void **state) {
   assert_int_equal(commit(s, spec_done()), EG_OK);
 }
 
+/* Whoever was granted the key since hides what became of it, but for bytes
+** that can only be its own. */
+static void commit_in_doubt_of_a_key_granted_anew(void **state) {
+  stage *s = *state;
+  const turn there = {'L', true, EG_OK, 5, 9, plain(s, EG_RUN_RUNNING)};
+  const turn perhaps = {'S', false, EG_INDETERMINATE, 0, 0, {NULL, 0}};
+  const turn anew = {'L', true, EG_OK, 7, 10, plain(s, EG_RUN_RUNNING)};
+  SCRIPT(s, there, perhaps, anew);
+  assert_int_equal(commit(s, spec_done()), EG_INDETERMINATE);
+  assert_int_equal(s->error.status, EG_INDETERMINATE);
+  turn locked = {'L', true, EG_OK, 7, 10, {NULL, 0}};
+  locked.bytes = (eg_bytes){s->records[3], s->store.last.bytes.len};
+  memcpy(s->records[3], s->store.put, locked.bytes.len);
+  SCRIPT(s, locked);
+  assert_int_equal(commit(s, spec_done()), EG_OK);
+  s->records[3][locked.bytes.len - 1] ^= 1;
+  SCRIPT(s, locked);
+  assert_int_equal(commit(s, spec_done()), EG_INDETERMINATE);
+}
+
 static void other_verbs_say_what_the_store_says(void **state) {
   stage *s = *state;
   eg_bytes k = eg_str("k");
@@ -504,6 +524,7 @@ int main(void) {
       TEST(acquire_in_doubt_looks),
       TEST(acquire_that_fails_after_a_conflict),
       TEST(commit_when_the_store_is_away_may_be_repeated),
+      TEST(commit_in_doubt_of_a_key_granted_anew),
       TEST(other_verbs_say_what_the_store_says),
       TEST(grow_in_the_loop_asks_nobody_again),
       TEST(grow_by_apply_asks_once_more),

@@ -355,6 +355,37 @@ static void commit_in_doubt_is_known_when_asked_again(void **state) {
   eg_close(guard);
 }
 
+/* Until the keeper has been told that the grant is gone. */
+static void await_loss(eg_guard *guard, const char *key, uint64_t token) {
+  for (int i = 0; i < 3000 && eg_believes(guard, eg_str(key), token); i++)
+    usleep(10000);
+  assert_false(eg_believes(guard, eg_str(key), token));
+}
+
+static void grant_that_is_gone_is_not_taken_for_one_that_was_ended(void **s) {
+  (void)s;
+  eg_grant grant;
+  eg_guard *guard = open_at(line.path, "timeout=60&lease=1");
+  eg_guard *other = open_guard("");
+  forget_all();
+  assert_int_equal(acquire(guard, "k", EG_WANT_LOCK, &grant, NULL), EG_OK);
+  eg_reset(other, eg_str("k"), NULL);
+  assert_int_equal(lock(other, "k"), EG_OK);
+  await_loss(guard, "k", grant.token);
+  atomic_store(&line.cut_after, "EVALSHA");
+  assert_int_equal(eg_release(guard, eg_str("k"), grant.token, NULL),
+                   EG_INDETERMINATE);
+  assert_int_equal(eg_release(guard, eg_str("k"), grant.token, NULL), EG_LOST);
+  assert_int_equal(acquire(guard, "r", EG_WANT_RUN, &grant, NULL), EG_OK);
+  eg_reset(other, eg_str("r"), NULL);
+  atomic_store(&line.cut_after, "EVALSHA");
+  assert_int_equal(commit(guard, "r", &grant), EG_INDETERMINATE);
+  assert_int_equal(commit(guard, "r", &grant), EG_INDETERMINATE);
+  assert_int_equal(status_of(other, "r", NULL), EG_RUN_IDLE);
+  eg_close(other);
+  eg_close(guard);
+}
+
 /* ----------------------------------------------------------- waiting -- */
 
 typedef struct waiter {
@@ -495,6 +526,7 @@ int main(void) {
       cmocka_unit_test(request_that_never_came_is_sent_again),
       cmocka_unit_test(request_that_comes_late_does_nothing),
       cmocka_unit_test(commit_in_doubt_is_known_when_asked_again),
+      cmocka_unit_test(grant_that_is_gone_is_not_taken_for_one_that_was_ended),
       cmocka_unit_test(waiter_is_woken_over_a_broken_subscription),
       cmocka_unit_test(child_neither_ends_nor_uses_its_parents_holds),
       cmocka_unit_test(connections_stay_within_their_bound),

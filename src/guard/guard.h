@@ -31,7 +31,7 @@ struct eg_guard {
   char owner[EG_OWNER_MAX + 1];
   egi_history *history; /* NULL: none is kept */
   /* Tokens of commits that may have landed, the latest few; loop.c. */
-  _Atomic uint64_t doubts[EGI_DOUBTS];
+  _Atomic uint64_t doubts[EGI_DOUBTS], doubt_sums[EGI_DOUBTS];
   atomic_uint doubted;
   eg_guard *next; /* in the list of guards */
   egi_attendant attendant;
@@ -242,11 +242,15 @@ typedef struct egi_step {
   egi_sight sight;
   uint64_t version, token;
   egi_head head;
-  int64_t lease_ms;                   /* of the grant that was made */
-  bool same_state;                    /* held by the guard's own state */
+  int64_t lease_ms; /* of the grant that was made */
+  bool same_state;  /* held by the guard's own state */
+  uint64_t gone;    /* a token that is over, though how is not known */
   unsigned char line[EGI_HOLDER_MAX]; /* FETCH: owner line that was met */
   size_t line_len;
 } egi_step;
+
+/* Does its lease run for sure, by what is known here? */
+bool egi_believes(eg_guard *guard, eg_bytes key, uint64_t token);
 
 /* Does one event, in as many tries as it takes.  Returns the outcome or a
 ** failure. */

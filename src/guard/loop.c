@@ -17,9 +17,12 @@
 **
 ** PERHAPS.  A swap whose reply was lost may have landed, or may land yet.  A
 ** grant knows itself by its attempt, a random number in the owner line; a
-** commit by its token on a record that runs no more.  As long as there is a
-** doubt, everything that is seen is looked at in that light first: the request
-** that was believed lost may land between two of our looks.
+** commit by its token on a record that runs no more, or by its very bytes; a
+** release by its token on a key that is free and was written since.  As long
+** as there is a doubt, everything that is seen is looked at in that light
+** first: the request that was believed lost may land between two of our looks.
+** Where somebody else was granted the key before we could look, nobody knows
+** any more: the answer is INDETERMINATE, and the grant is over.
 */
 #include "core/codec.h"
 #include "guard/guard.h"
@@ -34,22 +37,36 @@ typedef struct loop {
   egi_seen seen;
   bool known; /* else a guess */
   int doubts; /* swaps like the last one that may have landed */
+  uint64_t sums[DOUBTS_MAX + 1]; /* of the bytes that they put */
   egi_swap swap;
   eg_error *error;
 } loop;
 
 /* ------------------------------------------------- commits in doubt -- */
 
-static void note_doubt(eg_guard *guard, uint64_t token) {
-  unsigned at = atomic_fetch_add(&guard->doubted, 1);
-  atomic_store(&guard->doubts[at % EGI_DOUBTS], token);
+static uint64_t sum_of(eg_bytes bytes) {
+  const unsigned char *at = bytes.data;
+  uint64_t sum = UINT64_C(14695981039346656037); /* FNV-1a */
+  for (size_t i = 0; i < bytes.len; i++)
+    sum = (sum ^ at[i]) * UINT64_C(1099511628211);
+  return sum;
 }
 
-static bool is_doubted(eg_guard *guard, uint64_t token) {
-  for (int i = 0; i < EGI_DOUBTS; i++)
-    if (atomic_load(&guard->doubts[i]) == token)
-      return true;
-  return false;
+static void note_doubt(const loop *l, uint64_t token) {
+  eg_guard *guard = l->step->guard;
+  unsigned at = atomic_fetch_add(&guard->doubted, 1) % EGI_DOUBTS;
+  atomic_store(&guard->doubts[at], token);
+  atomic_store(&guard->doubt_sums[at], l->sums[l->doubts - 1]);
+}
+
+/* An earlier call for this commit has left a doubt. */
+static void recall_doubt(loop *l) {
+  eg_guard *guard = l->step->guard;
+  for (int i = 0; i < EGI_DOUBTS && l->doubts == 0; i++)
+    if (atomic_load(&guard->doubts[i]) == l->step->event.token) {
+      l->sums[0] = atomic_load(&guard->doubt_sums[i]);
+      l->doubts = 1;
+    }
 }
 
 /* ------------------------------------------------------------- landed? -- */
@@ -59,35 +76,72 @@ static bool runs(const egi_seen *seen) {
   return egi_decode_head(seen->bytes, &head) && head.status == EG_RUN_RUNNING;
 }
 
+typedef enum fate { REFUSED, LANDED, UNKNOWN } fate;
+
+static bool is_what_we_put(const loop *l) {
+  uint64_t sum = sum_of(l->seen.bytes);
+  bool same = false;
+  for (int i = 0; i < l->doubts; i++)
+    same = same || l->sums[i] == sum;
+  return same && l->seen.bytes.len > 0;
+}
+
+/* A lock leaves the bytes of the run before it. */
+static fate fate_of_commit(const loop *l, uint64_t token) {
+  const egi_seen *seen = &l->seen;
+  if (seen->at.token == token)
+    return !seen->at.held && !runs(seen) ? LANDED : REFUSED;
+  return is_what_we_put(l) ? LANDED : UNKNOWN;
+}
+
+/* A lease that is over leaves the version.  While it runs for sure nobody else
+** can have the key, and it cannot be absent, but by this release. */
+static fate fate_of_release(const loop *l, uint64_t token) {
+  const egi_step *step = l->step;
+  const egi_seen *seen = &l->seen;
+  if (seen->at.token != token)
+    return egi_believes(step->guard, step->key, token) ? LANDED : UNKNOWN;
+  return !seen->at.held && seen->version != l->swap.expect ? LANDED : REFUSED;
+}
+
 /* Is what is seen what the last swap would have left?  A reset or a clearing
 ** is simply done again. */
-static bool landed(const loop *l) {
+static fate fate_of(const loop *l, uint64_t token) {
   const egi_seen *seen = &l->seen;
-  const egi_step *step = l->step;
-  switch (step->event.type) {
+  switch (l->step->event.type) {
   case EGI_ACQUIRE_RUN:
   case EGI_ACQUIRE_LOCK:
     return l->swap.hold == EGI_TAKE && seen->at.held &&
-           seen->holder.len == l->swap.holder.len &&
-           memcmp(seen->holder.data, l->swap.holder.data, seen->holder.len) ==
-               0;
+                   seen->holder.len == l->swap.holder.len &&
+                   memcmp(seen->holder.data, l->swap.holder.data,
+                          seen->holder.len) == 0
+               ? LANDED
+               : REFUSED;
   case EGI_COMMIT:
-    return seen->at.token == step->event.token && !seen->at.held &&
-           !runs(seen);
-  case EGI_RELEASE: /* whatever is there now, it is that lock no more */
-    return !seen->at.held || seen->at.token != l->swap.token;
+    return fate_of_commit(l, token);
+  case EGI_RELEASE:
+    return fate_of_release(l, token);
   default:
-    return false;
+    return REFUSED;
   }
 }
 
 /* What is there is known by now.  OK: it is what was asked for. */
 static eg_status judge(loop *l) {
+  egi_step *step = l->step;
+  uint64_t token = step->event.token != 0 ? step->event.token : l->swap.token;
+  fate how = l->doubts > 0 ? fate_of(l, token) : REFUSED;
   l->known = true;
-  if (l->doubts == 0 || !landed(l))
+  if (how == REFUSED)
     return EG_CONFLICT;
-  l->step->outcome = EG_OK;
-  return EG_OK;
+  if (how == LANDED) {
+    step->outcome = EG_OK;
+    return EG_OK;
+  }
+  step->gone = token;
+  return egi_fail(l->error, EG_INDETERMINATE,
+                  "the store's answer was lost, and the key has been granted "
+                  "anew: it may have been done before");
 }
 
 /* --------------------------------------------------------------- turns -- */
@@ -105,9 +159,10 @@ static eg_status send(loop *l) {
       step->guard->store, step->key, &l->swap, EG_FOREVER, &l->seen, l->error);
   if (status == EG_CONFLICT)
     return judge(l);
-  if (status != EG_INDETERMINATE)
+  if (status != EG_INDETERMINATE || l->doubts > DOUBTS_MAX)
     return status;
-  return l->doubts++ < DOUBTS_MAX ? look(l) : status;
+  l->sums[l->doubts++] = sum_of(l->swap.bytes);
+  return l->doubts <= DOUBTS_MAX ? look(l) : status;
 }
 
 /* CONFLICT: again. */
@@ -163,7 +218,7 @@ static eg_status in_doubt(const loop *l, eg_status status) {
   if (l->doubts == 0 || !EG_IS_FAILURE(status))
     return status;
   if (step->event.type == EGI_COMMIT)
-    note_doubt(step->guard, step->event.token);
+    note_doubt(l, step->event.token);
   if (l->error != NULL)
     l->error->status = EG_INDETERMINATE;
   return EG_INDETERMINATE;
@@ -175,8 +230,8 @@ eg_status egi_step_loop(egi_step *step, eg_error *error) {
   eg_status status = EG_CONFLICT;
   egi_seen_init(&l.seen);
   step->attempt = egi_random();
-  l.doubts = step->event.type == EGI_COMMIT &&
-             is_doubted(guard, step->event.token);
+  if (step->event.type == EGI_COMMIT)
+    recall_doubt(&l);
   if (l.doubts > 0 || !guess(&l))
     status = look(&l);
   while (status == EG_CONFLICT)

@@ -87,14 +87,21 @@ bool eg_holds(eg_guard *guard, eg_bytes key, uint64_t token) {
   return holds;
 }
 
+/* Who was stopped for a while may come here before its keeper. */
+bool egi_believes(eg_guard *guard, eg_bytes key, uint64_t token) {
+  egi_attending_lock(); /* each of its grants is noted there */
+  const egi_tenure *held = egi_tenure_find(guard, key, token);
+  bool good = held != NULL &&
+              egi_tenure_lose_at(guard, held) > egi_lease_now(guard);
+  egi_attending_unlock();
+  return good;
+}
+
 bool eg_believes(eg_guard *guard, eg_bytes key, uint64_t token) {
   if (guard->store->inside || guard->store->lease_ms == 0 ||
       guard->env.clock != egi_process_clock())
     return eg_holds(guard, key, token);
-  egi_attending_lock(); /* each of its grants is noted there */
-  bool held = egi_tenure_find(guard, key, token) != NULL;
-  egi_attending_unlock();
-  return held;
+  return egi_believes(guard, key, token);
 }
 
 typedef struct scan {

@@ -331,6 +331,8 @@ eg_status egi_step_run(egi_step *step, eg_error *error) {
     status = ask_noted(step, error);
   else
     status = ask(step, error);
+  if (status != EG_OK && step->gone != 0)
+    egi_attend_forget(guard, step->key, step->gone);
   if (status != EG_OK)
     return status;
   if (egi_holds_any(guard))

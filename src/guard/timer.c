@@ -56,8 +56,9 @@ static bool is_attended(const eg_timer *timer) {
 
 eg_status egi_timer_commit(eg_timer *timer) {
   const eg_outcome late = {.status = EG_TIMEOUT, .error = eg_str("timed out")};
-  return eg_commit(timer->guard, timer->key, &timer->grant, &late,
-                   timer->policy, NULL);
+  eg_status status = eg_commit(timer->guard, timer->key, &timer->grant, &late,
+                               timer->policy, NULL);
+  return status == EG_INDETERMINATE ? EG_TIMEOUT : status; /* it is over */
 }
 
 /* The outcome is stored, or somebody will do it: it has no say in when the

@@ -23,6 +23,7 @@ static void begin(egi_step *step, eg_guard *guard, eg_bytes key,
   step->outcome = EG_INTERNAL;
   step->left_us = -1;
   step->same_state = false;
+  step->gone = 0;
 }
 
 /* ------------------------------------------------------------- replies -- */
@@ -267,7 +268,9 @@ eg_status eg_commit(eg_guard *guard, eg_bytes key, eg_grant *grant,
     if (step.event.outcome.status == EG_TIMEOUT)
       status = EG_TIMEOUT;
   }
-  return maybe_applied(status) ? EG_UNCOMMITTED : status;
+  if (maybe_applied(status))
+    status = step.gone != 0 ? EG_INDETERMINATE : EG_UNCOMMITTED;
+  return status;
 }
 
 /* An event that answers nothing but its outcome. */

@@ -48,6 +48,11 @@ static int end_lost(lua_State *L, eb_run *run) {
   return eb_answer(L, "lost");
 }
 
+/* It ran, and that is not stored; or nobody knows whether it is. */
+static const char *unstored(eg_status status) {
+  return eg_status_word(status == EG_INDETERMINATE ? EG_UNCOMMITTED : status);
+}
+
 int eb_end_failed(lua_State *L, eb_run *run, bool raised, eg_bytes text,
                   eg_bytes trace) {
   const eg_outcome outcome = {
@@ -68,7 +73,7 @@ int eb_end_failed(lua_State *L, eb_run *run, bool raised, eg_bytes text,
     lua_pushlstring(L, text.data, text.len);
   if (status != EG_OK)
     eb_convert_sentinel(L); /* of a deadline that could not be stored */
-  lua_pushstring(L, status == EG_OK ? "failed" : eg_status_word(status));
+  lua_pushstring(L, status == EG_OK ? "failed" : unstored(status));
   return 3;
 }
 
@@ -147,7 +152,7 @@ int eb_end_ok(lua_State *L, eb_run *run) {
   default:
     lua_pushboolean(L, 0);
     lua_pushvalue(L, EB_AT_RESULT);
-    lua_pushstring(L, eg_status_word(status));
+    lua_pushstring(L, unstored(status));
     return 3;
   }
 }
