@@ -256,6 +256,7 @@ function Guard:RunOnce(key, fn, options) end
 ---@return boolean acquired
 ---@return integer|ExecutionGuard.LockReason tokenOrReason
 ---@return number|string? detail seconds left with "cooldown"; else a message
+---@return integer? errno of a failure, where a system call failed
 function Guard:AcquireLock(key, timeout) end
 
 --- Ends a lock of this guard; never a run, never another guard's lock.
@@ -278,6 +279,7 @@ function Guard:IsLocked(key) end
 ---@return ExecutionGuard.Lock? lock
 ---@return ExecutionGuard.LockReason? reason
 ---@return number|string? detail seconds left with "cooldown"; else a message
+---@return integer? errno of a failure, where a system call failed
 function Guard:Lock(key, timeout) end
 
 --- The result that is kept, else nil.

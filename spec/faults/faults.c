@@ -142,3 +142,14 @@ int trouble_shell(trouble *t, const char *format, ...) {
   int status = system(command);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
+
+void trouble_await_row(trouble *t, const char *key) {
+  int64_t until = trouble_now_us() + MINUTE_US;
+  while (trouble_shell(t,
+                       "test -s guard.db && test -n \"$(sqlite3 -cmd "
+                       "'.timeout 5000' guard.db "
+                       "\"select 1 from runs where key=cast('%s' as blob) "
+                       "and status='Running'\" 2>/dev/null)\"",
+                       key) != 0)
+    assert_true(trouble_now_us() < until);
+}

@@ -53,6 +53,10 @@ int trouble_wait(pid_t child);
 void trouble_raise(trouble *t, int flag);
 int trouble_await(trouble *t, int flag);
 
+/* Until the database says that the key runs: the keeper of who runs it writes
+** that down after some milliseconds. */
+void trouble_await_row(trouble *t, const char *key);
+
 /* Runs a shell command; its exit status. */
 int trouble_shell(trouble *t, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -4,7 +4,7 @@
 */
 #include "faults.h"
 
-#include "guard/guard.h"
+#include "executionguard_host.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,8 +60,8 @@ static void stopped_holder_still_holds(void **state) {
   trouble *t = *state;
   pid_t child = trouble_child(t, hold_until_told);
   assert_true(trouble_await(t, HELD));
+  trouble_await_row(t, "k"); /* not while it has mutexes to write that */
   kill(child, SIGSTOP);
-  usleep(50000);
   assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_LOCK, 100),
                    EG_LOCKED);
   kill(child, SIGCONT);
@@ -131,7 +131,8 @@ static void waiter_gets_the_key_when_its_holder_is_killed(void **state) {
   trouble *t = *state;
   pid_t child = trouble_child(t, hold_until_told);
   assert_true(trouble_await(t, HELD));
-  if (fork() == 0) {
+  pid_t killer = fork();
+  if (killer == 0) {
     usleep(30000);
     kill(child, SIGKILL);
     _exit(0);
@@ -139,9 +140,8 @@ static void waiter_gets_the_key_when_its_holder_is_killed(void **state) {
   int64_t from = trouble_now_us();
   assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_LOCK, 20000), EG_OK);
   assert_true(trouble_now_us() - from < 5000000);
+  trouble_wait(killer);
   trouble_wait(child);
-  while (wait(NULL) > 0)
-    continue;
 }
 
 static void waiter_gives_up_at_its_deadline(void **state) {
@@ -275,6 +275,106 @@ static void replaced_lock_file_is_noticed_at_acquire(void **state) {
   assert_int_equal(eg_release(t->guard, eg_str("k"), 0, NULL), EG_OK);
 }
 
+/* By the keeper, which looks every tenth of a second: the run is told, its
+** outcome refused, and the key free. */
+static void loses_what(trouble *t, const char *command) {
+  eg_timer timer = {.guard = t->guard, .key = eg_str("k")};
+  int64_t until = trouble_now_us() + 60000000;
+  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
+  timer.grant = t->grant;
+  timer.policy = &t->policy;
+  eg_timer_start(&timer);
+  usleep(150000); /* it has looked once, and nothing was the matter */
+  assert_int_equal(eg_timer_fired(&timer), 0);
+  assert_true(eg_holds(t->guard, eg_str("k"), t->grant.token));
+  assert_int_equal(trouble_shell(t, "%s", command), 0);
+  assert_false(eg_holds(t->guard, eg_str("k"), t->grant.token)); /* at once */
+  while (!eg_timer_lost(&timer) && trouble_now_us() < until)
+    usleep(1000);
+  assert_true(eg_timer_lost(&timer));
+  assert_int_equal(eg_timer_stop(&timer), EG_LOST);
+  assert_int_equal(trouble_finish(t, t->guard, "k"), EG_LOST);
+  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
+  assert_int_equal(trouble_finish(t, t->guard, "k"), EG_OK);
+}
+
+static void removed_lock_file_is_a_loss_to_its_holder(void **state) {
+  loses_what(*state, "rm locks/k.lock");
+}
+
+static void replaced_lock_file_is_a_loss_to_its_holder(void **state) {
+  loses_what(*state, "cp locks/k.lock new && mv new locks/k.lock");
+}
+
+static void run_it(trouble *t, const char *key, int times) {
+  t->policy.allow_rerun = true;
+  for (int i = 0; i < times; i++) {
+    assert_int_equal(trouble_ask(t, t->guard, key, EG_WANT_RUN, 0), EG_OK);
+    assert_int_equal(trouble_finish(t, t->guard, key), EG_OK);
+  }
+}
+
+static bool is_latest(void *ctx, const eg_past *past) {
+  const trouble *t = ctx;
+  assert_int_equal(past->token, t->grant.token);
+  assert_int_equal(past->status, EG_OK);
+  return false;
+}
+
+/* How many transactions there were: the header of the wal-index counts. */
+static long commits(trouble *t) {
+  char command[200], line[40] = "";
+  snprintf(command, sizeof command, "od -An -tu4 -j8 -N4 %s/guard.db-shm",
+           t->folder);
+  FILE *pipe = popen(command, "r");
+  assert_non_null(pipe);
+  assert_non_null(fgets(line, sizeof line, pipe));
+  pclose(pipe);
+  return atol(line);
+}
+
+/* Those that were deleted since count too. */
+static int rows_of_history(trouble *t) {
+  char command[200], line[40] = "";
+  snprintf(command, sizeof command,
+           "sqlite3 -cmd '.timeout 5000' %s/guard.db "
+           "'select coalesce(max(id), 0) from history'",
+           t->folder);
+  FILE *pipe = popen(command, "r");
+  assert_non_null(pipe);
+  assert_non_null(fgets(line, sizeof line, pipe));
+  pclose(pipe);
+  return atoi(line);
+}
+
+static void history_is_written_in_batches(void **state) {
+  enum { RUNS = 100 };
+  trouble *t = *state;
+  int64_t until = trouble_now_us() + 60000000;
+  run_it(t, "k", 1); /* the database is there */
+  while (rows_of_history(t) < 1 && trouble_now_us() < until)
+    usleep(1000);
+  long before = commits(t);
+  run_it(t, "k", RUNS);
+  while (rows_of_history(t) < RUNS + 1 && trouble_now_us() < until)
+    usleep(1000);
+  assert_int_equal(rows_of_history(t), RUNS + 1);
+  long took = commits(t) - before; /* one for each end, and the batches */
+  assert_true(took > RUNS && took < RUNS + RUNS / 2);
+  assert_int_equal(
+      eg_history(t->guard, eg_str("k"), 5, is_latest, t, &t->error), EG_OK);
+}
+
+/* Nobody does, because the clock that says when stands still. */
+static void history_does_not_grow_where_nobody_tends_it(void **state) {
+  trouble *t = *state;
+  eg_set_clock(eg_test_clock());
+  run_it(t, "k", 600);
+  int rows = rows_of_history(t);
+  eg_set_clock(NULL);
+  assert_int_equal(rows, 500);
+}
+
 static void nothing_is_inherited_by_a_command(void **state) {
   trouble *t = *state;
   assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
@@ -303,8 +403,21 @@ static void removed_database_is_no_silent_success(void **state) {
   assert_int_equal(trouble_shell(t, "rm guard.db"), 0);
   assert_int_equal(trouble_finish(t, t->guard, "k"), EG_UNCOMMITTED);
   assert_non_null(strstr(t->error.message, "removed or replaced"));
-  assert_int_equal(trouble_shell(t, "rm -r ../$(basename $PWD)/*"), 0);
-  assert_int_equal(trouble_finish(t, t->guard, "k"), EG_UNCOMMITTED);
+}
+
+static void removed_folder_is_no_silent_success(void **state) {
+  trouble *t = *state;
+  int64_t until = trouble_now_us() + 60000000;
+  eg_status status;
+  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
+  assert_int_equal(trouble_shell(t, "rm -r ../$(basename $PWD)"), 0);
+  do { /* until the keeper knows that the lock file is gone too */
+    status = trouble_finish(t, t->guard, "k");
+  } while (status == EG_UNCOMMITTED && trouble_now_us() < until);
+  assert_int_equal(status, EG_LOST);
+  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0),
+                   EG_UNAVAILABLE);
+  assert_non_null(strstr(t->reply.failure.message, "No such file"));
 }
 
 static void corrupt_database_says_so(void **state) {
@@ -482,9 +595,14 @@ int main(void) {
       TROUBLE(foreign_or_truncated_lock_file_does_no_harm),
       TROUBLE(link_in_place_of_a_lock_file_is_refused),
       TROUBLE(replaced_lock_file_is_noticed_at_acquire),
+      TROUBLE(removed_lock_file_is_a_loss_to_its_holder),
+      TROUBLE(replaced_lock_file_is_a_loss_to_its_holder),
+      TROUBLE(history_is_written_in_batches),
+      TROUBLE(history_does_not_grow_where_nobody_tends_it),
       TROUBLE(nothing_is_inherited_by_a_command),
       TROUBLE(two_pid_namespaces_exclude_each_other),
       TROUBLE(removed_database_is_no_silent_success),
+      TROUBLE(removed_folder_is_no_silent_success),
       TROUBLE(corrupt_database_says_so),
       TROUBLE(full_disk_leaves_it_uncommitted),
       TROUBLE(limit_of_descriptors_is_a_clear_error),

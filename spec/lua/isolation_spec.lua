@@ -363,6 +363,25 @@ describe("an isolated command's lock file", function()
     assert.is_true(got:Release())
   end)
 
+  it("that was removed or replaced does not deceive its holder", function()
+    for _, how in ipairs {
+      "rm '%s'", "cp -p '%s' '%s.new' && mv '%s.new' '%s'",
+    } do
+      local isolation = Isolation.new("migrate", { lockDir = folder })
+      local guard = assert(isolation:Lock())
+      assert.is_true(guard:Held())
+      assert.is_true(shell((how:gsub("%%s", guard.path))))
+      assert.is_false(guard:Held())
+      local got, err -- as soon as the keeper has looked
+      local stop = steady() + BOUND
+      repeat got, err = isolation:Lock() until got or steady() > stop
+      local second <close> = assert(got, err)
+      assert.is_false(guard:Release())
+      assert.is_true(second:Held())
+      assert.is_nil(shell("flock -n '%s' true", second.path))
+    end
+  end)
+
   it("is alone but for the side file: no database is made", function()
     local isolation = Isolation.new("migrate", { lockDir = folder })
     for _ = 1, 3 do

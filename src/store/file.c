@@ -165,6 +165,12 @@ static void file_forked(egi_store *store) { (void)store; }
 
 /* --------------------------------------------------------- load, swap -- */
 
+/* Was the file of our lock removed, so that it excludes nobody? */
+static bool is_replaced(const egi_at *at) {
+  const egi_entry *entry = egi_lock_entry(at);
+  return entry != NULL && entry->held && egi_lock_replaced(at, entry->fd);
+}
+
 static eg_status file_load(egi_store *store, eg_bytes key, int64_t deadline_us,
                            egi_seen *seen, eg_error *error) {
   egi_file *file = (egi_file *)store;
@@ -181,6 +187,8 @@ static eg_status file_load(egi_store *store, eg_bytes key, int64_t deadline_us,
     return status;
   status = egi_at_look(&at, EGI_WANT_BYTES | EGI_WANT_PROBE, error);
   if (status == EG_OK) {
+    if (at.held && at.ours && is_replaced(&at))
+      at.held = false; /* tend will lose it */
     if (at.held && !at.ours)
       at.holder = egi_lock_holder(&at, line);
     egi_seen_init(&lent);

@@ -258,7 +258,7 @@ static int fill_filter(egi_dir *dir) {
   return SQLITE_OK;
 }
 
-static eg_status open_it(egi_dir *dir, eg_error *error) {
+static eg_status open_alone(egi_dir *dir, eg_error *error) {
   char path[PATH_MAX + 16];
   int version = 0;
   eg_status status = egi_dir_stands(dir) ? check_file(dir, error)
@@ -291,6 +291,17 @@ static eg_status open_it(egi_dir *dir, eg_error *error) {
     egi_db_close(dir);
   else
     find_header(dir);
+  return status;
+}
+
+/* Not in the midst of a rebuild: the log of the old one is not beside it. */
+static eg_status open_it(egi_dir *dir, eg_error *error) {
+  bool died;
+  eg_status status = egi_mutex_lock(&dir->side.head->writer, &died, error);
+  if (status != EG_OK)
+    return status;
+  status = open_alone(dir, error);
+  egi_db_write_end(dir);
   return status;
 }
 

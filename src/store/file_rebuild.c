@@ -7,6 +7,11 @@
 ** nobody can decode: whoever asks is told CORRUPT until a person has looked
 ** and reset the key.  It might have been done.
 **
+** A run that has just begun, or whose row could not be written, is in its slot
+** and nowhere else: what blocks a key has a version smaller than any that was
+** ever given, so such a slot counts (mend, in file_look.c), and who holds it
+** goes on.
+**
 ** The new file takes the place of the old in one rename, with all writers of
 ** all processes kept out; they open the new one when they see that the number
 ** in the side file has changed (egi_db_ready).  The old one stays, under
@@ -143,6 +148,25 @@ static void keep(void *ctx, const egi_cell *cell) {
 
 /* ----------------------------------------------------- keys without row -- */
 
+/* Does a slot have the whole record?  The writer's mutex is held, so that of
+** the shard is only tried; if it is not to be had, the key is blocked, and the
+** slot counts all the same. */
+static bool is_in_slot(const egi_side *side, const uint64_t hash[2]) {
+  unsigned shard = (unsigned)(hash[0] >> 58), row;
+  egi_side_shard *s = &side->head->shards[shard];
+  int err = pthread_mutex_trylock(&s->mutex);
+  if (err == EOWNERDEAD) {
+    s->suspect = 1;
+    err = pthread_mutex_consistent(&s->mutex);
+  }
+  if (err != 0)
+    return false;
+  const egi_slot *slot = egi_slot_find(side, shard, hash[0], hash[1], &row);
+  bool known = slot != NULL && slot->in_slot;
+  pthread_mutex_unlock(&s->mutex);
+  return known;
+}
+
 /* A key that has no row though it may have had one. */
 static void block(rebuild *r, eg_bytes name, eg_bytes key) {
   egi_side_head *head = r->dir->side.head;
@@ -150,7 +174,10 @@ static void block(rebuild *r, eg_bytes name, eg_bytes key) {
   egi_file_hash(head->seed, name, key, hash);
   if (atomic_load(&head->filtered) && !egi_filter_may(head, hash[1]))
     return;
-  uint64_t number = egi_side_number(head, 0);
+  if (is_in_slot(&r->dir->side, hash))
+    return;
+  /* Of every rebuild another one. */
+  uint64_t number = atomic_load(&head->database) + UINT64_C(1);
   egi_column names = {.type = EGI_COLUMN_TEXT, .bytes = name};
   egi_column keys = {.type = EGI_COLUMN_BLOB, .bytes = key};
   bind(r->block, 1, &names);
@@ -338,20 +365,34 @@ static bool sync_file(int folder, const char *name, int flags) {
   return done;
 }
 
+/* A second name for the old one, that nobody has: by the time, and a number
+** where it was rebuilt twice within a second. */
+static bool keep_old(const rebuild *r) {
+  char *name = r->out->kept;
+  size_t room = sizeof r->out->kept;
+  time_t now = time(NULL);
+  struct tm tm;
+  gmtime_r(&now, &tm);
+  size_t n = strftime(name, room, "guard.db.broken-%Y%m%dT%H%M%SZ", &tm);
+  for (int i = 2; i < 100; i++) {
+    if (linkat(r->dir->fd, "guard.db", r->dir->fd, name, 0) == 0)
+      return true;
+    if (errno != EEXIST)
+      return false;
+    snprintf(name + n, room - n, "-%d", i);
+  }
+  return false;
+}
+
 /* The old one gets a second name, and then loses its first. */
 static eg_status replace(rebuild *r, eg_error *error) {
   int dir = r->dir->fd;
   char log[sizeof r->out->kept + 8];
-  time_t now = time(NULL);
-  struct tm tm;
-  gmtime_r(&now, &tm);
-  strftime(r->out->kept, sizeof r->out->kept, "guard.db.broken-%Y%m%dT%H%M%SZ",
-           &tm);
-  snprintf(log, sizeof log, "%s-wal", r->out->kept);
   if (!sync_file(dir, NEW, O_RDWR))
     return cannot(r, "write " NEW, error);
-  if (linkat(dir, "guard.db", dir, r->out->kept, 0) != 0)
+  if (!keep_old(r))
     return cannot(r, "keep the old database", error);
+  snprintf(log, sizeof log, "%s-wal", r->out->kept);
   if (renameat(dir, "guard.db-wal", dir, log) != 0 && errno != ENOENT)
     return cannot(r, "keep the log of the old database", error);
   unlinkat(dir, "guard.db-shm", 0);
