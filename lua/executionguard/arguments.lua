@@ -15,6 +15,13 @@ local function check_seconds(seconds, method)
   end
 end
 
+-- Up, but for what is only a product's rounding, as the core does it.
+local function microseconds(seconds)
+  local us = seconds * 1e6
+  local whole = us // 1
+  return us - whole > us * 4e-16 and whole + 1 or whole
+end
+
 -- The thread that is meant: of a function a new one.
 local function thread_of(value, method)
   local kind = type(value)
@@ -38,4 +45,5 @@ end
 
 core.own.claim()
 
-return { seconds = check_seconds, thread = thread_of, packed = packed }
+return { seconds = check_seconds, microseconds = microseconds,
+  thread = thread_of, packed = packed }

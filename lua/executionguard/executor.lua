@@ -255,10 +255,7 @@ local function start_scope(exec, start)
   return setmetatable({}, { __close = function()
     exec.start = nil
     start.stop()
-    local run = exec.job.run
-    if run then
-      exec.job:Cancel()
-    end
+    exec.job:Cancel()
     inside.wake_all(start.waiters)
   end })
 end

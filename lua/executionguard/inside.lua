@@ -5,25 +5,29 @@
 -- run of a job.  scope:_scope() is its context.  A scope of a job has more:
 -- scope:_died(err, trace), for a coroutine that an error has ended.
 --
--- parking.lua adds: start, park, turn_run, wake_all, wait, IN_TIME.
+-- parking.lua adds: start, thread_of, set_body, turn_till, park, wake_all,
+-- wait, IN_TIME.
 
 local inside = {
   -- coroutine -> its scope; while it has one.  Of a job's coroutine only when
   -- it has waited: so ask scope_of.
   scopes = setmetatable({}, { __mode = "k" }),
   -- the run of a job whose coroutine has been resumed for the first time, and
-  -- has not come back
-  starting = nil,
+  -- has not come back; that coroutine
+  starting = nil, thread = nil,
   -- what a coroutine in park is resumed with
   WAKE = {},
   -- the same, when its scope has ended
   ENDED = {},
+  -- what the coroutine of a job's run yields that can run another
+  SPARE = {},
 }
 
 -- The scope of a coroutine; nil: none.
 function inside.scope_of(thread)
-  local scope, starting = inside.scopes[thread], inside.starting
-  if scope == nil and starting and starting.thread == thread then
+  local scope = inside.scopes[thread]
+  local starting = inside.starting
+  if scope == nil and starting and inside.thread == thread then
     return starting
   end
   return scope

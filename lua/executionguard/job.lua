@@ -21,9 +21,9 @@
 --
 -- A RUN is one call of the function: a coroutine of executionguard.task, or a
 -- thread (executionguard.worker).  It ends once, in `finish`.  Everything that
--- belongs to it is in one table, which the function gets as its ctx; the job
--- refers to it only while it runs, so what an old run still does is nothing to
--- the job.
+-- belongs to it, its outcome too, is in one table, which the function gets as
+-- its ctx; the job asks its latest one, so what an old run still does is
+-- nothing to it.
 --
 -- STOPPING.  Cancel, or the end of the context that Run was given, ends the
 -- context of the run: whatever waits in it returns nil, err.  If that does not
@@ -40,7 +40,8 @@ local worker = require "executionguard.worker"
 
 local steady, wall = core.clock.steady, core.now
 local copy, text_of = options.copy, failures.text_of
-local scope_of = inside.scope_of
+local scopes, scope_of = inside.scopes, inside.scope_of
+local turn_till, turn_run = inside.turn_till, inside.turn_run
 local start_run, begin_stop, set_state = runs.start, runs.stop, runs.set_state
 local isyieldable, running = coroutine.isyieldable, coroutine.running
 
@@ -65,10 +66,10 @@ local IS_DONE = { [SUCCEEDED] = true, [FAILED] = true, [CANCELED] = true }
 local IS_STATE = { [CREATED] = true, [RUNNING] = true, [CANCELING] = true,
   [SUCCEEDED] = true, [FAILED] = true, [CANCELED] = true }
 
--- Fields: id, fn; state, progress; created, started, ended (epoch), begun
--- (steady), took (seconds); where there are any: labels, logger, grace,
--- listeners {state = {}, progress = {}}, result, err, trace, run (while it
--- goes on), ctx (of the last run, if somebody has asked for it), executors.
+-- Fields: id, fn; state; created (epoch); run (the latest; false: none yet);
+-- plain: it has neither logger, nor work, nor listeners; where there are any:
+-- labels, logger, grace, work (how it runs elsewhere), listeners {state = {},
+-- progress = {}}, executors.
 local Job = { __name = "ExecutionGuard job" }
 Job.__index = Job
 
@@ -94,11 +95,13 @@ end
 -- turn; false: it is running.  After it is done it can be run again, and
 -- everything starts afresh.  Raises for what is no context.
 function Job:Run(parent, params)
-  check(self, "Run")
-  if parent ~= nil and not context._is(parent) then
+  local run = self.run
+  if run == nil then
+    check(self, "Run")
+  elseif parent ~= nil and not context._is(parent) then
     error(("Run: the context must be one of executionguard.context or nil, " ..
       "not a %s; parameters are the second argument"):format(type(parent)), 2)
-  elseif self.run then
+  elseif run and not run.took then
     return false
   end
   start_run(self, parent, params)
@@ -109,7 +112,7 @@ end
 function Job:Cancel()
   check(self, "Cancel")
   local run = self.run
-  if not run or run.canceled then
+  if not run or run.took or run.canceled then
     return false
   end
   run.canceled = true
@@ -123,24 +126,26 @@ end
 -- Is this called inside of the run?
 local function is_inside(run)
   local thread = run.thread
-  local state = thread and coroutine.status(thread)
+  if not thread then
+    return inside.starting == run
+  end
+  local state = coroutine.status(thread)
   return state == "running" or state == "normal"
 end
 
-local function wait_for(run, thread, timeout, ctx)
+local function wait_for(run, timeout, thread, main, ctx)
+  local us = timeout and timeout < math.huge and timeout * 1e6 // 1 or nil
   local err = ctx and ctx:_err()
+  local word
   if err then
     return nil, err
-  end
-  local us = timeout and timeout < math.huge and timeout * 1e6 // 1 or nil
-  local word
-  if not ctx and not isyieldable() then
-    word = inside.turn_run(run, us)
-  else
-    run.waiters = run.waiters or {}
+  elseif ctx or not main and isyieldable() then
+    run.waiters, run.plain = run.waiters or {}, false
     word = inside.park("Wait", thread, us, ctx, run.waiters)
+  else
+    word = turn_till(run, "took", "Wait", thread, us)
   end
-  if run.over then
+  if run.took then
     return true
   elseif word == inside.ENDED then
     return nil, ctx:_err()
@@ -150,44 +155,83 @@ local function wait_for(run, thread, timeout, ctx)
   return false
 end
 
+local function check_wait(j, timeout)
+  check(j, "Wait")
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout < 0 or
+                              timeout ~= timeout) then
+    error(("Wait: the timeout must be a number of seconds, 0 or more, not %s")
+      :format(options.describe(timeout)), 3)
+  end
+end
+
 -- j:Wait(timeout?) -> true when it is done; false when the time is over, or it
 -- was never run; nil, err when the caller's context has ended; nil, "deadlock"
 -- where nothing is left that could end it.  Raises inside of the job.
 function Job:Wait(timeout)
-  check(self, "Wait")
-  if timeout ~= nil and (type(timeout) ~= "number" or timeout < 0 or
-                              timeout ~= timeout) then
-    error(("Wait: the timeout must be a number of seconds, 0 or more, not %s")
-      :format(options.describe(timeout)), 2)
-  end
   local run = self.run
-  if not run then
-    return IS_DONE[self.state] or false
+  if timeout ~= nil or run == nil then
+    check_wait(self, timeout)
+  end
+  if not run or run.took then
+    return run and true or false
+  end
+  local thread, main = running()
+  if main and timeout == nil and not scopes[thread] then
+    return turn_run(run, thread) -- as below, but for the many
   elseif is_inside(run) then
     error("Wait: a job cannot wait for its own end", 2)
   end
-  local thread = running()
   local scope = scope_of(thread)
-  return wait_for(run, thread, timeout, scope and scope:_scope())
+  return wait_for(run, timeout, thread, main, scope and scope:_scope())
 end
 
 -- The same for executors, whatever context the caller has: that is above the
 -- job's, and ends it.
 function Job:_await()
-  return not self.run or wait_for(self.run, (running()))
+  local run = self.run
+  return not run or run.took ~= false or wait_for(run, nil, running())
 end
 
 -- ---------------------------------------------------------------- asking --
 
 function Job:ID() check(self, "ID") return self.id end
 function Job:State() check(self, "State") return self.state end
-function Job:Result() check(self, "Result") return self.result end
-function Job:Err() check(self, "Err") return self.err end
-function Job:Progress() check(self, "Progress") return self.progress end
 function Job:CreatedAt() check(self, "CreatedAt") return self.created end
-function Job:StartedAt() check(self, "StartedAt") return self.started end
-function Job:EndedAt() check(self, "EndedAt") return self.ended end
 function Job:Labels() check(self, "Labels") return copy(self.labels) end
+
+-- Of the last run; nil: there was none, or it is not over.
+local function outcome(j)
+  local run = j.run
+  return run and run.took and run or nil
+end
+
+function Job:Result()
+  check(self, "Result")
+  local last = outcome(self)
+  return last and last.result
+end
+
+function Job:Err()
+  check(self, "Err")
+  local last = outcome(self)
+  return last and last.err
+end
+
+function Job:Progress()
+  check(self, "Progress")
+  return self.run and self.run.progress or -1
+end
+
+function Job:StartedAt()
+  check(self, "StartedAt")
+  return self.run and self.run.started or nil
+end
+
+function Job:EndedAt()
+  check(self, "EndedAt")
+  local last = outcome(self)
+  return last and last.started + last.took
+end
 
 function Job:IsState(state)
   check(self, "IsState")
@@ -205,25 +249,18 @@ end
 
 function Job:IsExecuting()
   check(self, "IsExecuting")
-  return self.run ~= nil
+  return self.run and not self.run.took
 end
 
 -- Before Run the background; of a run that is over one that has ended.
 function Job:Context()
   check(self, "Context")
-  if self.run then
-    return self.run:Context()
-  elseif self.state == CREATED then
-    return context.background()
-  elseif not self.ctx then
-    self.ctx = context.withCancel(context.background())
-    context._cancel(self.ctx)
-  end
-  return self.ctx
+  return self.run and self.run:Context() or context.background()
 end
 
 local function execution_time(j)
-  return j.took or j.run and steady() - j.begun or 0
+  local run = j.run
+  return run and (run.took or steady() - run.begun) or 0
 end
 
 function Job:ExecutionTime()
@@ -232,15 +269,16 @@ function Job:ExecutionTime()
 end
 
 -- j:Stats() -> {id, state, progress, startedAt, executionTime, labels, error,
--- traceback}, as it is now
+-- traceback, stuck}, as it is now
 function Job:Stats()
   check(self, "Stats")
+  local last = self.run or {}
   return {
-    id = self.id, state = self.state, progress = self.progress,
-    startedAt = self.started, executionTime = execution_time(self),
+    id = self.id, state = self.state, progress = last.progress or -1,
+    startedAt = last.started, executionTime = execution_time(self),
     labels = copy(self.labels),
-    error = self.err ~= nil and text_of(self.err) or nil,
-    traceback = self.trace, stuck = self.stuck,
+    error = last.err ~= nil and text_of(last.err) or nil,
+    traceback = last.trace, stuck = last.stuck,
   }
 end
 
@@ -259,6 +297,10 @@ function Job:On(event, fn)
   local list = self.listeners[event] or {}
   self.listeners[event] = list
   list[#list + 1] = fn
+  self.plain = false
+  if self.run then
+    runs.listen(self.run)
+  end
   return function()
     for i, listener in ipairs(list) do
       if listener == fn then
@@ -297,7 +339,8 @@ function job.new(id, fn, ...)
   end
   local j = setmetatable({
     id = id ~= "" and id or options.uuid(), fn = fn, state = CREATED,
-    progress = -1, created = wall(), work = work,
+    created = wall(), run = false, plain = not work,
+    work = work,
   }, Job)
   for i = 1, select("#", ...) do
     options.apply(j, (select(i, ...)))

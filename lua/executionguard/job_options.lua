@@ -155,6 +155,7 @@ function options.apply(j, given)
       end
     else
       j[name] = value
+      j.plain = j.plain and name ~= "logger"
     end
   end
 end

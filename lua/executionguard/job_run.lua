@@ -9,10 +9,12 @@ local inside = require "executionguard.inside"
 local options = require "executionguard.job_options"
 local task = require "executionguard.task"
 
-local steady, wall = core.clock.steady, core.now
+local steady = core.clock.steady
+local call, clocks = core.job.call, core.job.clocks
 local copy, text_of = options.copy, failures.text_of
-local scopes = inside.scopes
-local limit, is_progress = core.limit, options.is_progress
+local scopes, enqueue = inside.scopes, inside.start
+local limit = core.limit
+local yield, SPARE = coroutine.yield, inside.SPARE
 
 local BACKGROUND <const> = context.background()
 local GRACE <const> = 0.1 -- seconds, on a coroutine
@@ -39,18 +41,20 @@ end
 
 local function set_state(j, state)
   j.state = state
-  if j.listeners then
-    emit(j, "state", state)
-  end
+  emit(j, "state", state)
 end
 
 -- ------------------------------------------------------- what fn gets --
 
--- Fields: job, params; thread; parent, up (its listener there); context, if
--- somebody has asked for it; result, has_result; canceled (by Cancel), lost
--- (why its context ended by itself), timer (of the grace time); closing;
--- waiters; over.
-local Run = { __name = "ExecutionGuard job context", is_run = true }
+-- Fields that each has: job; started (epoch), begun (steady); took (seconds,
+-- of one that is over; false: it goes on); plain: there is nothing to be let
+-- go at its end, for it has none of these:
+-- thread, once it is suspended; params; parent, up (its listener there);
+-- context, if somebody has asked for it; has_result: by SetResult; canceled
+-- (by Cancel), lost (why its context ended by itself), timer (of the grace
+-- time), closing; limited; waiters; ticket (worker.lua).
+-- And all may have: progress; result, err, trace, stuck, once it is over.
+local Run = { __name = "ExecutionGuard job context" }
 Run.__index = Run
 
 function Run:ID()
@@ -61,9 +65,9 @@ end
 function Run:Context()
   local ctx = self.context
   if not ctx then
-    ctx = context._child(self.parent or context.background())
-    self.context = ctx
-    if self.over or self.canceled then
+    ctx = context._child(self.parent or BACKGROUND)
+    self.context, self.plain = ctx, false
+    if self.took or self.canceled then
       context._cancel(ctx)
     end
   end
@@ -89,27 +93,38 @@ function Run:GetParams()
   return self.params
 end
 
--- ctx:SetProgress(0..1)
-function Run:SetProgress(progress)
-  local j = self.job
-  if not is_progress(progress) then
+-- What the C function leaves to us: somebody listens, it is over, or wrong.
+local function set_progress(run, progress)
+  if getmetatable(run) ~= Run then
+    error("SetProgress: called on a " .. type(run) .. ", not on the " ..
+      "context of a job (write ctx:SetProgress(...), with a colon)", 3)
+  elseif not options.is_progress(progress) then
     local near = options.progress_of(progress)
     if not near then
-      error("SetProgress: " .. options.progress_wanted(progress), 2)
+      error("SetProgress: " .. options.progress_wanted(progress), 3)
     end
     progress = near
   end
-  if j.run == self then
-    j.progress = progress
-    if j.listeners then
-      emit(j, "progress", progress)
-    end
+  if not run.took then
+    run.progress = progress
+    emit(run.job, "progress", progress)
   end
+end
+
+-- ctx:SetProgress(0..1).  Where somebody listens it is `listened`.
+Run.SetProgress = core.job.setter(set_progress)
+local function listened(run, progress) set_progress(run, progress) end
+
+-- Somebody listens.
+local function listen(run)
+  run.plain, run.SetProgress = false, listened
 end
 
 -- ctx:SetResult(v): of more than one the last counts.
 function Run:SetResult(result)
-  self.result, self.has_result = result, true
+  if not self.took then
+    self.result, self.has_result, self.plain = result, true, false
+  end
 end
 
 -- ---------------------------------------------------------------- the end --
@@ -143,6 +158,7 @@ local function verdict(run, ok, err)
   return SUCCEEDED
 end
 
+-- What it has to do with others comes to its end.
 local function release(run)
   local thread = run.thread
   if thread and scopes[thread] then
@@ -160,58 +176,58 @@ local function release(run)
     run.limited = nil
     limit.clear(thread)
   end
+  run.params, run.thread = nil, nil
 end
 
 -- From then on the coroutine is interrupted, if it does not wait.
 local function limit_run(run, seconds)
-  if not run.over then
+  if not run.took then
     run.limited = true
     limit.set(run.thread, seconds, CLOSE_GRACE)
   end
 end
 
--- Once for each run: ok and its result, or not and its error.
-local function finish(run, ok, value, trace)
-  if run.over then
-    return
-  end
-  local j = run.job
-  local state, err = verdict(run, ok, value)
-  run.over = true
-  release(run)
-  if run.has_result then
-    j.result = run.result
-  elseif ok then
-    j.result = value
-  end
-  j.run, j.ctx = nil, run.context
-  j.err, j.trace = err, trace
-  j.took = steady() - j.begun
-  j.ended = j.started + j.took
+-- All others are told, once nothing of it goes on.
+local function tell(run, trace)
+  local j, waiters = run.job, run.waiters
   if run.context then
     context._cancel(run.context)
   end
-  local waiters = run.waiters
   if waiters then
     run.waiters = nil
     inside.wake_all(waiters)
   end
-  set_state(j, state)
-  if j.logger or trace then
-    log_end(j, err, trace)
+  emit(j, "state", j.state)
+  if trace or j.logger then
+    log_end(j, run.err, trace)
   end
+end
+
+-- Once for each run: ok and its result, or not and its error.
+local function finish(run, ok, value, trace)
+  if run.took then
+    return
+  end
+  local j = run.job
+  if value ~= nil and ok and not run.has_result then
+    run.result = value
+  end
+  run.took = steady() - run.begun
+  if ok and run.plain then
+    j.state = SUCCEEDED
+    return
+  end
+  local state
+  state, run.err = verdict(run, ok, value)
+  run.trace = trace
+  release(run)
+  j.state = state
+  tell(run, trace)
 end
 
 -- An error has ended the coroutine; called by the scheduler.
 function Run:_died(err, trace)
   finish(self, false, err, trace)
-end
-
--- The coroutine was closed, by others or by us.
-function Run:__close(err)
-  if not self.over then
-    finish(self, false, err == nil and "the job's coroutine was closed" or err)
-  end
 end
 
 -- ------------------------------------------------------------- stopping --
@@ -225,7 +241,7 @@ Run._close = close_thread
 -- The grace time is over: nothing of the function runs after this.
 local function expire(run)
   run.timer = nil
-  if run.over then
+  if run.took then
     return
   end
   run.closing = true
@@ -240,12 +256,14 @@ end
 local function begin_stop(run)
   local j = run.job
   local grace = j.grace or GRACE
+  run.plain = false
   if run.context then
     context._cancel(run.context)
   end
   if j.work then
     j.work._stop(run, finish)
-  elseif not run.over then
+  elseif not run.took then
+    inside.thread_of(run)
     limit_run(run, grace)
     run.timer = task.delay(grace, expire, run)
   end
@@ -253,7 +271,7 @@ end
 
 local function parent_ended(run, err)
   run.up = nil
-  if not run.over and not run.canceled then
+  if not run.took and not run.canceled then
     run.lost = err
     begin_stop(run)
   end
@@ -261,32 +279,12 @@ end
 
 -- -------------------------------------------------------------- running --
 
--- An error with its traceback; what interrupts passes the handler by.
-local Caught = {}
-
-local function caught(err)
-  if err == nil then
-    err = "nil"
-  end
-  return setmetatable({ err = err, trace = debug.traceback(text_of(err), 2) },
-                      Caught)
-end
-
--- pcall, for a coroutine that an error has ended cannot be interrupted any
--- more, and its <close> variables may want to be.
-local function body(run)
-  local _ <close> = run
-  if run.canceled or run.parent and run.parent:_err() then
-    run.closing = true
-    return finish(run, false, context.Canceled)
-  end
-  local ok, value, err = xpcall(run.job.fn, caught, run)
-  if not ok then
-    if getmetatable(value) == Caught then
-      finish(run, false, value.err, value.trace)
-    else
-      finish(run, false, context.Canceled) -- it was interrupted
-    end
+-- The function of a run has come back, or failed, or was interrupted (nil).
+local function conclude(run, ok, value, err)
+  if ok == nil then
+    finish(run, false, context.Canceled)
+  elseif not ok then
+    finish(run, false, value == nil and "nil" or value, err)
   elseif value == nil and err ~= nil then
     finish(run, false, err)
   else
@@ -294,34 +292,100 @@ local function body(run)
   end
 end
 
--- Starts a run of a job that has none; everything starts afresh.
-local function start(j, parent, params)
-  local run = setmetatable({ job = j, params = params, thread = false,
-    over = false, seq = 0, context = nil, parent = nil }, Run)
-  j.run = run
-  j.result, j.err, j.trace, j.ctx = nil, nil, nil, nil
-  j.stuck = nil
-  j.progress, j.ended, j.took = -1, nil, nil
-  j.started, j.begun = wall(), steady()
-  if parent and parent ~= BACKGROUND then
-    run.parent = parent
-    if not parent:_err() then
-      run.up = parent:_listen(parent_ended, run)
+local function may_begin(run)
+  if run.canceled or run.parent and run.parent:_err() then
+    run.closing = true
+    finish(run, false, context.Canceled)
+    return false
+  end
+  return true
+end
+
+-- What closes the run of a coroutine that is closed, by others or by us.
+local Slot = { __close = function(slot, err)
+  local run = slot.run
+  if run and not run.took then
+    finish(run, false, err == nil and "the job's coroutine was closed" or err)
+  end
+end }
+
+-- What a coroutine runs: one run; then, as long as nobody can know of this
+-- coroutine, another and another.  Their functions are called by `call`, for a
+-- coroutine that an error has ended cannot be interrupted any more, and its
+-- <close> variables may want to be.
+local function body(run)
+  local slot <close> = setmetatable({ run = run }, Slot)
+  while run.plain or may_begin(run) do
+    local ok, value, err, unseen = call(run.job.fn, run)
+    if unseen and run.plain and err == nil then
+      finish(run, true, value)
+    else
+      conclude(run, ok, value, err)
+      return
     end
+    slot.run, run = nil, nil -- luacheck: ignore 311 (it may be garbage)
+    run = yield(SPARE)
+    slot.run = run
+  end
+end
+
+local function start_below(run, parent)
+  run.parent, run.plain = parent, false
+  if not parent:_err() then
+    run.up = parent:_listen(parent_ended, run)
+  end
+end
+
+local function limit_start(run, parent)
+  local left = parent:_left()
+  if left then
+    inside.thread_of(run)
+    limit_run(run, left + (run.job.grace or GRACE))
+  end
+end
+
+-- Of a job that runs elsewhere, or that others listen to.
+local function start_specially(run, parent)
+  local j = run.job
+  run.plain = false
+  if j.listeners then
+    listen(run)
   end
   if j.work then
     j.work._start(run, finish)
   else
-    inside.start(run, body)
-    local left = parent and parent:_left()
-    if left then
-      limit_run(run, left + (j.grace or GRACE))
+    enqueue(run)
+    if parent then
+      limit_start(run, parent)
     end
   end
-  set_state(j, RUNNING)
+  emit(j, "state", RUNNING)
 end
+
+-- Starts a run of a job that has none; everything starts afresh.
+local function start(j, parent, params)
+  local started, begun = clocks()
+  local run = setmetatable({ job = j, started = started, begun = begun,
+    took = false, plain = true }, Run)
+  j.run, j.state = run, RUNNING
+  if parent and parent ~= BACKGROUND then
+    start_below(run, parent)
+  end
+  if params ~= nil then
+    run.params, run.plain = params, false
+  end
+  if not j.plain then
+    return start_specially(run, parent)
+  end
+  enqueue(run)
+  if parent then
+    limit_start(run, parent)
+  end
+end
+
+inside.set_body(body)
 
 core.own.claim()
 
-return { start = start, stop = begin_stop, emit = emit,
+return { start = start, listen = listen, stop = begin_stop, emit = emit,
   set_state = set_state, methods = Run }

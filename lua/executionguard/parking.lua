@@ -5,16 +5,86 @@
 local core = require "executionguard.core"
 local inside = require "executionguard.inside"
 
-local isyieldable = coroutine.isyieldable
+local timers = require "executionguard.timers"
+
+local isyieldable, running = coroutine.isyieldable, coroutine.running
+local status, yield = coroutine.status, coroutine.yield
 local WAKE, ENDED = inside.WAKE, inside.ENDED
 
 local parking = {}
 
 local scheduler -- what executionguard.task lends
 
+-- ---------------------------------------------------------- suspending --
+
+-- Has a thread that waits resumed with that word in the next turn; what others
+-- have planned for it comes to nothing.
+function parking.unpark(thread, word)
+  if status(thread) == "suspended" then
+    local plans = scheduler.plans
+    if plans[thread] then
+      scheduler.withdraw(plans[thread])
+    end
+    scheduler.plan_for("task", thread, 0, 0, { word, n = 1 })
+    plans[thread].word = word
+  end
+end
+
+-- What unpark has planned came in the same moment as something else.
+function parking.drop_word(thread)
+  local plan = scheduler.plans[thread]
+  if plan and plan.word then
+    scheduler.withdraw(plan)
+  end
+end
+
+-- Yields until somebody resumes the thread, or so long (nil: any time).
+local function suspend(thread, us)
+  local queue, list, number = nil, nil, nil
+  if us then
+    local later = us > 0
+    queue = later and scheduler.waiting or scheduler.ready
+    list, number = scheduler.stand(queue, thread, us,
+                                   later and scheduler.now() + us or 0)
+  end
+  scheduler.kick()
+  local word = yield()
+  if list and word ~= inside.IN_TIME then
+    timers.drop(queue, list, number)
+  end
+  parking.drop_word(thread)
+  return word
+end
+
+-- Suspends the task until w rings, or is due.  False: somebody else did.
+function parking.park(w)
+  local thread, due = running(), w:due()
+  local dues, rung = scheduler.dues, scheduler.rung
+  local list, number
+  w:park(thread)
+  if due then
+    list, number = scheduler.stand(dues, thread,
+                                   math.max(due - scheduler.now(), 0), due)
+  end
+  scheduler.kick()
+  local in_time = yield() == inside.IN_TIME
+  local at = rung[thread]
+  w:park(nil)
+  rung[thread] = nil
+  if list then
+    timers.drop(dues, list, number)
+  end
+  if at then
+    timers.drop(scheduler.ready, at.list, at.number)
+  end
+  return in_time
+end
+
+-- ---------------------------------------------------------- being woken --
+
 local function set_word(parked, word)
   if parked.thread then
-    scheduler.unpark(parked.thread, word)
+    parking.unpark(parked.thread, word)
   else
     parked.word = word
   end
@@ -42,9 +112,6 @@ end }
 -- in the table waiters meanwhile.
 function inside.park(method, thread, us, context, waiters)
   local yields = isyieldable()
-  if not yields then
-    scheduler.check_turnable(method)
-  end
   local parked <close> = setmetatable({ thread = yields and thread or nil,
     waiters = waiters, context = context }, Parked)
   parked.listener = context and context:_listen(scope_ended, parked)
@@ -52,10 +119,9 @@ function inside.park(method, thread, us, context, waiters)
     waiters[parked] = true
   end
   if yields then
-    return scheduler.suspend(thread, us)
+    return suspend(thread, us)
   end
-  return scheduler.turn_till(parked, "word",
-                             us and scheduler.now() + us or math.huge)
+  return scheduler.turn_till(parked, "word", method, thread, us)
 end
 
 -- Wakes all who are parked in waiters.
@@ -78,22 +144,13 @@ function inside.wait(owner, thread, start, us)
   return (scheduler.now() - start) / 1e6
 end
 
--- Has a run's function called in the next turn, in a coroutine of its own.
-function inside.start(run, body)
-  run.thread = coroutine.create(body)
-  scheduler.start(run)
-end
-
--- Where the caller cannot yield: turns the scheduler until run.over, so long,
--- or until nobody is left who could end it ("deadlock").
-function inside.turn_run(run, us)
-  scheduler.check_turnable("Wait")
-  return scheduler.turn_till(run, "over",
-                             us and scheduler.now() + us or math.huge)
-end
-
 function parking.install(lent)
   scheduler = lent
+  lent.park, lent.unpark = parking.park, parking.unpark
+  lent.drop_word = parking.drop_word
+  inside.start, inside.thread_of = lent.start, lent.thread_of_run
+  inside.turn_till, inside.turn_run = lent.turn_till, lent.turn_run
+  inside.set_body = lent.set_body
   inside.IN_TIME = lent.IN_TIME
 end
 

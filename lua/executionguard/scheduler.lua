@@ -12,16 +12,17 @@ local timers = require "executionguard.timers"
 local failures = require "executionguard.failures"
 local arguments = require "executionguard.arguments"
 local text_of, report = failures.text_of, failures.report
-local check_seconds = arguments.seconds
+local close, failed = failures.close, failures.failed
+local check_seconds, microseconds = arguments.seconds, arguments.microseconds
 
 local steady = core.clock.steady
 local bell = core.waiting
-local next_call, pending = bell.next, bell.pending
-local checkpoint, interrupted = core.own.checkpoint, core.own.interrupted
+local begin_turn, next_call, pending = bell.turn, bell.next, bell.pending
+local checkpoint = core.own.checkpoint
 local resume, yield = coroutine.resume, coroutine.yield
 local running, status = coroutine.running, coroutine.status
 local pop = timers.pop
-local isyieldable = coroutine.isyieldable
+local create, isyieldable = coroutine.create, coroutine.isyieldable
 local scopes, scope_of = inside.scopes, inside.scope_of
 
 -- Sleeping is done in parts of this, in microseconds.
@@ -42,24 +43,23 @@ local scheduler = {}
 local waiting, ready = timers.new(), timers.new()
 local dues = timers.new() -- when those who wait for a key look by themselves
 local rung = setmetatable({}, { __mode = "k" }) -- thread -> where in `ready`
-local starts, starts_first, starts_last = {}, 1, 0 -- runs that begin
+-- Runs that begin: the first, and those after it, each with the number of its
+-- entry.
+local first_run, first_number
+local later_runs, later_first, later_last = {}, 1, 0
 local plans = {}      -- thread -> its plan by defer or delay
 local seq = 0         -- of the latest entry: even for a wait, odd for a plan
 local current = nil   -- the task that was resumed last and has not come back
 local turner = nil    -- the thread that turns the scheduler
 local kick = nil      -- tells the loop that is plugged in of a new plan
 local host_wait = nil -- waits on that loop
+local body = nil      -- what the coroutine of a job's run runs
+local spare = nil     -- one that waits for another run (job_run.lua)
+local SPARE = inside.SPARE
 local IN_TIME = {}    -- what task.wait is resumed with by the scheduler
 
 local function now()
   return (steady() * 1e6 + 0.5) // 1
-end
-
--- Up, but for what is only a product's rounding, as the core does it.
-local function microseconds(seconds)
-  local us = seconds * 1e6
-  local whole = us // 1
-  return us - whole > us * 4e-16 and whole + 1 or whole
 end
 
 local function withdraw(plan)
@@ -94,39 +94,7 @@ local function at_work(thread)
   return state == "running" or state == "normal"
 end
 
--- ---------------------------------------------------------------- errors --
-
--- Closes a thread; what its <close> variables raise is reported, but for the
--- error that is known already.
-local function close(thread, known)
-  local ok, err = coroutine.close(thread)
-  if not ok and not rawequal(err, known) then
-    report(err, text_of(err) .. "\n\tin a <close> variable", thread)
-  end
-end
-
 -- ------------------------------------------------------------- resuming --
-
--- A resume has failed: true if that was the task's own error.
-local function failed(thread, err)
-  if status(thread) ~= "dead" then
-    return false -- it was not resumed: the C stack is full
-  end
-  if interrupted(err) then -- with all the others, and no fault of its own
-    close(thread, err)
-    return true
-  end
-  local trace = debug.traceback(thread, text_of(err))
-  local owner = scope_of(thread)
-  if owner and owner._died then
-    owner:_died(err, trace)
-    owner._close(thread)
-    return true
-  end
-  close(thread, err)
-  report(err, trace, thread)
-  return true
-end
 
 -- Resumes a suspended thread.  False and a message: that could not be done.
 -- True and an error: that was the task's own, or ends this one as well.
@@ -231,71 +199,100 @@ local function wake_all(queue, time, limit)
   end
 end
 
--- Who has been rung for is ready; functions are called.  True: some were.
-local function heed()
-  local who = next_call()
-  local some = who ~= nil -- true: he who turns the scheduler, and looks
+-- Who has been rung for is ready, that one first; functions are called.
+local function heed(who)
   while who do
     if type(who) == "thread" then
       seq = (seq | 1) + 1
       rung[who] = { list = timers.add(ready, who, 0, 0, seq), number = seq }
-    elseif who ~= true then
+    elseif who ~= true then -- true: he who turns the scheduler, and looks
       local ok, err = pcall(who)
       if not ok then report(err, text_of(err)) end
     end
     who = next_call()
   end
-  return some
 end
 
--- The first resume of a job's run, which gets itself (job.lua).
-local function start_run(run)
+-- The coroutine of a job's run, which may not have begun.
+local function thread_of_run(run)
   local thread = run.thread
-  current, inside.starting = thread, run
-  local ok, err = resume(thread, run)
-  current, inside.starting = nil, nil
-  if ok then
-    if not run.over then
-      scopes[thread] = run
-    end
-  elseif failed(thread, err) then
+  if not thread then
+    thread = inside.starting == run and inside.thread or create(body)
+    run.thread, run.plain = thread, false
+  end
+  return thread
+end
+
+-- A job's run could not be begun, or an error has ended its coroutine.
+local function begin_failed(run, thread, number, err)
+  if failed(thread, err) then
     checkpoint(err)
-  else
-    starts_first = starts_first - 1
-    starts[starts_first] = run
-    error("task: no task can be resumed here: " .. text_of(err), 0)
+    return
   end
+  if first_run then
+    later_first = later_first - 2
+    later_runs[later_first], later_runs[later_first + 1] =
+      first_run, first_number
+  end
+  first_run, first_number = run, number
+  error("task: no task can be resumed here: " .. text_of(err), 0)
 end
 
--- Starts those runs whose turn it is, each after those ready before it.
-local function wake_starts(time, limit)
-  while starts_first <= starts_last do
-    local run = starts[starts_first]
-    if run.seq > limit then
+local function next_run()
+  local first = later_first
+  if first > later_last then
+    later_first, later_last = 1, 0
+    return
+  end
+  first_run, first_number = later_runs[first], later_runs[first + 1]
+  later_runs[first], later_runs[first + 1] = nil, nil
+  later_first = first + 2
+end
+
+-- Begins those runs whose turn it is, each after those ready before it.
+local function begin_runs(time, limit)
+  repeat
+    local run, number = first_run, first_number
+    if number > limit then
       return
+    elseif ready.n > 0 then
+      wake_all(ready, time, number)
     end
-    if ready.n > 0 then
-      wake_all(ready, time, run.seq)
+    local thread = run.plain and (spare or create(body)) or thread_of_run(run)
+    first_run, spare = nil, nil
+    if later_last > 0 then
+      next_run()
     end
-    starts[starts_first] = nil
-    starts_first = starts_first + 1
-    start_run(run)
-  end
-  starts_first, starts_last = 1, 0
+    current, inside.starting, inside.thread = thread, run, thread
+    local ok, said = resume(thread, run)
+    current, inside.starting = nil, nil
+    if said == SPARE then
+      spare = thread
+    elseif not ok then
+      begin_failed(run, thread, number, said)
+    elseif not run.took then
+      scopes[thread] = run
+      run.thread, run.plain = thread, false
+    elseif scopes[thread] then
+      scopes[thread] = nil
+    end
+  until not first_run
 end
 
-local function turn()
-  checkpoint()
-  heed()
-  local limit, time = seq, now()
-  if dues.n > 0 then
-    wake_all(dues, time, limit)
+-- timed: the caller wants to know the time that it was.
+local function turn(timed)
+  local who = begin_turn()
+  if who ~= nil then
+    heed(who)
   end
-  if waiting.n > 0 then
+  local limit, time = seq, 0
+  if timed or waiting.n > 0 or dues.n > 0 then
+    time = now()
+    wake_all(dues, time, limit)
     wake_all(waiting, time, limit)
   end
-  if starts_last > 0 then
-    wake_starts(time, limit)
+  if first_run then
+    begin_runs(time, limit)
   end
   if ready.n > 0 then
     wake_all(ready, time, limit)
@@ -304,7 +301,7 @@ local function turn()
 end
 
 local function is_ready()
-  return starts_first <= starts_last or timers.first(ready) ~= nil
+  return first_run ~= nil or timers.first(ready) ~= nil
 end
 
 -- Is there nothing to be done here, now or at any time to come?
@@ -314,7 +311,9 @@ end
 
 -- Sleeps until the next timer, that time, or until somebody is rung for.
 local function rest(till)
-  if heed() or is_ready() then
+  local who = next_call()
+  heed(who)
+  if who ~= nil or is_ready() then
     return -- who it was for may be he who called
   elseif idle() then
     bell.deadlock() -- the one who closed the ring is told
@@ -335,7 +334,7 @@ end
 local function turn_until(due)
   local _ <close> = scope
   turner = running()
-  while turn() < due do
+  while turn(true) < due do
     rest(due)
   end
 end
@@ -383,7 +382,18 @@ function scheduler.wait(seconds)
   return ((steady() * 1e6 + 0.5) // 1 - start) / 1e6 -- now(), written out
 end
 
-scheduler.now, scheduler.heed, scheduler.idle = now, heed, idle
+-- For parking.lua: a thread stands in a queue, for so many microseconds.
+function scheduler.stand(queue, thread, us, due)
+  seq = (seq | 1) + 1
+  return timers.add(queue, thread, us, due, seq), seq
+end
+function scheduler.kick() if kick then kick() end end
+scheduler.waiting, scheduler.ready, scheduler.dues = waiting, ready, dues
+scheduler.rung, scheduler.plans, scheduler.withdraw = rung, plans, withdraw
+
+scheduler.now, scheduler.idle = now, idle
+scheduler.thread_of_run = thread_of_run
+function scheduler.heed() heed(next_call()) end
 scheduler.microseconds, scheduler.plan_for = microseconds, plan_for
 scheduler.check_turnable, scheduler.IN_TIME = check_turnable, IN_TIME
 
@@ -404,32 +414,6 @@ function scheduler.expire(thread, ask)
   return (go(thread))
 end
 
--- Suspends the task until w rings, or is due.  False: somebody else did.
-function scheduler.park(w)
-  local thread, due = running(), w:due()
-  local list, number
-  w:park(thread)
-  if due then
-    seq = (seq | 1) + 1
-    number = seq
-    list = timers.add(dues, thread, math.max(due - now(), 0), due, number)
-  end
-  if kick then
-    kick()
-  end
-  local in_time = yield() == IN_TIME
-  local at = rung[thread]
-  w:park(nil)
-  rung[thread] = nil
-  if list then
-    timers.drop(dues, list, number)
-  end
-  if at then
-    timers.drop(ready, at.list, at.number)
-  end
-  return in_time
-end
-
 -- Turns the scheduler until w is over, or it.ended.
 function scheduler.turn_for(w, it)
   local _ <close> = scope
@@ -448,68 +432,57 @@ end
 -- Has a run's new thread resumed with it in the next turn.
 function scheduler.start(run)
   seq = seq + 1 | 1
-  run.seq = seq
-  starts_last = starts_last + 1
-  starts[starts_last] = run
-  if kick then
-    kick()
-  end
-end
-
--- Has a thread that waits resumed with that word in the next turn; what others
--- have planned for it comes to nothing.
-function scheduler.unpark(thread, word)
-  if status(thread) == "suspended" then
-    if plans[thread] then
-      withdraw(plans[thread])
-    end
-    plan_for("task", thread, 0, 0, { word, n = 1 })
-    plans[thread].word = word
-  end
-end
-
--- Yields until somebody resumes the thread, or so long (nil: any time).
-function scheduler.suspend(thread, us)
-  local queue, list, number = us and us > 0 and waiting or ready, nil, nil
-  if us then
-    seq = (seq | 1) + 1
-    number = seq
-    list = timers.add(queue, thread, us, us > 0 and now() + us or 0, number)
+  if first_run then
+    later_runs[later_last + 1], later_runs[later_last + 2] = run, seq
+    later_last = later_last + 2
+  else
+    first_run, first_number = run, seq
   end
   if kick then
     kick()
   end
-  local word = yield()
-  if list and word ~= IN_TIME then
-    timers.drop(queue, list, number)
-  end
-  scheduler.drop_word(thread)
-  return word
 end
 
--- What unpark has planned came in the same moment as something else.
-function scheduler.drop_word(thread)
-  local plan = plans[thread]
-  if plan and plan.word then
-    withdraw(plan)
-  end
-end
+function scheduler.set_body(fn) body = fn end
 
--- Turns the scheduler until it[field] is set (and returns that), or until that
--- time; "deadlock": nobody is left who could set it.
-function scheduler.turn_till(it, field, till)
+-- Turns the scheduler, by the running thread, until it[field] is set (and
+-- returns that), or for so many microseconds (nil: any time); "deadlock":
+-- nobody is left who could set it.
+function scheduler.turn_till(it, field, method, thread, us)
+  if turner or current then
+    check_turnable(method)
+  end
   local _ <close> = scope
-  turner = running()
+  turner = thread
+  local till = us and now() + us or math.huge
   while true do
-    local time = turn()
+    local time = turn(us)
     if it[field] then
       return it[field]
-    elseif time >= till then
+    elseif us and time >= till then
       return IN_TIME
-    elseif till == math.huge and idle() and not pending() then
+    elseif not us and idle() and not pending() then
       return "deadlock"
     end
     rest(till)
+  end
+end
+
+-- The same until that run is over, however long: true; nil, "deadlock".
+function scheduler.turn_run(run, thread)
+  if turner or current then
+    check_turnable "Wait"
+  end
+  local _ <close> = scope
+  turner = thread
+  while true do
+    turn()
+    if run.took then
+      return true
+    elseif idle() and not pending() then
+      return nil, "deadlock"
+    end
+    rest(math.huge)
   end
 end
 

@@ -52,7 +52,7 @@ end
 -- There is something new.
 local function heed(run, finish)
   local ticket, j = run.ticket, run.job
-  if not ticket or run.over then
+  if not ticket or run.took then
     return
   end
   local stage, progress = ticket:stage(), ticket:progress()
@@ -60,11 +60,11 @@ local function heed(run, finish)
     line = workers.decode(line)
     options.log(j, line[1], line[2], line[3])
   end
-  if progress >= 0 and progress ~= j.progress then
-    j.progress = progress
+  if progress >= 0 and progress ~= run.progress then
+    run.progress = progress
     j:_emit("progress", progress)
   end
-  if stage == "ended" and not run.over then
+  if stage == "ended" and not run.took then
     conclude(run, finish)
   end
 end
@@ -86,10 +86,10 @@ end
 local function write_off(run, finish)
   run.timer = nil
   local ticket = run.ticket
-  if run.over or not ticket then
+  if run.took or not ticket then
     return
   elseif ticket:abandon() then
-    run.job.stuck = true
+    run.stuck = true
     options.log(run.job, "Warn", "job cannot be stopped: its thread is in " ..
       "a call of C, and is given up")
     close(run)

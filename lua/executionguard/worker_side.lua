@@ -72,8 +72,6 @@ return function(fn, args)
     return true, value, nil, dirty
   elseif ok == nil then
     return false, nil, nil, true -- interrupted; the owner knows why
-  elseif type(value) == "table" and value[2] then
-    return false, value[1], value[2], dirty
   end
-  return false, value, nil, dirty
+  return false, value == nil and "nil" or value, err, dirty
 end

@@ -125,7 +125,7 @@ local function figure_of(command)
   if pipe then
     pipe:close()
   end
-  return assert(figure, command .. " failed")
+  return (assert(figure, command .. " failed"))
 end
 
 local function report_handover(report, build, quick)

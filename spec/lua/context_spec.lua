@@ -2,30 +2,18 @@
 -- executionguard.context: when contexts end, who is told, what it costs.
 
 local context = require "executionguard.context"
-local core = require "executionguard.core"
 local ExecutionGuard = require "executionguard"
 local task = require "executionguard.task"
+local turns = require "support.turns"
 local world = require "support.world"
+
+local passed = turns.passed
 
 local CANCELED, EXCEEDED = "context canceled", "context deadline exceeded"
 
 describe("context", function()
-  local start
-
-  local function passed()
-    return core.clock.steady() - start
-  end
-
-  before_each(function()
-    world.start(true)
-    start = core.clock.steady()
-  end)
-
-  after_each(function()
-    local left = task.step()
-    world.stop()
-    assert.is_nil(left, "something was left over")
-  end)
+  before_each(turns.begin)
+  after_each(turns.finish)
 
   it("background never ends", function()
     local ctx = context.background()

@@ -8,29 +8,17 @@ local executor = require "executionguard.executor"
 local ExecutionGuard = require "executionguard"
 local job = require "executionguard.job"
 local task = require "executionguard.task"
+local turns = require "support.turns"
 local world = require "support.world"
 local process = require "support.process"
+
+local passed = turns.passed
 
 local function nothing() end
 
 describe("executor", function()
-  local start
-
-  local function passed()
-    return core.clock.steady() - start
-  end
-
-  before_each(function()
-    world.start(true)
-    start = core.clock.steady()
-  end)
-
-  after_each(function()
-    local left = task.step()
-    world.stop()
-    assert.is_nil(left, "something was left over")
-    assert.is_nil(next(require "executionguard.inside".scopes))
-  end)
+  before_each(turns.begin)
+  after_each(turns.finish)
 
   -- A job that fails so many times, and then succeeds.
   local function failing(times)

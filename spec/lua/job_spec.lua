@@ -2,12 +2,14 @@
 -- executionguard.job on coroutines: every promise of its guide.
 
 local context = require "executionguard.context"
-local core = require "executionguard.core"
 local ExecutionGuard = require "executionguard"
 local job = require "executionguard.job"
 local progress = require "executionguard.progress"
 local task = require "executionguard.task"
+local turns = require "support.turns"
 local world = require "support.world"
+
+local passed = turns.passed
 
 local CANCELED, EXCEEDED = "context canceled", "context deadline exceeded"
 
@@ -18,23 +20,8 @@ local function waiting()
 end
 
 describe("job", function()
-  local start
-
-  local function passed()
-    return core.clock.steady() - start
-  end
-
-  before_each(function()
-    world.start(true)
-    start = core.clock.steady()
-  end)
-
-  after_each(function()
-    local left = task.step()
-    world.stop()
-    assert.is_nil(left, "something was left over")
-    assert.is_nil(next(require "executionguard.inside".scopes))
-  end)
+  before_each(turns.begin)
+  after_each(turns.finish)
 
   local function run(fn, ...)
     local j = job.new("j", fn)
@@ -79,6 +66,26 @@ describe("job", function()
       assert.matches("an object.*job_spec", j:Stats().traceback)
       assert.equal("nil", run(function() error() end):Err())
       assert.equal("failed", run(error):State())
+    end)
+
+    it("failed, and <close> variables see the very error", function()
+      local object, seen = {}, nil
+      local j = run(function()
+        local _ <close> = setmetatable({}, { __close = function(_, err)
+          seen = err
+        end })
+        error(object)
+      end)
+      assert.equal(object, seen)
+      assert.equal(object, j:Err())
+      assert.matches("table: .*traceback", j:Stats().traceback)
+    end)
+
+    it("failed, by an error that has no text", function()
+      local object = setmetatable({}, { __tostring = error })
+      local j = run(function() error(object) end)
+      assert.equal(object, j:Err())
+      assert.matches("error object is a table value", j:Stats().traceback)
     end)
 
     it("canceling, canceled", function()
@@ -368,6 +375,55 @@ describe("job", function()
     end)
   end)
 
+  describe("its coroutine", function()
+    it("that somebody may know of runs no other job", function()
+      local seen, hooked = {}, 0
+      for i = 1, 5 do
+        run(function() seen[i] = coroutine.running() end)
+        run(function() task.wait(1) end)
+      end
+      for i = 1, 5 do
+        assert.equal("dead", coroutine.status(seen[i]))
+        for k = 1, i - 1 do
+          assert.not_equal(seen[k], seen[i])
+        end
+      end
+      run(function()
+        debug.sethook(function() hooked = hooked + 1 end, "c")
+      end)
+      local before = hooked
+      run(function() string.rep("x", 2) end)
+      assert.equal(before, hooked)
+    end)
+
+    it("keeps nothing of the run that it has ended", function()
+      local kept = setmetatable({ run(function() return {} end) },
+                                { __mode = "v" })
+      world.collect()
+      assert.is_nil(kept[1])
+    end)
+
+    it("that was used before has its own end", function()
+      run(nothing)
+      local closed = 0
+      local j = job.new("j", function()
+        local _ <close> = setmetatable({}, { __close = function()
+          closed = closed + 1
+        end })
+        task.wait(1000)
+      end)
+      j:Run()
+      task.step()
+      assert.is_true(j:Cancel())
+      j:Wait()
+      assert.equal("canceled", j:State())
+      assert.equal(1, closed)
+      run(nothing)
+      assert.equal("failed", run(error):State())
+      run(nothing)
+    end)
+  end)
+
   describe("what fn gets", function()
     it("id, labels, params, logger", function()
       local lines = {}
@@ -430,6 +486,8 @@ describe("job", function()
         end
         assert.matches("SetProgress: .*nil",
                        world.message(ctx.SetProgress, ctx))
+        assert.matches("job_spec.*SetProgress: called on a number",
+                       world.message(function() ctx.SetProgress(0.5) end))
         ctx:SetProgress(0.25)
       end)
       assert.equal("succeeded", j:State())

@@ -80,6 +80,28 @@ describe("worker", function()
     assert.matches("function: ", run(function() error(print) end):Err())
   end)
 
+  it("<close> variables see the very error", function()
+    local j = run(function()
+      local seen
+      pcall(function()
+        local _ <close> = setmetatable({}, { __close = function(_, err)
+          seen = err
+        end })
+        error { code = 7 }
+      end)
+      local inner = setmetatable({}, { __close = function(_, err)
+        saw = err.code + seen.code -- luacheck: ignore
+      end })
+      local _ <close> = inner
+      error { code = 8 }
+    end)
+    assert.same({ code = 8 }, j:Err())
+    assert.matches("traceback", j:Stats().traceback)
+    job.workers { threads = 1 }
+    j = run(function() return saw end) -- luacheck: ignore
+    assert.equal(15, j:Result())
+  end)
+
   it("progress and log lines come to this Lua state", function()
     local seen, lines = {}, {}
     local logger = {}

@@ -39,6 +39,7 @@ typedef struct eb_state {
   eg_call late_call;       /* rung for when there are some */
   long deadlines;          /* suspended runs that theirs will end */
   bool telling;
+  lua_State *unseen; /* job.c: a coroutine that nobody can know of */
 } eb_state;
 
 /* Every function of the module is a closure over these. */

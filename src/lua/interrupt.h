@@ -178,6 +178,14 @@ void eb_push_limits(lua_State *L); /* what our chunks need of it */
 bool eb_is_own_function(lua_State *L, lua_Debug *ar);
 void eb_push_own(lua_State *L); /* what our chunks need for it */
 
+/* ---- job.c: what jobs need ---- */
+
+/* A message handler that keeps the traceback; pushes that of the error at
+** index, which was caught in this coroutine, or nil. */
+int eb_catch(lua_State *L);
+void eb_push_trace(lua_State *L, int index);
+void eb_push_job(lua_State *L);
+
 void eb_open_interrupt(lua_State *L);
 void eb_open_wrap(lua_State *L);
 

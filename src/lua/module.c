@@ -99,6 +99,8 @@ int luaopen_executionguard_core(lua_State *L) {
   lua_setfield(L, -2, "clock");
   eb_push_own(L);
   lua_setfield(L, -2, "own");
+  eb_push_job(L);
+  lua_setfield(L, -2, "job");
   eb_push_limits(L);
   lua_setfield(L, -2, "limit");
   return 1;

@@ -374,6 +374,13 @@ static int bell_next(lua_State *L) {
   return 1;
 }
 
+/* turn() -> the same, as a turn of the scheduler begins: raises where somebody
+** is to be interrupted */
+static int bell_turn(lua_State *L) {
+  eb_checkpoint(L, false);
+  return bell_next(L);
+}
+
 /* fd() -> a descriptor that is readable while the bell is rung */
 static int bell_fd(lua_State *L) {
   eg_error error;
@@ -474,7 +481,8 @@ static const luaL_Reg waiting_functions[] = {
     {"sleep", bell_sleep}, {"next", bell_next},       {"fd", bell_fd},
     {"alarm", bell_alarm}, {"pending", pending},      {"deadlock", deadlock},
     {"set", set},          {"outside", make_outside}, {"late", eb_late},
-    {"guarded", guarded},  {"exposed", exposed},      {NULL, NULL},
+    {"guarded", guarded},  {"exposed", exposed},      {"turn", bell_turn},
+    {NULL, NULL},
 };
 
 static void make_metatable(lua_State *L, const char *name,

@@ -62,21 +62,8 @@ static int leave_job(lua_State *L) {
   return luaL_error(L, "os.exit was called in a worker");
 }
 
-static int traceback(lua_State *L) {
-  if (eb_is_sentinel(L, 1))
-    return 1;
-  lua_createtable(L, 2, 0);
-  lua_pushvalue(L, 1);
-  lua_rawseti(L, -2, 1);
-  const char *text = luaL_tolstring(L, 1, NULL);
-  luaL_traceback(L, L, text, 1);
-  lua_rawseti(L, -3, 2);
-  lua_settop(L, 2);
-  return 1;
-}
-
-/* call(fn, ctx, look) -> true, what it returned (two); false, {error,
-** traceback}; nil: it was interrupted.  look is called when it is to end. */
+/* call(fn, ctx, look) -> true, what it returned (two); false, the error, its
+** traceback; nil: it was interrupted.  look is called when it is to end. */
 static int call(lua_State *L) {
   eb_state *state = eb_get_state(L);
   eb_work *work = current_work(L);
@@ -94,7 +81,7 @@ static int call(lua_State *L) {
   state->outside--; /* nobody waits for it: it is no reason to go on */
   lua_pushlightuserdata(L, &timer);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &timer_key);
-  lua_pushcfunction(L, traceback);
+  lua_pushcfunction(L, eb_catch);
   lua_insert(L, 1);
   lua_pop(L, 1);
   frame.interrupts = true;
@@ -115,6 +102,8 @@ static int call(lua_State *L) {
     lua_pushnil(L);
     return 1;
   }
+  if (status != LUA_OK)
+    eb_push_trace(L, -1);
   lua_pushboolean(L, status == LUA_OK);
   lua_replace(L, 1);
   return lua_gettop(L);

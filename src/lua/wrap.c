@@ -136,6 +136,9 @@ static int wrapped_close(lua_State *L) {
 /* A private coroutine goes by the name of its host. */
 static int wrapped_running(lua_State *L) {
   lua_State *host = eb_host_of(L);
+  eb_state *state = eb_get_state(L);
+  if (state->unseen == L || state->unseen == host)
+    state->unseen = NULL;
   if (host != NULL && lua_checkstack(host, 1)) {
     lua_pushthread(host);
     lua_xmove(host, L, 1);
