@@ -48,6 +48,11 @@ function Failure:__tostring()
   return self.message
 end
 
+-- "Execution failed: " .. err
+function Failure.__concat(a, b)
+  return tostring(a) .. tostring(b)
+end
+
 local function failure(kind, message, more)
   local err = more or {}
   err.kind, err.message = kind, message
@@ -154,6 +159,10 @@ local function wants_more(exec, ctx, err, number)
     cause = err
   end
   local ok, answer = pcall(retry.on, cause, number)
+  if not ok then
+    pcall(warn, "[ExecutionGuard] retry.on of job ", exec.job:ID(),
+          " failed: ", text_of(answer))
+  end
   return ok and answer ~= false
 end
 
@@ -310,7 +319,8 @@ function Executor:Start(ctx, params)
 end
 
 -- exec:Stop(wait?) -> true; false: nothing ran.  Ends the attempt that runs,
--- or the pause between two; with wait, comes back when Start has ended.
+-- or the pause between two; with wait, comes back when Start has ended, or
+-- nil, err when the caller's context has.
 function Executor:Stop(wait)
   check(self, "Stop")
   if wait ~= nil and type(wait) ~= "boolean" then
@@ -324,8 +334,15 @@ function Executor:Stop(wait)
   start.stopped = true
   self.job:Cancel()
   start.stop()
-  if wait and self.start == start then
-    inside.park("Stop", coroutine.running(), nil, nil, start.waiters)
+  if not wait or self.start ~= start then
+    return true
+  end
+  local thread = coroutine.running()
+  local scope = inside.scope_of(thread)
+  local ctx = scope and scope:_scope()
+  if ctx and ctx:_err() or
+     inside.park("Stop", thread, nil, ctx, start.waiters) == inside.ENDED then
+    return nil, ctx:_err()
   end
   return true
 end

@@ -66,11 +66,13 @@ local SENTENCES = {
       err.lockedAt and (" (locked at: %s)"):format(err.lockedAt) or "")
   end,
   Timeout = function(err)
-    return err.reason == "deadlock" and
-      ("Timeout waiting for '%s': the caller itself holds it"):format(
-        err.command) or
-      ("Timeout waiting for '%s' after %s"):format(err.command,
-        duration(err.timeout))
+    local whom = ("Timeout waiting for '%s'"):format(err.command)
+    if err.reason == "deadlock" then
+      return whom .. ": the caller itself holds it"
+    elseif err.reason == "canceled" then
+      return whom .. ": the context of the caller has ended"
+    end
+    return whom .. " after " .. duration(err.timeout)
   end,
   PermissionDenied = function(err)
     return "Permission denied: " .. err.message
@@ -270,6 +272,8 @@ local function take(self, store, own, wait)
       return granted(self, store, own, lock)
     elseif reason == "cooldown" then
       return nil, busy(self, wait, reason, nil, detail)
+    elseif reason == "canceled" then
+      return nil, busy(self, wait or 0, reason)
     elseif reason ~= "locked" and reason ~= "deadlock" then
       return nil, failure(self, reason, detail, errno)
     end

@@ -295,9 +295,10 @@ local Executor = {}
 ---@return true?
 ---@return ExecutionGuard.ExecutorError?
 function Executor:Start(context, params) end
---- False: nothing ran.
+--- False: nothing ran; nil, err: the caller's context ended while it waited.
 ---@param wait? boolean
----@return boolean
+---@return boolean?
+---@return string? err
 function Executor:Stop(wait) end
 --- As if it had never started; false: it runs.
 ---@return boolean

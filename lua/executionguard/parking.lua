@@ -131,6 +131,29 @@ function inside.wake_all(waiters)
   end
 end
 
+-- For a wait for something else, too: it.ended says that the context has
+-- ended, which wakes the coroutine (nil: he who turns the scheduler looks by
+-- himself).  To be closed.
+local Listening = { __close = function(it)
+  if it.listener then
+    it.context:_unlisten(it.listener)
+  end
+end }
+
+local function heard(it)
+  it.ended = true
+  if it.thread then
+    parking.unpark(it.thread, ENDED)
+  end
+end
+
+function inside.listen(context, thread)
+  local it = setmetatable({ context = context, thread = thread }, Listening)
+  it.ended = context:_err() ~= nil
+  it.listener = not it.ended and context:_listen(heard, it) or nil
+  return it
+end
+
 -- task.wait in a coroutine that has a context, which ends the wait.
 function inside.wait(owner, thread, start, us)
   local context = owner:_scope()

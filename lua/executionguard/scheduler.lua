@@ -527,8 +527,9 @@ function scheduler.cancel(thread, state)
   end
 end
 
--- Resumes that thread, if there is one, and turns until nobody is left.
-function scheduler.run(thread, ...)
+-- Resumes that thread, if there is one, and turns until nobody is left, or
+-- it.ended.
+function scheduler.run(it, thread, ...)
   local _ <close> = scope
   turner = running()
   local wrong = thread and scheduler.spawn(thread, ...)
@@ -536,7 +537,7 @@ function scheduler.run(thread, ...)
     return wrong
   end
   turn()
-  while not idle() or pending() do
+  while not (it and it.ended) and (not idle() or pending()) do
     rest(math.huge)
     turn()
   end

@@ -54,6 +54,7 @@
 -- traceback; its <close> variables are closed.  Nobody else is disturbed.
 
 local core = require "executionguard.core"
+local inside = require "executionguard.inside"
 local scheduler = require "executionguard.scheduler"
 local failures = require "executionguard.failures"
 local arguments = require "executionguard.arguments"
@@ -146,31 +147,47 @@ function task.cancel(thread)
   scheduler.cancel(thread, state)
 end
 
+-- The context of who turns the scheduler, listened to; nil: he has none.
+local function listen_here()
+  local owner = inside.scope_of(coroutine.running())
+  return owner and inside.listen(owner:_scope())
+end
+
 -- task.run(fn or thread?, ...): spawns that, if given, and turns the scheduler
--- until no task is ready, no timer left and nobody waits for a key.  Raises
--- inside of a task and while the scheduler is being turned, and for a wrong
--- first argument.
+-- until no task is ready, no timer left and nobody waits for a key; nil, err
+-- when the context of its caller has ended before.  Raises inside of a task
+-- and while the scheduler is being turned, and for a wrong first argument.
 function task.run(what, ...)
   refuse_inside "task.run"
   local thread = what ~= nil and thread_of(what, "task.run")
   if thread then
     check_suspended(thread, "task.run")
   end
-  local wrong = scheduler.run(thread, ...)
+  local it <close> = listen_here()
+  local wrong = scheduler.run(it, thread, ...)
   if wrong then
     error("task.run: " .. wrong, 2)
+  elseif it and it.ended then
+    return nil, it.context:_err()
   end
 end
 
 -- task.step(maxWait?) -> seconds until the next turn has something to do (0:
 -- now; infinite: when somebody else lets go of a key), or nil when nothing is
 -- planned.  For loops of others: one turn, before which it sleeps until
--- somebody is due, at most maxWait seconds (default 0).
+-- somebody is due or the context of its caller ends, at most maxWait seconds
+-- (default 0).
 -- Raises as task.run does.
 function task.step(maxWait)
   refuse_inside "task.step"
   if maxWait ~= nil then
     check_seconds(maxWait, "task.step")
+  end
+  local owner = maxWait and inside.scope_of(coroutine.running())
+  if owner then
+    local context = owner:_scope()
+    local left = context:_err() and 0 or context:_left()
+    maxWait = math.min(maxWait, left or maxWait)
   end
   return scheduler.step(maxWait)
 end

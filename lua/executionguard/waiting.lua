@@ -219,26 +219,12 @@ end
 -- ----------------------------------------------------- what the core calls --
 
 -- In a coroutine that has a context, which ends the wait.
-local Listening = { __close = function(it)
-  it.context:_unlisten(it.listener)
-end }
-
-local function ended(it)
-  it.ended = true
-  if it.thread then
-    scheduler.unpark(it.thread, inside.ENDED)
-  end
-end
-
 local function wait_in_scope(w, context)
-  if context:_err() then
-    return
-  end
   local yields = isyieldable()
-  local it <close> = setmetatable({ context = context,
-    thread = yields and running() or nil }, Listening)
-  it.listener = context:_listen(ended, it)
-  if yields then
+  local it <close> = inside.listen(context, yields and running() or nil)
+  if it.ended then
+    return
+  elseif yields then
     while not w:over() and not it.ended and scheduler.park(w) do
       -- it was woken in time, or for nothing
     end
@@ -249,10 +235,18 @@ local function wait_in_scope(w, context)
   end
 end
 
-local function wait(w)
+-- Of the running coroutine, where our scheduler has it: its context.
+local function context_here()
   local owner = inside.scope_of(running())
   if owner and (scheduler.inside() or not isyieldable()) then
-    return wait_in_scope(w, owner:_scope())
+    return owner:_scope()
+  end
+end
+
+local function wait(w)
+  local context = context_here()
+  if context then
+    return wait_in_scope(w, context)
   elseif isyieldable() then
     if scheduler.inside() then
       while not w:over() and scheduler.park(w) do -- luacheck: ignore
@@ -269,13 +263,20 @@ local function wait(w)
   end
 end
 
+-- True: the context has ended.
 local function pause(seconds)
-  if isyieldable() then
+  local context = context_here()
+  if context then
+    return context:_err() ~= nil or
+           inside.park("a wait", running(), scheduler.microseconds(seconds),
+                       context) == inside.ENDED
+  elseif isyieldable() then
     if scheduler.inside() then
       scheduler.wait(seconds)
       return
     elseif loop then
-      return suspend(seconds)
+      suspend(seconds)
+      return
     end
   end
   if scheduler.busy() and not scheduler.inside() then

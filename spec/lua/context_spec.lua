@@ -2,7 +2,9 @@
 -- executionguard.context: when contexts end, who is told, what it costs.
 
 local context = require "executionguard.context"
+local executor = require "executionguard.executor"
 local ExecutionGuard = require "executionguard"
+local job = require "executionguard.job"
 local task = require "executionguard.task"
 local turns = require "support.turns"
 local world = require "support.world"
@@ -10,6 +12,10 @@ local world = require "support.world"
 local passed = turns.passed
 
 local CANCELED, EXCEEDED = "context canceled", "context deadline exceeded"
+
+local function error_bad()
+  error("bad", 0)
+end
 
 describe("context", function()
   before_each(turns.begin)
@@ -220,6 +226,87 @@ describe("context", function()
       assert.same({ false, "canceled", 2.0, { false, nil, "canceled" } }, got)
       here:Close()
       there:Close()
+    end)
+
+    it("ends every wait of the library at once", function()
+      local guard <close> = ExecutionGuard.new()
+      local holder <close> = guard:Lock("held")
+      local slow = job.new("slow", function() task.wait(1000) end)
+      local exec = executor.new(job.new("other", function()
+        task.wait(1000)
+      end))
+      slow:Run()
+      task.spawn(exec.Start, exec)
+      local fast = executor.new(job.new("bad", function()
+        return nil, "bad"
+      end), executor.WithRetry(9, 1000))
+      local waits = {
+        { nil, EXCEEDED, function() return task.wait(1000) end },
+        { nil, EXCEEDED, function() return slow:Wait() end },
+        { nil, EXCEEDED, function() return slow:Wait(1000) end },
+        { nil, "Timeout", function()
+          local ok, err = fast:Start()
+          return ok, err.kind
+        end },
+        { false, "canceled", function()
+          return guard:AcquireLock("held", 1000)
+        end },
+        { nil, "canceled", function() return guard:Lock("held", 1000) end },
+        { false, nil, function()
+          return guard:RunOnce("held", error, { timeout = 1000 })
+        end },
+        { false, "bad", function()
+          return guard:RunOnce("again", error_bad,
+            { retry = { attempts = 9, delay = 1000 } })
+        end },
+      }
+      local function check(i, wait)
+        local began = passed()
+        local ctx = context.withTimeout(context.background(), 3)
+        local first, second = context.with(ctx, wait[3])
+        assert.same({ i, wait[1], wait[2], 3.0 },
+                    { i, first, second, passed() - began })
+        first = context.with(ctx, wait[3])
+        assert.same({ i, wait[1], 3.0 }, { i, first, passed() - began })
+      end
+      for i, wait in ipairs(waits) do
+        check(i, wait)
+        local done
+        task.spawn(function()
+          check(i, wait)
+          done = true
+        end)
+        task.wait(4)
+        assert.is_true(done)
+      end
+      local ctx = context.withTimeout(context.background(), 3)
+      local began = passed()
+      assert.same({ nil, EXCEEDED }, { context.with(ctx, task.run) })
+      assert.equal(3.0, passed() - began)
+      ctx = context.withTimeout(context.background(), 3)
+      context.with(ctx, task.step, 100)
+      assert.equal(6.0, passed() - began)
+      assert.is_true(holder:Held())
+      slow:Cancel()
+      exec:Stop(true)
+      task.run()
+    end)
+
+    it("ends the wait for the end of a Start", function()
+      local exec = executor.new(job.new("deaf", function()
+        while true do
+          pcall(task.wait, 1)
+          coroutine.yield()
+        end
+      end, { grace = 10 }))
+      task.spawn(exec.Start, exec)
+      task.wait(1)
+      local ctx = context.withTimeout(context.background(), 3)
+      assert.same({ nil, EXCEEDED },
+                  { context.with(ctx, exec.Stop, exec, true) })
+      assert.equal(4.0, passed())
+      assert.is_true(exec:Stop(true))
+      assert.equal(11.0, passed())
     end)
 
     it("forgets a wait whose coroutine was closed", function()

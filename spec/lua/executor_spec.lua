@@ -67,6 +67,7 @@ describe("executor", function()
     ok, err = executor.new((failing(1))):Start()
     assert.is_nil(ok)
     assert.equal("failure 1", tostring(err))
+    assert.equal("it ended: failure 1.", "it ended: " .. err .. ".")
   end)
 
   it("refuses a Start while the job runs", function()
@@ -136,6 +137,20 @@ describe("executor", function()
         end } })
       assert.is_nil(exec:Start())
       assert.same({ "failure 1/1", "failure 2/2" }, asked)
+    end)
+
+    it("ends where `on` itself fails, and says so", function()
+      local said = {}
+      local real = warn
+      _G.warn = function(...) said[#said + 1] = table.concat { ... } end
+      local exec = executor.new((failing(9)), { retry = { attempts = 9,
+        on = function() error("oops", 0) end } })
+      local ok, err = exec:Start()
+      _G.warn = real
+      assert.is_nil(ok)
+      assert.equal("failure 1", tostring(err))
+      assert.equal("[ExecutionGuard] retry.on of job api failed: oops",
+                   said[#said])
     end)
 
     it("of zero or fewer attempts means not set", function()

@@ -5,6 +5,7 @@
 local context = require "executionguard.context"
 local core = require "executionguard.core"
 local executor = require "executionguard.executor"
+local ExecutionGuard = require "executionguard"
 local job = require "executionguard.job"
 local task = require "executionguard.task"
 local world = require "support.world"
@@ -216,6 +217,41 @@ describe("worker", function()
       j:Cancel()
       assert.equal(true, j:Wait(MOST))
       assert.equal("context canceled", j:Result())
+    end)
+
+    it("ends every other wait, too", function()
+      local held <close> = ExecutionGuard.new { name = "cancel" }
+      local _ <close> = held:Lock "k"
+      for _, fn in ipairs {
+        function(ctx) -- for a lock
+          local guard = require "executionguard".new { name = "cancel" }
+          ctx:SetProgress(0)
+          return { guard:AcquireLock("k", 1000) }
+        end,
+        function(ctx) -- for the next attempt
+          local guard = require "executionguard".new()
+          return { guard:RunOnce("k", function()
+            ctx:SetProgress(0)
+            error("canceled", 0)
+          end, { retry = { attempts = 9, delay = 1000 } }) }
+        end,
+        function(ctx) -- for a job of its own
+          local inner = require "executionguard.job".new("i", function()
+            require "executionguard.task".wait(1000)
+          end)
+          inner:Run()
+          ctx:SetProgress(0)
+          local done, err = inner:Wait()
+          return { done or false, err:match "canceled" }
+        end,
+      } do
+        local j = start(fn, nil, { grace = MOST })
+        begun(j)
+        j:Cancel()
+        assert.equal(true, j:Wait(MOST))
+        assert.same({ false, "canceled" },
+                    { j:Result()[1], j:Result()[2] })
+      end
     end)
 
     it("stops one that never looks, after the grace time", function()

@@ -191,6 +191,10 @@ bool eb_must_end(void) {
 ** variables have their time, it is a matter of some milliseconds. */
 #define SHORT_SLEEP_US 1000
 
+/* Where no signal comes, a deadline that was brought nearer (a job that is
+** cancelled) is only seen by looking. */
+#define LOOK_US 50000
+
 static bool sleep_until(eg_bell *bell, int64_t now, int64_t until) {
   if (bell != NULL)
     return eg_bell_wait(bell, until);
@@ -208,6 +212,8 @@ void eb_sleep_on(eg_bell *bell, int64_t us) {
       return;
     int64_t due = nearest_deadline();
     int64_t next = due > now ? due : now + SHORT_SLEEP_US;
+    if (next > now + LOOK_US && is_counted(top_frame()))
+      next = now + LOOK_US;
     if (sleep_until(bell, now, next < until ? next : until))
       return;
   }

@@ -103,15 +103,17 @@ static int call_fn(lua_State *L, eb_run *run) {
 static int paused(lua_State *L, int status, lua_KContext ctx);
 
 /* Lets the time until the next attempt pass; where coroutines run, they do so
-** meanwhile.  LUA_OK, or that of an error, which is left on the stack. */
+** meanwhile.  LUA_OK, and on top whether the caller's context has ended, or
+** that of an error, which is left on the stack. */
 static int pause(lua_State *L, eb_run *run, double delay) {
   lua_settop(L, EB_AT_TRACE);
   if (!eb_push_pause(L, eb_get_state(L))) {
     eb_sleep(eb_us(delay));
+    lua_pushboolean(L, 0);
     return LUA_OK;
   }
   lua_pushnumber(L, delay);
-  return lua_pcallk(L, 1, 0, 0, (lua_KContext)run, paused);
+  return lua_pcallk(L, 1, 1, 0, (lua_KContext)run, paused);
 }
 
 /* fn has returned, or failed with that status: ends the run, or calls it
@@ -120,7 +122,7 @@ static int go_on(lua_State *L, eb_run *run, int status) {
   double delay;
   while (failed(L, run, status) && wants_again(L, run, &delay)) {
     int slept = pause(L, run, delay);
-    if (slept != LUA_OK || !begins_again(run))
+    if (slept != LUA_OK || lua_toboolean(L, -1) || !begins_again(run))
       return give_up(L, run, slept);
     status = call_fn(L, run);
   }
@@ -139,7 +141,7 @@ static int continued(lua_State *L, int status, lua_KContext ctx) {
 static int paused(lua_State *L, int status, lua_KContext ctx) {
   eb_run *run = (eb_run *)ctx;
   int slept = status == LUA_YIELD ? LUA_OK : status;
-  if (slept != LUA_OK || !begins_again(run))
+  if (slept != LUA_OK || lua_toboolean(L, -1) || !begins_again(run))
     return give_up(L, run, slept);
   return go_on(L, run, call_fn(L, run));
 }
