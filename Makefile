@@ -356,7 +356,8 @@ SUITE := spec/tools/suite $(RESULTS)
 # What is run against each store that is a server, too; counts of rounds are
 # divided, for each is a round trip.
 RULES_OF_STORES := $(patsubst %,$(BUILD)/test/conformance/store_%_test,\
-                     rules model steps threads)
+                     rules model steps threads) \
+                   $(BUILD)/test/conformance/fence_test
 REMOTE_SCALE = $(shell expr $(or $(EXECUTIONGUARD_SPEC_SCALE),1) '*' 40)
 # An empty database, made once for all builds.
 export PG_CACHE ?= $(abspath $(BUILD))/postgres

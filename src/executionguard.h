@@ -521,6 +521,40 @@ EG_API bool eg_holds(eg_guard *guard, eg_bytes key, uint64_t token);
 ** of the last renewal and without asking the store. */
 EG_API bool eg_believes(eg_guard *guard, eg_bytes key, uint64_t token);
 
+/* eg_token: the token under which this guard holds the key, for a run or a
+** lock, as far as is known here (see eg_believes); 0: it holds none.  It is
+** what to hand on to whatever can refuse an older one. */
+EG_API uint64_t eg_token(eg_guard *guard, eg_bytes key);
+
+/*
+** FENCES.  Ready-made checks for what a grant protects outside of its store.
+** In SQL: eg_check_token(namespace, key, token), which the store's database
+** has.
+**
+** eg_fence_write: makes contents those of a file, unless a newer token has
+** written it.  The latest one's token stands in "<path>.token", as 20 digits;
+** a flock(1) on that keeps other writers away.  Readers see the old or the new
+** contents, whole, and what is returned as OK is on the disk.  OK; LOST: a
+** newer token has written; LOCKED: others were writing for wait_ms; INVALID,
+** DENIED, CORRUPT (what stands in the file of the token is none), UNAVAILABLE
+** (disk full ...): the file is as it was.  Blocks.  A symbolic link is
+** replaced.
+**
+** eg_fence_redis_script: does a command on a Redis server if the token holds
+** the guard's key there, and says an error that begins with STALE if not:
+**   EVAL script 2 GUARD-KEY DATA-KEY token command DATA-KEY argument...
+** eg_fence_redis_key: GUARD-KEY, of a guard with that name (NULL: without
+** one); its length, 0 for what is none.  In a cluster DATA-KEY has to be in
+** the same slot: "{<name>:<key>}..." is, if neither has a : % or } in it.
+*/
+#define EG_FENCE_REDIS_KEY_MAX (EG_KEY_MAX + 3 * EG_NAME_MAX + 8)
+EG_API eg_status eg_fence_write(const char *path, uint64_t token,
+                                eg_bytes contents, int64_t wait_ms,
+                                eg_error *error);
+EG_API const char *eg_fence_redis_script(void);
+EG_API size_t eg_fence_redis_key(const char *name, eg_bytes key,
+                                 char out[EG_FENCE_REDIS_KEY_MAX]);
+
 /*
 ** eg_scan: visits every record whose key begins with prefix, in no order, each
 ** at most once; records that come or go meanwhile may or may not be seen.

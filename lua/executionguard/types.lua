@@ -270,6 +270,13 @@ function Guard:ReleaseLock(key, token) end
 ---@return boolean
 function Guard:IsLocked(key) end
 
+--- The fencing token under which this guard holds the key, for a run or a
+--- lock, as far as is known here; nil: it does not. Hand it on to whatever can
+--- refuse an older one, see `require "executionguard.fence"`.
+---@param key string
+---@return integer? token
+function Guard:Token(key) end
+
 --- Takes a lock on a key, as an object.
 ---
 ---     local lock <close> = guard:Lock("match", 5)
@@ -564,6 +571,30 @@ function IsolationGuard:Held() end
 ---@field lockedAt string? RFC 3339, in UTC
 ---@field owner ExecutionGuard.Owner?
 ---@field secondsLeft number? of a cooldown
+
+--- `require "executionguard.fence"`: checks for what a grant protects outside
+--- of its store.
+---@class ExecutionGuard.Fence
+---@field redisScript string `EVAL script 2 guardKey dataKey token command dataKey argument...` does the command if the token holds the key, else says an error that begins with STALE
+local Fence = {}
+
+--- Makes contents those of a file, whole, unless a newer token has written it.
+--- The latest one's token stands in `path .. ".token"`.
+---@param path string
+---@param token integer of a grant
+---@param contents string
+---@param timeout? number seconds to wait for others that write. Default 30
+---@return boolean written
+---@return string? reason "lost": a newer token has written; "locked": others were writing all the time; else a failure's
+---@return string? message of a failure
+---@return integer? errno of a failure
+function Fence.write(path, token, contents, timeout) end
+
+--- The key of a guard's record on a Redis server.
+---@param name string? of the guard
+---@param key string
+---@return string
+function Fence.redisKey(name, key) end
 
 --- A clock that is moved by hand, of `require "executionguard.testing"`:
 --- `local clock <close> = testing.clock()`. Its methods raise when it is not

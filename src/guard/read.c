@@ -104,6 +104,28 @@ bool eg_believes(eg_guard *guard, eg_bytes key, uint64_t token) {
   return egi_believes(guard, key, token);
 }
 
+/* By the tenure where grants are leases, else by asking. */
+uint64_t eg_token(eg_guard *guard, eg_bytes key) {
+  eg_record record;
+  uint64_t token = 0;
+  if (key.len == 0 || key.len > EG_KEY_MAX)
+    return 0;
+  if (!guard->store->inside && guard->store->lease_ms > 0 &&
+      guard->env.clock == egi_process_clock()) {
+    egi_attending_lock();
+    const egi_tenure *held = egi_holds_find(guard, key);
+    if (held != NULL && egi_tenure_lose_at(guard, held) > egi_lease_now(guard))
+      token = held->token;
+    egi_attending_unlock();
+    return token;
+  }
+  eg_status status = eg_fetch(guard, key, &record, NULL);
+  if (!EG_IS_FAILURE(status) && record.locked && record.owner.mine)
+    token = record.token;
+  eg_record_free(&record);
+  return token;
+}
+
 typedef struct scan {
   eg_guard *guard;
   eg_visit visit;

@@ -327,6 +327,7 @@ void eb_push_result(lua_State *L, const eb_guard *guard, int key_index,
 
 /* ---- what executionguard.isolation is made of: isolation.c ---- */
 
+void eb_push_fence(lua_State *L);
 void eb_push_isolation(lua_State *L);
 
 /* ---- the log: log.c ---- */

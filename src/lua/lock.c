@@ -98,6 +98,17 @@ static int release_lock(lua_State *L) {
   return 1;
 }
 
+/* guard:Token(key) -> token of what this guard holds there, or nil */
+static int token_of(lua_State *L) {
+  const eb_guard *guard = eb_check_guard(L, "Token");
+  uint64_t token = eg_token(guard->core, eb_check_key(L, "Token"));
+  if (token != 0)
+    lua_pushinteger(L, (lua_Integer)token);
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
 static int is_locked(lua_State *L) {
   eb_guard *guard = eb_check_guard(L, "IsLocked");
   eg_record record;
@@ -230,8 +241,7 @@ void eb_open_lock(lua_State *L) {
   lua_pop(L, 1);
 }
 
-const luaL_Reg eb_lock_methods[] = {{"AcquireLock", acquire_lock},
-                                    {"ReleaseLock", release_lock},
-                                    {"IsLocked", is_locked},
-                                    {"Lock", guard_lock},
-                                    {NULL, NULL}};
+const luaL_Reg eb_lock_methods[] = {
+    {"AcquireLock", acquire_lock}, {"ReleaseLock", release_lock},
+    {"IsLocked", is_locked},       {"Token", token_of},
+    {"Lock", guard_lock},          {NULL, NULL}};
