@@ -575,7 +575,11 @@ function IsolationGuard:Held() end
 --- `require "executionguard.fence"`: checks for what a grant protects outside
 --- of its store.
 ---@class ExecutionGuard.Fence
----@field redisScript string `EVAL script 2 guardKey dataKey token command dataKey argument...` does the command if the token holds the key, else says an error that begins with STALE
+---
+--- `EVAL redisScript 2 guardKey dataKey token command dataKey argument...` does
+--- the command if the token holds the key, else says an error that begins with
+--- STALE.
+---@field redisScript string
 local Fence = {}
 
 --- Makes contents those of a file, whole, unless a newer token has written it.
@@ -585,7 +589,7 @@ local Fence = {}
 ---@param contents string
 ---@param timeout? number seconds to wait for others that write. Default 30
 ---@return boolean written
----@return string? reason "lost": a newer token has written; "locked": others were writing all the time; else a failure's
+---@return string? reason "lost": a newer token has written; "locked": others write
 ---@return string? message of a failure
 ---@return integer? errno of a failure
 function Fence.write(path, token, contents, timeout) end
