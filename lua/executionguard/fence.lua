@@ -42,7 +42,7 @@ function fence.write(path, token, contents, timeout)
   end
   check_text("write", "contents", contents)
   timeout = timeout == nil and 30 or timeout
-  if type(timeout) ~= "number" or not (timeout >= 0) then
+  if type(timeout) ~= "number" or timeout ~= timeout or timeout < 0 then
     refuse("write", "timeout must be seconds, 0 or more, not %s",
       tostring(timeout))
   end

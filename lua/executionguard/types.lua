@@ -576,8 +576,8 @@ function IsolationGuard:Held() end
 --- of its store.
 ---@class ExecutionGuard.Fence
 ---
---- `EVAL redisScript 2 guardKey dataKey token command dataKey argument...` does
---- the command if the token holds the key, else says an error that begins with
+--- `EVAL redisScript 2 guardKey dataKey token command dataKey argument...`
+--- does the command if the token holds the key, else says an error that begins with
 --- STALE.
 ---@field redisScript string
 local Fence = {}
@@ -589,7 +589,7 @@ local Fence = {}
 ---@param contents string
 ---@param timeout? number seconds to wait for others that write. Default 30
 ---@return boolean written
----@return string? reason "lost": a newer token has written; "locked": others write
+---@return string? reason "lost" (a newer token wrote), "locked" (others write)
 ---@return string? message of a failure
 ---@return integer? errno of a failure
 function Fence.write(path, token, contents, timeout) end
