@@ -577,7 +577,7 @@ function IsolationGuard:Held() end
 ---@class ExecutionGuard.Fence
 ---
 --- `EVAL redisScript 2 guardKey dataKey token command dataKey argument...`
---- does the command if the token holds the key, else says an error that begins with
+--- `EVAL redisScript 2 guardKey dataKey token command dataKey argument...`
 --- STALE.
 ---@field redisScript string
 local Fence = {}
