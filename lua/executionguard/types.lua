@@ -577,8 +577,8 @@ function IsolationGuard:Held() end
 ---@class ExecutionGuard.Fence
 ---
 --- `EVAL redisScript 2 guardKey dataKey token command dataKey argument...`
---- `EVAL redisScript 2 guardKey dataKey token command dataKey argument...`
---- STALE.
+--- does the command if the token holds the key, else says an error that
+--- begins with STALE.
 ---@field redisScript string
 local Fence = {}
 
