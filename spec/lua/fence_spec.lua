@@ -87,3 +87,18 @@ describe("the fence of a file", function()
     assert.has_error(function() fence.redisKey(1, "k") end)
   end)
 end)
+
+describe("the language server's types of fences", function()
+  it("name what there is, and are not to be loaded", function()
+    local path = assert(package.searchpath("executionguard.fence_types",
+      package.path))
+    local types = loadfile(path)()
+    for name, value in pairs(fence) do
+      assert.is_true(types[name] ~= nil or type(value) == "string", name)
+    end
+    for name in pairs(types) do
+      assert.is_function(fence[name], name)
+    end
+    assert.has_error(function() require "executionguard.fence_types" end)
+  end)
+end)
