@@ -3,14 +3,11 @@
 -- alone, and with a guard's store.
 
 local context = require "executionguard.context"
-local core = require "executionguard.core"
 local executor = require "executionguard.executor"
-local ExecutionGuard = require "executionguard"
 local job = require "executionguard.job"
 local task = require "executionguard.task"
 local turns = require "support.turns"
 local world = require "support.world"
-local process = require "support.process"
 
 local passed = turns.passed
 
@@ -520,67 +517,5 @@ describe("executor", function()
                    message(exec.Stop, exec, 1))
     assert.matches("executor.schedule: option 'every' must be",
                    message(executor.schedule, exec, {}))
-  end)
-end)
-
--- Real time, as another process is waited for; nothing here has to be quick.
-describe("executor with a guard in files", function()
-  local MOST <const> = 60 -- seconds, on a busy machine
-  local folder, child
-  local program = os.tmpname()
-  local lua = process.interpreter()
-
-  -- Starts the job once, elsewhere; it ends when it is told to.
-  local function elsewhere()
-    local file = assert(io.open(program, "w"))
-    file:write(([[
-      local executor = require "executionguard.executor"
-      local job = require "executionguard.job"
-      local guard = require "executionguard".new { store = "file:%s" }
-      local exec = executor.new(job.new("migrate", function()
-        io.read "l"
-        return { tables = 12 }
-      end), { once = true, guard = guard })
-      assert(exec:Start())
-    ]]):format(folder))
-    file:close()
-    child = assert(io.popen(lua .. " " .. program, "w"))
-  end
-
-  before_each(function()
-    folder = world.folder()
-  end)
-
-  after_each(function()
-    if child then
-      child:close()
-    end
-    child = nil
-    os.remove(program)
-  end)
-
-  it("does not overlap with other processes, and gets their result", function()
-    local guard <close> = ExecutionGuard.new { store = "file:" .. folder }
-    elsewhere()
-    local till = core.clock.steady() + MOST
-    while not guard:IsLocked "migrate" and core.clock.steady() < till do
-      core.clock.sleep(0.01)
-    end
-    local ran = 0
-    local exec = executor.new(job.new("migrate", function()
-      ran = ran + 1
-    end), { once = true, guard = guard })
-    local ok, err = exec:Start()
-    assert.is_nil(ok)
-    assert.equal("AlreadyRunning", err.kind)
-    child:write "go on\n"
-    assert.is_true(child:close())
-    child = nil
-    ok, err = exec:Start()
-    assert.is_nil(ok)
-    assert.equal("Once", err.kind)
-    assert.same({ tables = 12 }, err.result)
-    assert.equal("job can only start once", tostring(err))
-    assert.equal(0, ran)
   end)
 end)

@@ -1,0 +1,63 @@
+-- SPDX-License-Identifier: MIT
+-- Servers of stores for specs (spec/tools/with-redis, with-postgres).  One
+-- ends with its spec, also when that dies: it waits for its input to end.
+
+local core = require "executionguard.core"
+
+local server = {}
+
+-- Where the build is, by where the module was found.
+local function build_of()
+  local path = assert(package.searchpath("executionguard.core",
+    package.cpath))
+  return path:match "^(.*)/lua/executionguard/core%.so$"
+end
+
+local function read(path)
+  local file = io.open(path, "rb")
+  local text = file and file:read "a"
+  if file then
+    file:close()
+  end
+  return text
+end
+
+--- Starts one: url, stop().  by_hand: its clock is moved together with ours,
+--- by advance(seconds); else it has the machine's.
+function server.start(tool, by_hand)
+  local told, build = os.tmpname(), build_of()
+  local clock_of = by_hand and build .. "/test/handclock.so" or ""
+  local command = ("WITH_POSTGRES_CACHE='%s/postgres' exec spec/tools/%s " ..
+    "'%s' sh -c 'echo $EXECUTIONGUARD_STORE $EXECUTIONGUARD_SPEC_CLOCK " ..
+    ">%s; cat >/dev/null'"):format(build, tool, clock_of, told)
+  local pipe = assert(io.popen(command, "w"))
+  local url, clock
+  -- Real time: the server has to start.
+  for _ = 1, 4000 do
+    url, clock = (read(told) or ""):match "^(%S+) (%S+)\n"
+    if url then
+      break
+    end
+    os.execute "sleep 0.01"
+  end
+  os.remove(told)
+  assert(url, "the server did not start")
+  local it = { url = url }
+
+  function it.advance(seconds)
+    assert(by_hand, "it has the machine's clock")
+    local now = string.unpack("<i8", read(clock))
+    local file = assert(io.open(clock, "r+b"))
+    file:write(string.pack("<i8", now + math.floor(seconds * 1e6 + 0.5)))
+    file:close()
+    core.clock.advance(seconds)
+  end
+
+  function it.stop()
+    pipe:close()
+  end
+
+  return it
+end
+
+return server
