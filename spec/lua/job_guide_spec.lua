@@ -400,7 +400,8 @@ describe("the guide of jobs:", function()
   end)
 
   it("Utility Functions: IsDone returns true for " ..
-     "Succeeded/Failed/Canceled; IsPending returns true for Running/Canceling", function()
+     "Succeeded/Failed/Canceled; IsPending returns true for " ..
+     "Running/Canceling", function()
     local done, pending = {}, {}
     for _, name in ipairs { "Created", "Running", "Canceling", "Succeeded",
                             "Failed", "Canceled" } do
