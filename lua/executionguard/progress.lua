@@ -11,8 +11,9 @@
 --   download  ██████░░░░░░░░░░░░░░  30%  1.2 %/s  58 s left  running
 --
 -- On a terminal there is a line for each job, drawn again in place, at most
--- every `interval` seconds and when a state changes.  Elsewhere (a file, a
--- pipe) plain lines: one for each change of a state and each tenth.
+-- every `interval` seconds and when a state changes; where there are more jobs
+-- than rows, for those that run.  Elsewhere (a file, a pipe, TERM=dumb) plain
+-- lines: one for each change of a state and each tenth.
 
 local core = require "executionguard.core"
 local job = require "executionguard.job"
@@ -43,6 +44,11 @@ local function bar(share, full, empty)
   return full:rep(n) .. empty:rep(BAR - n)
 end
 
+-- In characters, which may be taken for columns.
+local function width_of(text)
+  return utf8.len(text) or #text
+end
+
 -- progress.line(stats, {width=, ascii=}?) -> one line about a job, of its
 -- Stats(): name, bar, per cent, rate and time left (while it runs and says how
 -- far it is), state.
@@ -54,7 +60,7 @@ function progress.line(stats, style)
     full, empty = "#", "."
   end
   local name = stats.id:gsub("%c", "?")
-  parts[1] = name .. (" "):rep((style.width or 0) - #name)
+  parts[1] = name .. (" "):rep((style.width or 0) - width_of(name))
   if share >= 0 then
     parts[2] = bar(share, full, empty)
     parts[3] = ("%3.0f%%"):format(math.floor(share * 100))
@@ -90,19 +96,45 @@ local function put(display, text)
   display.out:flush()
 end
 
+-- The jobs that there is room for, and how many there is none for: those that
+-- run come first.
+local function chosen(display, rows)
+  local jobs = display.jobs
+  if #jobs < rows then
+    return jobs, 0
+  end
+  local list, others = {}, {}
+  for _, j in ipairs(jobs) do
+    local where = j:IsExecuting() and list or others
+    where[#where + 1] = j
+  end
+  table.move(others, 1, #others, #list + 1, list)
+  local room = math.max(rows - 2, 1)
+  return table.move(list, 1, room, 1, {}), #list - room
+end
+
 -- All lines, over those that were drawn before.
 local function redraw(display)
+  local columns, rows = display.columns, math.huge
+  if display.is_terminal then -- whose size may have changed
+    columns, rows = core.terminal(display.out)
+    columns, rows = columns or display.columns, rows or math.huge
+  end
   local lines = {}
   if display.drawn > 0 then
     lines[1] = ("\27[%dA"):format(display.drawn)
   end
-  for _, j in ipairs(display.jobs) do
+  local jobs, more = chosen(display, rows)
+  for _, j in ipairs(jobs) do
     lines[#lines + 1] = "\r" .. cut(progress.line(j:Stats(), display.style),
-                                    display.columns) .. "\27[K\n"
+                                    columns) .. "\27[K\n"
   end
-  display.drawn = #display.jobs
+  if more > 0 then
+    lines[#lines + 1] = ("\rand %d more\27[K\n"):format(more)
+  end
+  display.drawn = #jobs + (more > 0 and 1 or 0)
   display.last = steady()
-  put(display, table.concat(lines))
+  put(display, table.concat(lines) .. "\27[J")
 end
 
 local function plain(display, j)
@@ -137,7 +169,7 @@ function Display:Add(j)
     error("Add: a job is needed, not a " .. type(j), 2)
   end
   self.jobs[#self.jobs + 1] = j
-  self.style.width = math.max(self.style.width, #j:ID())
+  self.style.width = math.max(self.style.width, width_of(j:ID()))
   local stops = self.stops
   stops[#stops + 1] = j:On("state", function() state_changed(self, j) end)
   stops[#stops + 1] = j:On("progress", function(_, share)
@@ -182,7 +214,9 @@ function progress.show(...)
     end
   end
   local out, columns = given.out or io.stderr, given.terminal
-  if columns == nil and io.type(out) then
+  local is_terminal = columns == nil and io.type(out) == "file" and
+                      os.getenv "TERM" ~= "dumb"
+  if is_terminal then
     columns = core.terminal(out)
   end
   local ascii = given.ascii
@@ -190,6 +224,7 @@ function progress.show(...)
     ascii = not terminal.utf8()
   end
   local display = setmetatable({ out = out, columns = columns or nil,
+    is_terminal = is_terminal,
     interval = given.interval or 0.1, style = { ascii = ascii, width = 0 },
     jobs = {}, stops = {}, tenth = {}, drawn = 0, last = 0 }, Display)
   for i = 1, n do

@@ -4,7 +4,6 @@
 local context = require "executionguard.context"
 local ExecutionGuard = require "executionguard"
 local job = require "executionguard.job"
-local progress = require "executionguard.progress"
 local task = require "executionguard.task"
 local turns = require "support.turns"
 local world = require "support.world"
@@ -659,69 +658,6 @@ describe("job", function()
     end
     assert.equal(2 * n, woken)
     assert.is_true(closed <= n)
-  end)
-
-  describe("progress.line", function()
-    it("has bar, per cent, rate, time left and state", function()
-      local line = progress.line({ id = "up", progress = 0.25, labels = {},
-        state = "running", executionTime = 5 }, { ascii = true, width = 4 })
-      assert.equal("up    #####...............   25%  5 %/s  15 s left" ..
-                   "  running", line)
-    end)
-
-    it("says only what is known", function()
-      local line = progress.line({ id = "a\27b", progress = -1, labels = {},
-        state = "failed", executionTime = 90, error = "x\ny" })
-      assert.matches("^a%?b +1:30 min  failed  x$", line)
-    end)
-  end)
-
-  describe("progress.show", function()
-    local function file()
-      local written = {}
-      return { write = function(_, text) written[#written + 1] = text end,
-               flush = nothing }, written
-    end
-
-    local function work(ctx)
-      for i = 1, 100 do
-        ctx:SetProgress(i / 100)
-        task.wait(0.01)
-      end
-    end
-
-    it("writes a line at each state and each tenth, where plain", function()
-      local out, written = file()
-      local j = job.new("j", work)
-      do
-        local _ <close> = progress.show(j, { out = out, ascii = true })
-        j:Run()
-        j:Wait()
-      end
-      assert.equal(12, #written)
-      assert.matches("%.%. +10%%.*running\n$", written[2])
-      assert.matches("100%%  1 s  succeeded\n$", written[12])
-    end)
-
-    it("draws in place on a terminal, not too often", function()
-      local out, written = file()
-      local a, b = job.new("a", work), job.new("b", work)
-      local display = progress.show(a, b, { out = out, terminal = 40,
-        ascii = true })
-      a:Run()
-      b:Run()
-      a:Wait()
-      b:Wait()
-      display:Stop()
-      assert.is_true(#written > 10 and #written < 20)
-      for i, text in ipairs(written) do
-        assert.equal(i > 1, text:find("\27[2A", 1, true) == 1)
-        for line in text:gsub("\27%[%d*%u", ""):gmatch "[^\n]+" do
-          assert.is_true(#line <= 40)
-        end
-      end
-      assert.equal(0, #(a.listeners.state) + #(a.listeners.progress))
-    end)
   end)
 
   it("stands in the summary", function()
