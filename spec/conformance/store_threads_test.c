@@ -395,8 +395,8 @@ static void scan_during_splits_misses_none_and_repeats_none(void **state) {
   t->rounds = world_scaled(20000);
   for (int i = 0; i < SCANNED; i++) {
     snprintf(key, sizeof key, "s%d", i);
-    assert_int_equal(
-        world_change(&t->w, key, swap_put("stays"), &t->w.seen[0]), EG_OK);
+    egi_swap put = swap_put("stays"); /* of a new key */
+    assert_int_equal(world_swap(&t->w, key, &put, &t->w.seen[0]), EG_OK);
   }
   all_do(t, scan_or_add, THREADS);
 }

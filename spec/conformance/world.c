@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
 ** The world of one conformance test, but for its clock and allocator.
 */
-#include "world.h"
+#include "etcd_world.h"
 
 #include <ftw.h>
 #include <stdio.h>
@@ -66,13 +66,16 @@ bool world_open(world *w, const egi_store_ops *ops, bool named) {
     return false;
   if (!own_folder(w))
     return false;
-  w->ops = ops != NULL ? ops : egi_find_store(w->url.scheme);
   /* Of a store that outlives us, every world is a namespace of its own. */
   if (named || strcmp(w->url.scheme, "memory") != 0) {
     snprintf(w->name, sizeof w->name, "spec-%d-%p-%u", (int)getpid(),
              (void *)w, ++number);
     w->url.name = w->name;
   }
+  bool etcd = strcmp(w->url.scheme, "etcd") == 0;
+  w->ops = ops != NULL ? ops
+           : etcd      ? etcd_world_begin(&w->url)
+                       : egi_find_store(w->url.scheme);
   if (w->ops == NULL)
     return false;
   return w->ops->open(&w->url, &w->env, &w->store, &w->error) == EG_OK;
@@ -92,8 +95,13 @@ void world_close(world *w) {
   if (w->store != NULL)
     w->ops->close(w->store);
   w->store = NULL;
+  etcd_world_end();
   if (w->folder[0] != '\0')
     nftw(w->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+unsigned world_keys(const world *w, unsigned count) {
+  return strcmp(w->url.scheme, "etcd") == 0 ? count / 8 : count;
 }
 
 int world_scaled(int count) {

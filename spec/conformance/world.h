@@ -49,6 +49,9 @@ void world_close(world *w);
 /* One more handle on the same namespace (named worlds). */
 egi_store *world_another(world *w);
 
+/* How many of so many keys: fewer where each swap is a consensus. */
+unsigned world_keys(const world *w, unsigned count);
+
 /* Divides a count by EXECUTIONGUARD_SPEC_SCALE; at least 1. */
 int world_scaled(int count);
 

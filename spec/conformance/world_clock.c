@@ -5,7 +5,7 @@
 ** then `lock`.  Who moves the clock must wake sleepers with their mutex held,
 ** the other way round: it only tries, and lets go of `lock` when it fails.
 */
-#include "world.h"
+#include "etcd_world.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -125,6 +125,8 @@ static _Atomic int64_t *server_clock(void) {
 }
 
 void clock_advance_ms(int64_t ms) {
+  etcd_world_before(clock_now_us() / 1000);
+  etcd_world_after(clock_now_us() / 1000 + ms);
   pthread_mutex_lock(&lock);
   now_us += ms * 1000;
   _Atomic int64_t *server = server_clock();

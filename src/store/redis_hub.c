@@ -47,24 +47,10 @@ static void empty(egi_server *server) {
 /* A secret of its own: what a handle was told goes with the handle. */
 static bool copy_options(egi_hub *hub, const egi_redis_options *from) {
   egi_redis_options *to = &hub->options;
-  ptrdiff_t moved;
   *to = *from;
   to->password = NULL;
-  to->address.text = hub->base.env.alloc(NULL, NULL, 0, from->address.size);
-  if (to->address.text == NULL)
+  if (!egi_address_copy(&to->address, &from->address, &hub->base.env))
     return false;
-  memcpy(to->address.text, from->address.text, from->address.size);
-  moved = to->address.text - from->address.text;
-  for (size_t i = 0; i < to->address.n; i++)
-    if (from->address.hosts[i].name >= from->address.text &&
-        from->address.hosts[i].name < from->address.text + from->address.size)
-      to->address.hosts[i].name += moved;
-  if (to->address.user != NULL)
-    to->address.user += moved;
-  if (to->address.password != NULL)
-    to->address.password += moved;
-  if (to->address.path != NULL)
-    to->address.path += moved;
   if (from->password != NULL) {
     to->password = hub->base.env.alloc(NULL, NULL, 0, 4096);
     if (to->password == NULL)

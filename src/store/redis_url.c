@@ -167,13 +167,8 @@ static bool same(const char *a, const char *b) {
 
 bool egi_redis_options_alike(const egi_redis_options *a,
                              const egi_redis_options *b) {
-  const egi_address *x = &a->address, *y = &b->address;
-  bool alike = x->n == y->n && same(x->user, y->user) &&
-               same(egi_redis_password(a), egi_redis_password(b)) &&
-               a->db == b->db && a->timeout_us == b->timeout_us &&
-               a->connections == b->connections;
-  for (size_t i = 0; alike && i < x->n; i++)
-    alike = x->hosts[i].port == y->hosts[i].port &&
-            strcmp(x->hosts[i].name, y->hosts[i].name) == 0;
-  return alike;
+  return egi_address_alike(&a->address, &b->address) &&
+         same(egi_redis_password(a), egi_redis_password(b)) &&
+         a->db == b->db && a->timeout_us == b->timeout_us &&
+         a->connections == b->connections;
 }

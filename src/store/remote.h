@@ -84,6 +84,12 @@ typedef struct egi_address {
   size_t size;
 } egi_address;
 
+/* egi_address_copy: false: no memory, and egi_address_free is due all the
+** same.  egi_address_alike: the same hosts and user, whatever password. */
+bool egi_address_copy(egi_address *to, const egi_address *from,
+                      const eg_env *env);
+bool egi_address_alike(const egi_address *a, const egi_address *b);
+
 typedef struct egi_parameter {
   const char *name;
   /* Takes a value: NULL, or what it should be. */
@@ -314,6 +320,10 @@ typedef struct egi_holding egi_holding;
 struct egi_holding {
   egi_holding *next;
   uint64_t hash, token; /* token 0: not known (yet) */
+  /* The store's own: */
+  uint64_t lease;
+  int64_t seconds, fresh_us, end_us;
+  bool bare;
   size_t len;
   unsigned char key[];
 };
@@ -334,6 +344,12 @@ bool egi_holding_init(egi_holding_set *set);
 void egi_holding_clear(egi_holding_set *set, const eg_env *env);
 void egi_holding_add(egi_holding_set *set, egi_holding *held, uint64_t token,
                      const eg_env *env);
+/* egi_holding_look: what is noted there under that token; next is not to be
+** used.  egi_holding_note: notes another lease and end. */
+bool egi_holding_look(egi_holding_set *set, eg_bytes key, uint64_t token,
+                      egi_holding *out);
+void egi_holding_note(egi_holding_set *set, eg_bytes key,
+                      const egi_holding *news);
 /* token 0: whichever is held there. */
 void egi_holding_remove(egi_holding_set *set, eg_bytes key, uint64_t token,
                         const eg_env *env);

@@ -165,6 +165,41 @@ eg_status egi_address_read(const egi_url *url, bool socket, int default_port,
   return status;
 }
 
+static bool same(const char *a, const char *b) {
+  return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+/* What points into one text, as it points into its copy. */
+static const char *moved(const egi_address *from, const egi_address *to,
+                         const char *text) {
+  bool inside = text != NULL && text >= from->text &&
+                text < from->text + from->size;
+  return inside ? to->text + (text - from->text) : text;
+}
+
+bool egi_address_copy(egi_address *to, const egi_address *from,
+                      const eg_env *env) {
+  *to = *from;
+  to->text = env->alloc(env->alloc_ud, NULL, 0, from->size);
+  if (to->text == NULL)
+    return false;
+  memcpy(to->text, from->text, from->size);
+  for (size_t i = 0; i < to->n; i++)
+    to->hosts[i].name = moved(from, to, from->hosts[i].name);
+  to->user = moved(from, to, from->user);
+  to->password = moved(from, to, from->password);
+  to->path = moved(from, to, from->path);
+  return true;
+}
+
+bool egi_address_alike(const egi_address *a, const egi_address *b) {
+  bool alike = a->n == b->n && same(a->user, b->user);
+  for (size_t i = 0; alike && i < a->n; i++)
+    alike = a->hosts[i].port == b->hosts[i].port &&
+            strcmp(a->hosts[i].name, b->hosts[i].name) == 0;
+  return alike;
+}
+
 void egi_address_free(egi_address *address, const eg_env *env) {
   if (address->text == NULL)
     return;

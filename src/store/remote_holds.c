@@ -13,9 +13,8 @@ egi_holding *egi_holding_new(eg_bytes key, const eg_env *env) {
                                  sizeof *held + key.len);
   if (held == NULL)
     return NULL;
-  held->next = NULL;
+  *held = (egi_holding){0};
   held->hash = XXH3_64bits(key.data, key.len);
-  held->token = 0;
   held->len = key.len;
   memcpy(held->key, key.data, key.len);
   return held;
@@ -57,6 +56,32 @@ void egi_holding_add(egi_holding_set *set, egi_holding *held, uint64_t token,
   *link = held;
   pthread_mutex_unlock(&set->mutex);
   egi_holding_free(old, env);
+}
+
+bool egi_holding_look(egi_holding_set *set, eg_bytes key, uint64_t token,
+                      egi_holding *out) {
+  uint64_t hash = XXH3_64bits(key.data, key.len);
+  pthread_mutex_lock(&set->mutex);
+  const egi_holding *held = *find(set, key.data, key.len, hash);
+  bool found = held != NULL && held->token == token;
+  if (found)
+    *out = *held;
+  pthread_mutex_unlock(&set->mutex);
+  return found;
+}
+
+void egi_holding_note(egi_holding_set *set, eg_bytes key,
+                      const egi_holding *news) {
+  uint64_t hash = XXH3_64bits(key.data, key.len);
+  pthread_mutex_lock(&set->mutex);
+  egi_holding *held = *find(set, key.data, key.len, hash);
+  if (held != NULL && held->token == news->token) {
+    held->lease = news->lease;
+    held->seconds = news->seconds;
+    held->fresh_us = news->fresh_us;
+    held->end_us = news->end_us;
+  }
+  pthread_mutex_unlock(&set->mutex);
 }
 
 void egi_holding_remove(egi_holding_set *set, eg_bytes key, uint64_t token,

@@ -2,9 +2,9 @@
 ** The table of stores: which scheme is which, and where those are that are
 ** objects of their own.
 **
-** A store that needs a client library of its own (redis, postgres) is loaded
-** when a URL first names it, and stays: an empty program that is linked to
-** them all takes milliseconds to start.  store_NAME.so is looked for
+** A store that needs a client library of its own (redis, postgres, etcd) is
+** loaded when a URL first names it, and stays: an empty program that is linked
+** to them all takes milliseconds to start.  store_NAME.so is looked for
 **
 **   1. in $EXECUTIONGUARD_STORES, and nowhere else where that is set (not for
 **      programs with privileges of another user);
@@ -32,7 +32,9 @@
   XX("redis+unix", "redis", "libhiredis0.14")                                 \
   XX("rediss", "redis", "libhiredis0.14")                                     \
   XX("postgres", "postgres", "libpq5")                                        \
-  XX("postgresql", "postgres", "libpq5")
+  XX("postgresql", "postgres", "libpq5")                                      \
+  XX("etcd", "etcd", "libcurl4 and libjansson4")                              \
+  XX("etcds", "etcd", "libcurl4 and libjansson4")
 
 typedef struct remote {
   const char *scheme, *store, *package;
