@@ -494,7 +494,9 @@ typedef struct eg_record {
   bool crashed; /* its owner died */
   bool corrupt; /* cannot be read: only eg_scan shows such a one */
   uint64_t token, version;
-  uint32_t count;
+  uint32_t count; /* executions; of these: */
+  uint32_t failed, timed_out;
+  uint32_t lost;                     /* owner died, or reset while they ran */
   int64_t start_us, end_us, last_us; /* epoch */
   int64_t duration_us;
   int64_t cooldown_left_us; /* 0: none */
@@ -503,6 +505,7 @@ typedef struct eg_record {
   eg_bytes value, error, trace;
   eg_owner owner; /* filled only where locked */
   /* the library's own */
+  eg_bytes tally;
   eg_memory memory;
 } eg_record;
 
@@ -512,6 +515,19 @@ typedef struct eg_record {
 EG_API eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
                           eg_error *error);
 EG_API void eg_record_free(eg_record *record);
+
+/*
+** eg_record_times: how long the runs of a record took, those that failed or
+** timed out among them; of the last one and, through every process, all that
+** came before.  Percentiles are by the nearest rank and at most 1.6 per cent
+** off, unless the times of one key spread over many powers of two.
+*/
+typedef struct eg_times {
+  uint64_t runs;    /* that ended; 0: the rest is 0 too */
+  int64_t total_us; /* all of them together */
+  int64_t p50_us, p95_us, p99_us;
+} eg_times;
+EG_API void eg_record_times(const eg_record *record, eg_times *times);
 
 /* eg_holds: does the grant with this token still hold the key?  False also
 ** where the store cannot be asked. */
@@ -626,9 +642,14 @@ typedef struct eg_stats {
 } eg_stats;
 EG_API void eg_stats_read(eg_stats *stats);
 
-/* How many records there are by status, and in all; reads every one. */
+/* How many records there are by status, and in all, and what their runs came
+** to; reads every one. */
 typedef struct eg_census {
   uint64_t total, by_run[EG_RUN_COUNT];
+  uint64_t corrupt; /* in total, and of no status */
+  uint64_t held;
+  uint64_t executions, failed, timed_out, lost;
+  eg_times times;
 } eg_census;
 EG_API eg_status eg_take_census(eg_guard *guard, eg_census *census,
                                 eg_error *error);

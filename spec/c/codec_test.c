@@ -32,7 +32,8 @@ static bool same(const egi_record *a, const egi_record *b) {
   return same_head(&a->head, &b->head) && a->count == b->count &&
          a->start_us == b->start_us && a->duration_us == b->duration_us &&
          a->last_us == b->last_us && same_bytes(a->value, b->value) &&
-         same_bytes(a->error, b->error) && same_bytes(a->trace, b->trace);
+         same_bytes(a->error, b->error) && same_bytes(a->trace, b->trace) &&
+         same_bytes(a->tally, b->tally);
 }
 
 /* A copy of exactly that size, so that a read behind its end is noticed. */
@@ -80,7 +81,8 @@ static egi_record full(void) {
                      "\xd9\x20"
                      "0123456789abcdef0123456789abcdef"),
       .error = BYTES("config.lua:3: no such table"),
-      .trace = BYTES("stack traceback:\n\t[C]: in function 'error'")};
+      .trace = BYTES("stack traceback:\n\t[C]: in function 'error'"),
+      .tally = BYTES("\x97\x01\x02\xcd\x10\x00\x05\x03\xcc\x80\x01")};
   return record;
 }
 
@@ -148,6 +150,57 @@ static void round_trip_of_a_full_record(void **state) {
   assert_round_trip(&record);
   record.trace = record.error = BYTES("");
   assert_round_trip(&record);
+  record.tally = BYTES("");
+  assert_round_trip(&record);
+}
+
+/* A run that makes room is written with those before it. */
+static void run_that_makes_room_is_in_the_tally(void **state) {
+  (void)state;
+  unsigned char out[ROOM], again[ROOM];
+  egi_record back = {0},
+             record = {.head = {.status = EG_RUN_RUNNING}, .count = 1};
+  egi_tally tally;
+  for (unsigned i = 0; i < 300; i++) {
+    record.added = i % 3 == 0   ? EG_RUN_FAILED
+                   : i % 3 == 1 ? EG_RUN_TIMEDOUT
+                                : EG_RUN_COMPLETED;
+    record.added_us = (int64_t)i * i * i;
+    size_t n = encode(&record, i % 2 == 0 ? out : again);
+    assert_true(egi_decode((eg_bytes){i % 2 == 0 ? out : again, n}, &back));
+    assert_int_equal(back.added, EG_RUN_IDLE);
+    record = back;
+  }
+  assert_true(egi_decode_tally(record.tally, &tally));
+  assert_int_equal(tally.failed, 100);
+  assert_int_equal(tally.timed_out, 100);
+  assert_true(tally.total_us == INT64_C(299) * 299 * 300 * 300 / 4);
+  assert_true(tally.n > 100);
+}
+
+static void tally_that_is_none_is_refused(void **state) {
+  (void)state;
+  egi_record back;
+  egi_tally tally;
+#define WITH(t) BYTES("\x99\x01\x02\x01\x01\x01\xa0\xa0\x00" t)
+  assert_true(egi_decode(WITH("\x93\x00\x00\x00"), &back));
+  assert_true(egi_decode(WITH("\x95\x00\x00\x00\x07\x01"), &back));
+  assert_true(egi_decode_tally(BYTES(""), &tally));
+  assert_int_equal(tally.n, 0);
+  static const eg_bytes wrong[] = {
+      WITH("\x05"),                             /* no array */
+      WITH("\x92\x00\x00"),                     /* too short */
+      WITH("\x94\x00\x00\x00\x01"),             /* half a bucket */
+      WITH("\x93\x00\x00"),                     /* truncated */
+      WITH("\x93\x00\x00\xa0"),                 /* a text */
+      WITH("\x97\x00\x00\x00\x01\x01\x00\x01"), /* twice the same */
+      WITH("\x95\x00\x00\x00\xcd\x10\x00\x01"), /* no such bucket */
+      WITH("\x93\x00\x00\x00\x00"),             /* more behind it */
+      WITH("\xdc\xff\xff\x00\x00\x00"),         /* too many */
+  };
+#undef WITH
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+    assert_false(egi_decode(wrong[i], &back));
 }
 
 static void absent_record_is_no_bytes(void **state) {
@@ -219,7 +272,7 @@ static void head_is_the_first_three_bytes(void **state) {
   egi_record record = full();
   record.head.crashed = true;
   encode(&record, out);
-  assert_int_equal(out[0], 0x99);
+  assert_int_equal(out[0], 0x9a);
   assert_int_equal(out[1], EGI_RECORD_VERSION);
   assert_int_equal(out[2], EG_RUN_FAILED + 8 * EG_KIND_VALUE + 32);
 }
@@ -334,7 +387,7 @@ static void noise_is_refused_or_harmless(void **state) {
       seed = seed * 1664525u + 1013904223u;
       noise[i] = (unsigned char)(seed >> 24);
     }
-    noise[0] = (unsigned char)(0x95 + noise[0] % 5);
+    noise[0] = (unsigned char)(0x95 + noise[0] % 6);
     noise[1] = EGI_RECORD_VERSION;
     noise[2] &= 63;
     assert_harmless(noise, n);
@@ -469,6 +522,8 @@ int main(void) {
       cmocka_unit_test(round_trip_at_every_width_of_a_text),
       cmocka_unit_test(round_trip_of_a_long_text),
       cmocka_unit_test(round_trip_of_a_full_record),
+      cmocka_unit_test(run_that_makes_room_is_in_the_tally),
+      cmocka_unit_test(tally_that_is_none_is_refused),
       cmocka_unit_test(absent_record_is_no_bytes),
       cmocka_unit_test(largest_times_are_written_so_that_they_are_read),
       cmocka_unit_test(times_that_are_none_are_written_as_unknown),

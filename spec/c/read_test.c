@@ -371,6 +371,50 @@ static void census_counts_by_what_readers_see(void **state) {
   assert_int_equal(c.by_run[EG_RUN_FAILED], 2);
 }
 
+/* Of five runs one each failed, was late, lost its owner, was reset. */
+static void counts_and_times_are_of_all_runs(void **state) {
+  spec_world *w = *state;
+  eg_times times;
+  eg_census c;
+  w->policy.allow_rerun = true;
+  spec_run(w, "k", spec_done());
+  assert_int_equal(spec_ask(w, "k", EG_WANT_RUN), EG_OK);
+  spec_advance_ms(3);
+  assert_int_equal(spec_finish(w, "k", spec_failed("no")), EG_OK);
+  assert_int_equal(spec_ask(w, "k", EG_WANT_RUN), EG_OK);
+  assert_int_equal(spec_finish(w, "k", spec_late()), EG_TIMEOUT);
+  assert_int_equal(spec_ask(w, "k", EG_WANT_RUN), EG_OK);
+  assert_int_equal(spec_reset(w, "k"), EG_OK);
+  orphan(w, "k");
+  assert_int_equal(spec_fetch(w, "k"), EG_OK);
+  assert_int_equal(w->record.count, 5);
+  assert_int_equal(w->record.failed, 1);
+  assert_int_equal(w->record.timed_out, 1);
+  assert_int_equal(w->record.lost, 2);
+  eg_record_times(&w->record, &times);
+  assert_int_equal(times.runs, 3);
+  assert_int_equal(times.total_us, 3000);
+  assert_int_equal(times.p50_us, 0);
+  assert_true(times.p99_us > 2950 && times.p99_us < 3050);
+  spec_run(w, "other", spec_done());
+  assert_int_equal(eg_take_census(w->guard, &c, NULL), EG_OK);
+  assert_int_equal(c.executions, 6);
+  assert_int_equal(c.failed, 1);
+  assert_int_equal(c.timed_out, 1);
+  assert_int_equal(c.lost, 2);
+  assert_int_equal(c.times.runs, 4);
+  assert_int_equal(c.times.total_us, 3000);
+}
+
+/* A run that goes on has not been lost. */
+static void run_that_goes_on_is_not_lost(void **state) {
+  spec_world *w = *state;
+  assert_int_equal(spec_ask(w, "k", EG_WANT_RUN), EG_OK);
+  assert_int_equal(spec_fetch(w, "k"), EG_OK);
+  assert_int_equal(w->record.count, 1);
+  assert_int_equal(w->record.lost, 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       BOTH_WAYS(fetch_of_an_absent_key_is_notfound),
@@ -393,6 +437,8 @@ int main(void) {
       BOTH_WAYS(scan_sees_what_fetch_sees),
       BOTH_WAYS(scan_shows_a_record_that_is_corrupt),
       BOTH_WAYS(census_counts_by_what_readers_see),
+      BOTH_WAYS(counts_and_times_are_of_all_runs),
+      BOTH_WAYS(run_that_goes_on_is_not_lost),
   };
   return cmocka_run_group_tests_name("read", tests, NULL, NULL);
 }

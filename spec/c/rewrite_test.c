@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "core/codec.h"
 #include "core/transition.h"
 
 /* ------------------------------------------------- rewriting, by story -- */
@@ -380,6 +381,84 @@ static void every_change_that_a_watch_is_promised_wakes(void **state) {
   }
 }
 
+/* --------------------------------------------------------------- tally -- */
+
+/* As a store would have it: bytes. */
+static void settle(key *k) {
+  static unsigned char bytes[2][4096];
+  static int which;
+  unsigned char *out = bytes[which ^= 1];
+  size_t n = egi_encode(&k->record, out, sizeof bytes[0]);
+  assert_true(n <= sizeof bytes[0]);
+  assert_true(egi_decode((eg_bytes){out, n}, &k->record));
+}
+
+/* The same, through bytes at each step. */
+static void settled(key *k, egi_event_type type, eg_status status) {
+  assert_int_equal(does(k, type, status, &again, 0), EG_OK);
+  settle(k);
+}
+
+static void runs_settled(key *k, eg_status status) {
+  settled(k, EGI_ACQUIRE_RUN, EG_OK);
+  settled(k, EGI_COMMIT, status);
+}
+
+static egi_tally tally_of(const key *k) {
+  egi_tally tally;
+  assert_true(egi_decode_tally(k->record.tally, &tally));
+  return tally;
+}
+
+static uint32_t runs_in(const egi_tally *tally) {
+  uint32_t runs = 0;
+  for (unsigned i = 0; i < tally->n; i++)
+    runs += tally->buckets[i].runs;
+  return runs;
+}
+
+static void tally_has_the_runs_before_the_last(void **state) {
+  (void)state;
+  key k = fresh_key();
+  runs_settled(&k, EG_OK);
+  assert_int_equal(k.record.tally.len, 0);
+  runs_settled(&k, EG_FAILED);
+  egi_tally tally = tally_of(&k);
+  assert_int_equal(runs_in(&tally), 1);
+  assert_int_equal(tally.failed, 0);
+  settled(&k, EGI_ACQUIRE_RUN, EG_OK);
+  tally = tally_of(&k);
+  assert_int_equal(runs_in(&tally), 2);
+  assert_int_equal(tally.failed, 1);
+  assert_int_equal(tally.total_us, 4000000);
+}
+
+static void reset_takes_the_last_run_into_the_tally(void **state) {
+  (void)state;
+  key k = fresh_key();
+  runs_settled(&k, EG_TIMEOUT);
+  for (int i = 0; i < 2; i++) { /* the second finds nothing to take */
+    settled(&k, EGI_RESET, EG_OK);
+    egi_tally tally = tally_of(&k);
+    assert_int_equal(runs_in(&tally), 1);
+    assert_int_equal(tally.timed_out, 1);
+  }
+}
+
+static void run_that_did_not_end_is_in_no_tally(void **state) {
+  (void)state;
+  key k = fresh_key();
+  settled(&k, EGI_ACQUIRE_RUN, EG_OK);
+  k.sight.held = false; /* its owner is gone */
+  runs_settled(&k, EG_OK);
+  assert_int_equal(k.record.tally.len, 0);
+  settled(&k, EGI_ACQUIRE_RUN, EG_OK);
+  settled(&k, EGI_RESET, EG_OK);
+  egi_tally tally = tally_of(&k);
+  assert_int_equal(runs_in(&tally), 1);
+  assert_int_equal(k.record.count, 3);
+}
+
 /* --------------------------------------------------------------- table -- */
 
 int main(void) {
@@ -405,6 +484,9 @@ int main(void) {
       cmocka_unit_test(reading_of_a_result_that_is_over_has_none),
       cmocka_unit_test(reading_of_an_error_that_is_over_keeps_its_text),
       cmocka_unit_test(every_change_that_a_watch_is_promised_wakes),
+      cmocka_unit_test(tally_has_the_runs_before_the_last),
+      cmocka_unit_test(reset_takes_the_last_run_into_the_tally),
+      cmocka_unit_test(run_that_did_not_end_is_in_no_tally),
   };
   return cmocka_run_group_tests_name("rewrite", tests, NULL, NULL);
 }

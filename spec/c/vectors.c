@@ -103,6 +103,10 @@ static bool read_line(const char *name, const char *text, vector *v) {
     r->value.data = v->value;
     return read_hex(text, v->value, sizeof v->value, &r->value.len);
   }
+  if (strcmp(name, "tally") == 0) {
+    r->tally.data = v->tally;
+    return read_hex(text, v->tally, sizeof v->tally, &r->tally.len);
+  }
   if (strcmp(name, "refused") == 0)
     v->valid = false;
   else if (strcmp(name, "status") == 0)

@@ -13,7 +13,7 @@ typedef struct vector {
   egi_record record;
   unsigned char bytes[512];
   size_t len;
-  unsigned char value[256];
+  unsigned char value[256], tally[256];
   char error[256], trace[256];
 } vector;
 

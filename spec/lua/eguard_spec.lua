@@ -239,12 +239,27 @@ describe("eguard", function()
     end)
   end)
 
-  it("summary counts", function()
-    sh "eguard run a -- true; eguard run b -- false"
+  it("summary counts records, and all runs", function()
+    sh "eguard run a -- true; eguard run b -- false; eguard run b -- true"
+    sh "eguard run --timeout=0.05 c -- sleep 60"
     local text = sh "eguard summary".out
-    assert.match("records\t2\n", text)
-    assert.match("Failed\t1\n", text)
-    assert.match("executions\t2\n", text)
+    for what, n in pairs { records = 3, Completed = 2, TimedOut = 1,
+      Failed = 0, executions = 4, failed = 1, ["timed out"] = 1, lost = 0 } do
+      assert.match(what .. "\t" .. n .. "\n", text)
+    end
+    assert.match("took\thalf within %S+, 95%% within %S+, 99%% within", text)
+    text = sh "eguard summary --json".out
+    assert.match('"executions":4,"failed":1,"timedOut":1,"lost":0,', text)
+    assert.match('"runTime":{"runs":4,"total":%d+%.%d+,"p50":%d', text)
+  end)
+
+  it("show says what came of all runs of a key", function()
+    sh "eguard run k -- false; for i in 1 2 3; do eguard run k -- true; done"
+    local text = sh "eguard show k".out
+    assert.match("executions  4 %(1 failed, 0 timed out, 0 lost%)\n", text)
+    assert.match("all took +half within %S+, 95%% within", text)
+    assert.match('"executionCount":4,"failed":1,"timedOut":0,"lost":0,',
+                 sh "eguard show --json k".out)
   end)
 
   describe("doctor", function()

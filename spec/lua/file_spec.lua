@@ -2,7 +2,8 @@
 -- The file store between real processes: who waits for another process's key
 -- blocks a thread, or yields a coroutine, to executionguard.task or to a loop
 -- of others.  By the machine's clock: processes have no other.  The spans are
--- short and the bounds are generous.
+-- short and the bounds are generous; what must happen before the other process
+-- lets go has happened when it is told to (:go()).
 
 local ExecutionGuard = require "executionguard"
 local loops = require "support.loops"
@@ -23,6 +24,9 @@ local ExecutionGuard = require "executionguard"
 local task = require "executionguard.task"
 local guard = ExecutionGuard.new { store = "file:%s" }
 local function say(...) io.write(...) io.write "\n" io.flush() end
+local function told() -- its Lua file is removed
+  while io.open(arg[0]) do task.wait(0.005) end
+end
 %s
 guard:Close()
 ]]
@@ -36,25 +40,29 @@ local function process(body)
   local other = { pid = assert(pipe:read "n"), pipe = pipe }
   assert.equal("", pipe:read "l")
   assert.equal("ready", pipe:read "l")
+  function other.go() os.remove(path) end
   return other
 end
 
+-- Has the key until it is told to let go, or that long.
 local function locks(seconds)
   return process(([[
 assert(guard:AcquireLock "k")
 say "ready"
-task.wait(%s)
+%s
 guard:ReleaseLock "k"
-say "released"]]):format(seconds or SPAN))
+say "released"]]):format(seconds and ("task.wait(%s)"):format(seconds) or
+                         ("told() task.wait(%s)"):format(SPAN)))
 end
 
-local function runs(seconds)
+local function runs()
   return process(([[
 guard:RunOnce("k", function()
   say "ready"
+  told()
   task.wait(%s)
   return { 42 }
-end)]]):format(seconds or SPAN))
+end)]]):format(SPAN))
 end
 
 local function ends(other, ...)
@@ -84,6 +92,7 @@ describe("a key of another process", function()
   it("is locked, and then had by a thread that waits", function()
     local other = locks()
     assert.same({ false, "locked" }, { guard:AcquireLock("k", 0) })
+    other.go()
     assert.is_true(guard:AcquireLock("k", BOUND))
     assert.is_true(ends(other, "released"))
     assert.is_false(flock_is_free() or false)
@@ -126,6 +135,7 @@ describe("a key of another process", function()
     task.spawn(function()
       while open > 0 do
         ticks = ticks + 1
+        if ticks == 3 then other.go() end
         task.wait(0.005)
       end
     end)
@@ -161,6 +171,7 @@ describe("a key of another process", function()
         mine:ReleaseLock "k"
       end)
     end
+    other.go()
     task.run()
     second:Close()
     ends(other, "released")
@@ -175,6 +186,7 @@ describe("a key of another process", function()
     task.spawn(function()
       joined = table.pack(guard:RunOnce("k", error, { join = BOUND }))
     end)
+    other.go()
     task.run()
     assert.same({ true, { 42 }, "cached", n = 3 }, joined)
     ends(other)
@@ -219,7 +231,7 @@ for _, name in ipairs(loops.names) do
       return
     end
 
-    local kind, ticks, ticking
+    local kind, ticks, ticking, other
 
     before_each(function()
       set_up()
@@ -228,6 +240,7 @@ for _, name in ipairs(loops.names) do
       ticks, ticking = 0, true
       kind.every(0.005, function()
         ticks = ticks + 1
+        if ticks == 3 then other.go() end
         return ticking
       end)
     end)
@@ -248,7 +261,8 @@ for _, name in ipairs(loops.names) do
     end
 
     it("is had by a coroutine that waits", function()
-      local other, got = locks(), nil
+      local got
+      other = locks()
       run(function() got = guard:AcquireLock("k", BOUND) end)
       ends(other, "released")
       assert.is_true(got)
@@ -256,7 +270,8 @@ for _, name in ipairs(loops.names) do
     end)
 
     it("is given up at the end of a wait", function()
-      local other, got, why = locks(60), nil, nil
+      local got, why
+      other = locks(60)
       run(function() got, why = guard:AcquireLock("k", SPAN) end)
       os.execute("kill " .. other.pid)
       ends(other)
@@ -266,7 +281,8 @@ for _, name in ipairs(loops.names) do
     end)
 
     it("is joined", function()
-      local other, joined = runs(), nil
+      local joined
+      other = runs()
       run(function()
         joined = table.pack(guard:RunOnce("k", error, { join = BOUND }))
       end)

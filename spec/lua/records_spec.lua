@@ -3,6 +3,14 @@
 
 local world = require "support.world"
 
+-- Without what came of all runs, which has a test of its own.
+local function bare(record)
+  for _, field in ipairs { "failed", "timedOut", "lost", "runTime" } do
+    record[field] = nil
+  end
+  return record
+end
+
 local function seven() return 7 end
 local function boom() error("boom", 0) end
 local function never() error("fn was called", 0) end
@@ -74,7 +82,40 @@ for _, way in ipairs(world.ways) do
         token = token, locked = false, startTime = world.epoch + 5,
         endTime = world.epoch + 7.5,
         lastExecutionTime = world.epoch + 7.5, duration = 2.5,
-        result = "done", expires = world.epoch + 17.5 }, record)
+        result = "done", expires = world.epoch + 17.5 }, bare(record))
+    end)
+
+    it("GetRecord counts and times all runs, those before a reset too",
+       function()
+      local function run(seconds, options, fails)
+        guard:RunOnce("k", function()
+          world.advance(seconds)
+          if fails then error "boom" end
+        end, options)
+      end
+      run(1)
+      local record = guard:GetRecord "k"
+      assert.same({ runs = 1, total = 1.0, p50 = 1.0, p95 = 1.0, p99 = 1.0 },
+                  record.runTime)
+      assert.same({ 0, 0, 0 }, { record.failed, record.timedOut, record.lost })
+      local again = { allowRerun = true }
+      run(2, again, true)
+      run(3, { allowRerun = true, timeout = 2.5, interrupt = false })
+      guard:RunOnce("k", function() guard:Reset "k" end, again)
+      for _ = 1, 96 do run(4, again) end
+      record = guard:GetRecord "k"
+      assert.equal(100, record.executionCount)
+      assert.same({ 1, 1, 1 }, { record.failed, record.timedOut, record.lost })
+      local took = record.runTime
+      assert.equal(99, took.runs)
+      assert.equal(1 + 2 + 3 + 4 * 96, took.total)
+      for _, field in ipairs { "p50", "p95", "p99" } do
+        assert.near(4, took[field], 4 * 0.016)
+      end
+      local analytics = guard:GetAnalytics()
+      assert.same({ 100, 1, 1, 1 }, { analytics.executions, analytics.failed,
+        analytics.timedOut, analytics.lost })
+      assert.same(took, analytics.runTime)
     end)
 
     it("GetRecord has all fields of a run that failed", function()
@@ -88,7 +129,7 @@ for _, way in ipairs(world.ways) do
       assert.same({ key = "k", status = "Failed", executionCount = 1,
         locked = false, startTime = world.epoch,
         endTime = world.epoch + 1, lastExecutionTime = world.epoch + 1,
-        duration = 1.0 }, record)
+        duration = 1.0 }, bare(record))
     end)
 
     it("GetRecord has all fields of one that timed out", function()
@@ -98,7 +139,7 @@ for _, way in ipairs(world.ways) do
       assert.same({ key = "k", status = "TimedOut", executionCount = 1,
         locked = false, startTime = world.epoch,
         endTime = world.epoch + 2, lastExecutionTime = world.epoch + 2,
-        duration = 2.0 }, record)
+        duration = 2.0 }, bare(record))
     end)
 
     it("GetRecord has all fields of one that runs", function()
@@ -116,7 +157,7 @@ for _, way in ipairs(world.ways) do
         record.owner, record.token = nil, nil
         assert.same({ key = "k", status = "Running", executionCount = 2,
           locked = true, startTime = world.epoch + 10,
-          lastExecutionTime = world.epoch, result = 7 }, record)
+          lastExecutionTime = world.epoch, result = 7 }, bare(record))
       end, { allowRerun = true })
       assert.is_nil(other:GetRecord("k").owner)
       mine:Close()
@@ -222,7 +263,8 @@ for _, way in ipairs(world.ways) do
       local names = {}
       for field in guard:GetAnalytics() do names[#names + 1] = field end
       table.sort(names)
-      assert.same({ "byStatus", "global", "totalRecords" }, names)
+      assert.same({ "byStatus", "executions", "failed", "global", "lost",
+        "runTime", "timedOut", "totalRecords" }, names)
       local statuses = 0
       for status, n in guard:GetAnalytics().byStatus do
         statuses = statuses + 1
@@ -305,7 +347,7 @@ for _, way in ipairs(world.ways) do
         local record = g:GetRecord "k"
         record.token = nil
         assert.same({ key = "k", status = "Idle", executionCount = 1,
-          locked = false, lastExecutionTime = stopped }, record)
+          locked = false, lastExecutionTime = stopped }, bare(record))
         assert.is_false(g:HasResult "k")
         g:RunOnce("k", boom)
         g:Reset "k"

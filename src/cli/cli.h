@@ -275,6 +275,10 @@ char *ec_describe_last(eg_guard *guard, eg_bytes key, const eg_record *record,
                        char *text, size_t size);
 void ec_json_record(ec_json *json, const eg_record *record);
 void ec_json_past(ec_json *json, const eg_past *past);
+void ec_json_times(ec_json *json, const eg_times *times);
+
+/* "half within 1s, 95% within 2s, 99% within 3s": how long runs took. */
+char *ec_describe_times(const eg_times *times, char *text, size_t size);
 
 /* The status that a run with this end has. */
 eg_run ec_run_of(eg_status status);

@@ -75,6 +75,15 @@ eg_run ec_run_of(eg_status status) {
                                 : EG_RUN_FAILED;
 }
 
+char *ec_describe_times(const eg_times *times, char *text, size_t size) {
+  char half[EC_DURATION_TEXT], most[EC_DURATION_TEXT], all[EC_DURATION_TEXT];
+  snprintf(text, size, "half within %s, 95%% within %s, 99%% within %s",
+           ec_format_duration(times->p50_us, half),
+           ec_format_duration(times->p95_us, most),
+           ec_format_duration(times->p99_us, all));
+  return text;
+}
+
 static void json_owner(ec_json *json, const eg_owner *owner) {
   ec_json_open(json, "owner", '{');
   ec_json_text(json, "host", owner->host);
@@ -91,7 +100,7 @@ static void json_maybe(ec_json *json, const char *name, eg_bytes text) {
     ec_json_null(json, name);
 }
 
-static void json_times(ec_json *json, const eg_record *record) {
+static void json_when(ec_json *json, const eg_record *record) {
   ec_json_time(json, "startTime", record->start_us);
   ec_json_time(json, "endTime", record->end_us);
   ec_json_time(json, "lastExecutionTime", record->last_us);
@@ -103,7 +112,18 @@ static void json_times(ec_json *json, const eg_record *record) {
     ec_json_seconds(json, "freshLeft", record->fresh_left_us);
 }
 
+void ec_json_times(ec_json *json, const eg_times *times) {
+  ec_json_open(json, "runTime", '{');
+  ec_json_unsigned(json, "runs", times->runs);
+  ec_json_seconds(json, "total", times->total_us);
+  ec_json_seconds(json, "p50", times->p50_us);
+  ec_json_seconds(json, "p95", times->p95_us);
+  ec_json_seconds(json, "p99", times->p99_us);
+  ec_json_close(json, '}');
+}
+
 void ec_json_record(ec_json *json, const eg_record *record) {
+  eg_times times;
   ec_json_open(json, NULL, '{');
   ec_json_bytes(json, "key", record->key);
   ec_json_text(json, "status", eg_run_word(record->status));
@@ -112,7 +132,12 @@ void ec_json_record(ec_json *json, const eg_record *record) {
   ec_json_bool(json, "crashed", record->crashed);
   ec_json_unsigned(json, "token", record->token);
   ec_json_unsigned(json, "executionCount", record->count);
-  json_times(json, record);
+  ec_json_unsigned(json, "failed", record->failed);
+  ec_json_unsigned(json, "timedOut", record->timed_out);
+  ec_json_unsigned(json, "lost", record->lost);
+  json_when(json, record);
+  eg_record_times(record, &times);
+  ec_json_times(json, &times);
   json_maybe(json, "error", record->error);
   json_maybe(json, "trace", record->trace);
   if (record->kind == EG_KIND_VALUE && record->value.len > 0)

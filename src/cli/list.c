@@ -168,36 +168,22 @@ int ec_history(ec_options *options) {
 
 /* ------------------------------------------------------------ summary -- */
 
-typedef struct sums {
-  eg_census census;
-  uint64_t held, runs, corrupt;
-} sums;
-
-static bool sum_up(void *ctx, const eg_record *record) {
-  sums *s = ctx;
-  s->census.total++;
-  if (record->corrupt)
-    s->corrupt++;
-  else
-    s->census.by_run[record->status]++;
-  s->held += record->locked;
-  s->runs += record->count;
-  return true;
-}
-
-static int print_json(const sums *s) {
+static int print_json(const eg_census *census) {
   ec_json json;
   ec_json_begin(&json, stdout);
   ec_json_open(&json, NULL, '{');
-  ec_json_unsigned(&json, "totalRecords", s->census.total);
+  ec_json_unsigned(&json, "totalRecords", census->total);
   ec_json_open(&json, "byStatus", '{');
-  for (int i = 0; i < EG_RUN_COUNT; i++) {
-    ec_json_unsigned(&json, eg_run_word((eg_run)i), s->census.by_run[i]);
-  }
+  for (int i = 0; i < EG_RUN_COUNT; i++)
+    ec_json_unsigned(&json, eg_run_word((eg_run)i), census->by_run[i]);
   ec_json_close(&json, '}');
-  ec_json_unsigned(&json, "corrupt", s->corrupt);
-  ec_json_unsigned(&json, "held", s->held);
-  ec_json_unsigned(&json, "executions", s->runs);
+  ec_json_unsigned(&json, "corrupt", census->corrupt);
+  ec_json_unsigned(&json, "held", census->held);
+  ec_json_unsigned(&json, "executions", census->executions);
+  ec_json_unsigned(&json, "failed", census->failed);
+  ec_json_unsigned(&json, "timedOut", census->timed_out);
+  ec_json_unsigned(&json, "lost", census->lost);
+  ec_json_times(&json, &census->times);
   ec_json_close(&json, '}');
   return ec_json_end(&json);
 }
@@ -210,29 +196,41 @@ static void print_sum(ec_table *table, const char *what, uint64_t n,
   ec_table_cell(table, text, "");
 }
 
+static void print_took(ec_table *table, const eg_times *times) {
+  char text[200];
+  if (times->runs == 0)
+    return;
+  ec_table_cell(table, "took", "");
+  ec_table_cell(table, ec_describe_times(times, text, sizeof text), "");
+}
+
 int ec_summary(ec_options *options) {
   static const char *const headings[] = {"WHAT", "COUNT", NULL};
-  sums s = {.held = 0};
+  eg_census census;
   int exit_status;
   eg_error error = {0};
   eg_guard *guard = ec_open(options, &exit_status);
   if (guard == NULL)
     return exit_status;
-  eg_status status = eg_scan(guard, (eg_bytes){"", 0}, sum_up, &s, &error);
+  eg_status status = eg_take_census(guard, &census, &error);
   eg_close(guard);
   if (status != EG_OK)
     return ec_failed("summary", status, &error);
   if (options->json)
-    return print_json(&s);
+    return print_json(&census);
   ec_table *table = ec_table_new(headings);
-  print_sum(table, "records", s.census.total, "");
+  print_sum(table, "records", census.total, "");
   for (int i = 0; i < EG_RUN_COUNT; i++)
-    print_sum(table, eg_run_word((eg_run)i), s.census.by_run[i],
+    print_sum(table, eg_run_word((eg_run)i), census.by_run[i],
               ec_colour_of((eg_run)i));
-  if (s.corrupt > 0)
-    print_sum(table, "cannot be read", s.corrupt, "");
-  print_sum(table, "held now", s.held, "");
-  print_sum(table, "executions", s.runs, "");
+  if (census.corrupt > 0)
+    print_sum(table, "cannot be read", census.corrupt, "");
+  print_sum(table, "held now", census.held, "");
+  print_sum(table, "executions", census.executions, "");
+  print_sum(table, "failed", census.failed, "");
+  print_sum(table, "timed out", census.timed_out, "");
+  print_sum(table, "lost", census.lost, "");
+  print_took(table, &census.times);
   ec_table_print(table, false);
   return 0;
 }

@@ -35,6 +35,20 @@ static void show_result(const eg_record *record) {
   ec_json_end(&json);
 }
 
+static void show_executions(const eg_record *r) {
+  char text[200];
+  eg_times times;
+  int n = snprintf(text, sizeof text, "%" PRIu32, r->count);
+  if (r->failed + r->timed_out + r->lost > 0)
+    snprintf(text + n, sizeof text - (size_t)n,
+             " (%" PRIu32 " failed, %" PRIu32 " timed out, %" PRIu32 " lost)",
+             r->failed, r->timed_out, r->lost);
+  line("executions", text);
+  eg_record_times(r, &times);
+  if (times.runs > 3) /* else "last took" says it all */
+    line("all took", ec_describe_times(&times, text, sizeof text));
+}
+
 static void show_text(eg_guard *guard, const eg_record *r) {
   char text[1200];
   const char *colour = ec_colour_of(r->status);
@@ -48,8 +62,7 @@ static void show_text(eg_guard *guard, const eg_record *r) {
   }
   snprintf(text, sizeof text, "%" PRIu64, r->token);
   line("token", text);
-  snprintf(text, sizeof text, "%" PRIu32, r->count);
-  line("executions", text);
+  show_executions(r);
   time_line("start", r->start_us);
   time_line("end", r->end_us);
   left_line("took", r->duration_us);

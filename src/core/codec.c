@@ -13,7 +13,8 @@
 enum {
   FIXARRAY = 0x90,
   FIXED_FIELDS = 5, /* version, state, count, start, duration */
-  TAIL_FIELDS = 3,  /* error, trace, last */
+  TAIL_FIELDS = 4,  /* error, trace, last, tally */
+  TALLY_FIELDS = 3, /* failed, timed out, time in all */
   KIND_SHIFT = 3,
   CRASHED_BIT = 32
 };
@@ -75,7 +76,40 @@ static void put_text(writer *w, eg_bytes text) {
   put(w, text.data, text.len);
 }
 
+static void put_array(writer *w, unsigned n) {
+  if (n < 16)
+    put_head(w, FIXARRAY | n, 0, 0);
+  else
+    put_head(w, 0xdc, n, 2);
+}
+
+/* What is seldom needed is not put inline with the rest of a step. */
+#define SELDOM __attribute__((noinline, cold))
+
+/* The tally with the run that makes room. */
+SELDOM static void put_tally(writer *w, const egi_record *record) {
+  egi_tally tally;
+  unsigned before = 0;
+  if (record->added == EG_RUN_IDLE) {
+    put(w, record->tally.data, record->tally.len);
+    return;
+  }
+  egi_decode_tally(record->tally, &tally);
+  egi_tally_add(&tally, record->added, record->added_us);
+  put_array(w, TALLY_FIELDS + 2 * tally.n);
+  put_uint(w, tally.failed);
+  put_uint(w, tally.timed_out);
+  put_time(w, tally.total_us);
+  for (unsigned i = 0; i < tally.n; i++) {
+    put_uint(w, tally.buckets[i].number - before);
+    put_uint(w, tally.buckets[i].runs);
+    before = tally.buckets[i].number;
+  }
+}
+
 static unsigned tail_length(const egi_record *record) {
+  if (record->tally.len > 0 || record->added != EG_RUN_IDLE)
+    return 4;
   if (record->last_us > 0)
     return 3;
   if (record->trace.len > 0)
@@ -106,6 +140,8 @@ size_t egi_encode(const egi_record *record, void *out, size_t cap) {
     put_text(&w, record->trace);
   if (tail >= 3)
     put_time(&w, record->last_us);
+  if (tail >= 4)
+    put_tally(&w, record);
   return w.len;
 }
 
@@ -309,6 +345,67 @@ bool egi_decode_value(eg_bytes bytes, eg_bytes *value) {
   return ok;
 }
 
+/* How many numbers the array of a tally has; 0: it is none. */
+static unsigned read_array(reader *r) {
+  const unsigned char *b = (const unsigned char *)r->at;
+  size_t size = 1;
+  unsigned n = 0;
+  if (r->left > 0 && (b[0] & 0xf0) == FIXARRAY) {
+    n = b[0] & 15u;
+  } else if (r->left > 2 && b[0] == 0xdc) {
+    n = (unsigned)b[1] << 8 | b[2];
+    size = 3;
+  }
+  if (n > 0) {
+    r->at += size;
+    r->left -= size;
+  }
+  return n;
+}
+
+static bool read_buckets(reader *r, egi_tally *tally, unsigned n) {
+  uint64_t number = 0, gap, runs;
+  for (tally->n = 0; tally->n < n; tally->n++) {
+    if (!read_uint(r, UINT16_MAX, &gap) || (gap == 0 && tally->n > 0) ||
+        (number += gap) >= EGI_BUCKETS || !read_uint(r, UINT32_MAX, &runs))
+      return false;
+    tally->buckets[tally->n].number = (uint16_t)number;
+    tally->buckets[tally->n].runs = (uint32_t)runs;
+  }
+  return true;
+}
+
+static bool read_tally(reader *r, egi_tally *tally) {
+  unsigned n = read_array(r);
+  uint64_t failed, timed_out;
+  if (n < TALLY_FIELDS || (n - TALLY_FIELDS) % 2 != 0 ||
+      n - TALLY_FIELDS > 2 * EGI_TALLY_BUCKETS ||
+      !read_uint(r, UINT32_MAX, &failed) ||
+      !read_uint(r, UINT32_MAX, &timed_out) || !read_time(r, &tally->total_us))
+    return false;
+  tally->failed = (uint32_t)failed;
+  tally->timed_out = (uint32_t)timed_out;
+  return read_buckets(r, tally, (n - TALLY_FIELDS) / 2);
+}
+
+bool egi_decode_tally(eg_bytes bytes, egi_tally *tally) {
+  reader r;
+  read_from(&r, bytes.data, bytes.len);
+  if (bytes.len > 0 && read_tally(&r, tally) && r.left == 0)
+    return true;
+  tally->failed = tally->timed_out = tally->n = 0;
+  tally->total_us = 0;
+  return bytes.len == 0;
+}
+
+/* It is the last field: all that is left is the tally. */
+SELDOM static bool take_tally(reader *r, eg_bytes *bytes) {
+  egi_tally tally;
+  *bytes = (eg_bytes){r->at, r->left};
+  r->left = 0;
+  return bytes->len > 0 && egi_decode_tally(*bytes, &tally);
+}
+
 bool egi_decode(eg_bytes bytes, egi_record *record) {
   memset(record, 0, sizeof *record);
   if (!egi_decode_head(bytes, &record->head))
@@ -331,5 +428,6 @@ bool egi_decode(eg_bytes bytes, egi_record *record) {
   record->count = (uint32_t)count;
   return (tail < 1 || read_text(&r, &record->error)) &&
          (tail < 2 || read_text(&r, &record->trace)) &&
-         (tail < 3 || read_time(&r, &record->last_us)) && r.left == 0;
+         (tail < 3 || read_time(&r, &record->last_us)) &&
+         (tail < 4 || take_tally(&r, &record->tally)) && r.left == 0;
 }

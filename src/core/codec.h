@@ -2,7 +2,8 @@
 ** How a record is written as bytes: MessagePack, so that any language can
 ** read it.
 **
-**   [version=1, state, (value), count, start, duration, error, trace, last]
+**   [version=1, state, (value), count, start, duration, error, trace, last,
+**    tally]
 **
 **   state     status + 8 * kind + 32 * crashed; an integer below 128
 **   value     stands there only if kind is VALUE (1); any MessagePack value
@@ -13,17 +14,22 @@
 **   duration  microseconds; the end is start + duration
 **   error     text; trace: its traceback
 **   last      end of the last run where start + duration does not say it
+**   tally     of the runs before the last (tally.h), an array of integers:
+**             [failed, timed out, microseconds in all, gap, runs, gap, runs
+**             ...], the latter for each bucket of the histogram, whose number
+**             is the sum of the gaps up to it
 **
-** error, trace and last are left out from the end where they are empty or 0.
-** The array has at most 9 elements, so version and state are bytes 1 and 2,
-** each a single byte: that is the head.  Token, version of the store and owner
-** never stand in the bytes.  Specification of the encoding:
+** error, trace, last and tally are left out from the end where they are empty
+** or 0.  The array has at most 10 elements, so version and state are bytes 1
+** and 2, each a single byte: that is the head.  Token, version of the store
+** and owner never stand in the bytes.  Specification of the encoding:
 ** https://github.com/msgpack/msgpack/blob/master/spec.md
 */
 #ifndef EG_CORE_CODEC_H
 #define EG_CORE_CODEC_H
 
 #include "core/record.h"
+#include "core/tally.h"
 
 #define EGI_RECORD_VERSION 1
 
@@ -43,6 +49,10 @@ bool egi_decode(eg_bytes bytes, egi_record *record);
 /* egi_decode_value: only the value, of a record whose head says VALUE; of a
 ** scalar, at the cost of a look at one byte.  False: as above. */
 bool egi_decode_value(eg_bytes bytes, eg_bytes *value);
+
+/* egi_decode_tally: reads the tally of a record; where that is empty, an empty
+** one.  False: it is malformed, which egi_decode has said before. */
+bool egi_decode_tally(eg_bytes bytes, egi_tally *tally);
 
 /* egi_encode: writes a record to at most cap bytes at out.  Returns the number
 ** of bytes it takes; more than cap: out is not to be used. */

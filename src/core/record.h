@@ -31,6 +31,9 @@ typedef struct egi_record {
   int64_t last_us;     /* end of the last run, epoch */
   eg_bytes value;      /* kind VALUE: one MessagePack value */
   eg_bytes error, trace;
+  eg_bytes tally;   /* of the runs before the last, as it is written */
+  eg_run added;     /* one that is to be added to it; IDLE: none */
+  int64_t added_us; /* its duration */
 } egi_record;
 
 /* When the run of this record ended (epoch), 0 if it did not. */

@@ -361,7 +361,16 @@ static int64_t last_end(const egi_record *record) {
   return longer(egi_record_end(record), record->last_us);
 }
 
+/* The last run makes room: it goes into the tally, if it has ended.  One whose
+** owner died has not. */
+static void make_room(const egi_record *record, egi_record *after) {
+  eg_run status = record->head.crashed ? EG_RUN_IDLE : record->head.status;
+  after->added = status == EG_RUN_RUNNING ? EG_RUN_IDLE : status;
+  after->added_us = record->duration_us;
+}
+
 static void start(const egi_record *record, egi_record *after) {
+  make_room(record, after);
   after->last_us = last_end(record);
   after->start_us = 0; /* the store's stamp says it */
   after->duration_us = 0;
@@ -387,6 +396,7 @@ static void owner_gone(egi_record *after) {
 }
 
 static void back_to_idle(const egi_record *record, egi_record *after) {
+  make_room(record, after);
   after->last_us = last_end(record);
   after->start_us = after->duration_us = 0;
   after->error = after->trace = nothing;
@@ -401,6 +411,7 @@ void egi_rewrite(const egi_record *record, const egi_sight *sight,
   if (record->head.status == EG_RUN_RUNNING && record->start_us == 0)
     after->start_us = sight->stamp_us;
   after->head = effect->head;
+  after->added = EG_RUN_IDLE;
   switch (event->type) {
   case EGI_ACQUIRE_RUN:
     if (effect->head.status == EG_RUN_RUNNING)

@@ -320,4 +320,9 @@ void egi_line_closed(const void *space);
 eg_status egi_read(eg_guard *guard, eg_bytes key, const egi_seen *seen,
                    eg_record *record, eg_error *error);
 
+/* ---- census.c ---- */
+
+/* Fills failed, timed_out and lost of a record that was read. */
+void egi_count_runs(eg_record *record);
+
 #endif

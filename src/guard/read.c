@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
-** Reading: one record, all of them, how many there are.
+** Reading: one record, or all of them.
 */
 #include "core/codec.h"
 #include "guard/guard.h"
@@ -36,6 +36,8 @@ eg_status egi_read(eg_guard *guard, eg_bytes key, const egi_seen *seen,
   record->value = r.value;
   record->error = r.error;
   record->trace = r.trace;
+  record->tally = r.tally;
+  egi_count_runs(record);
   return r.head.absent ? EG_NOTFOUND : EG_OK;
 }
 
@@ -145,16 +147,4 @@ eg_status eg_scan(eg_guard *guard, eg_bytes prefix, eg_visit visit, void *ctx,
                   eg_error *error) {
   scan s = {guard, visit, ctx};
   return guard->ops->scan(guard->store, prefix, visit_one, &s, error);
-}
-
-static bool tally(void *ctx, const eg_record *record) {
-  eg_census *census = ctx;
-  census->total++;
-  census->by_run[record->status]++;
-  return true;
-}
-
-eg_status eg_take_census(eg_guard *guard, eg_census *census, eg_error *error) {
-  memset(census, 0, sizeof *census);
-  return eg_scan(guard, (eg_bytes){"", 0}, tally, census, error);
 }

@@ -355,9 +355,11 @@ egi_glimpse egi_table_peek(const egi_table *table, const egi_key *key,
   if (seen == EGI_FOUND) {
     uint64_t token = egi_get(&entry->token);
     size_t key_len = key->bytes.len, len = egi_get(&entry->len);
+    if (len > EGI_PEEK_ROOM - key_len % 8)
+      len = EGI_PEEK_ROOM - key_len % 8;
     size_t from = key_len / 8, to = (key_len + len + 7) / 8;
     if (token & (EGI_LARGE | EGI_HELD | EGI_TIMED) ||
-        (to - from) * 8 > EGI_PEEK_ROOM || words < EGI_ENTRY_HEAD / 8 + to)
+        words < EGI_ENTRY_HEAD / 8 + to)
       return EGI_TORN;
     for (size_t i = from; i < to; i++) {
       uint64_t word = egi_get(&entry->data[i]);

@@ -174,8 +174,8 @@ egi_glimpse egi_table_glance(const egi_table *table, const egi_key *key,
                              egi_glance *glance);
 
 /* egi_table_peek: the same, of an entry that nobody holds and that has no
-** times: its token, and its record, which fits EGI_PEEK_ROOM with the rest of
-** a word before and behind it.  TORN: also for every other entry. */
+** times: its token, and as much of its record as fits EGI_PEEK_ROOM with the
+** rest of a word before and behind it.  TORN: also for every other entry. */
 egi_glimpse egi_table_peek(const egi_table *table, const egi_key *key,
                            unsigned char *room, eg_bytes *bytes,
                            uint64_t *token);

@@ -158,9 +158,10 @@ typedef struct egi_store_ops {
                      void *ctx, bool writes, int64_t now_us, uint64_t *token,
                      eg_error *error);
   /* Copies the record of a key that nobody holds and that has no times, as it
-  ** was at one moment, to room; of an absent key, no bytes.  *token: of its
-  ** latest grant.  Takes no lock, reads no clock.  False: held, timed, large,
-  ** being written, who knows: ask apply.  NULL: nothing is told this way. */
+  ** was at one moment, to room, or the start of it, where it is longer; of an
+  ** absent key, no bytes.  *token: of its latest grant.  Takes no lock, reads
+  ** no clock.  False: held, timed, large, being written, who knows: ask apply.
+  ** NULL: nothing is told this way. */
   bool (*peek)(egi_store *store, eg_bytes key, unsigned char *room,
                eg_bytes *bytes, uint64_t *token);
   /* What was last seen of the key from here, in seen's own buffer: a guess to

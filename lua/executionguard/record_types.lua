@@ -1,0 +1,66 @@
+---@meta executionguard
+
+-- SPDX-License-Identifier: MIT
+-- The types of what a guard tells of its records, for the Lua language server
+-- and for people; see types.lua.
+
+if (...) then -- the name of a module: somebody loads this with require
+  error("executionguard.record_types is for the language server; " ..
+        "write require \"executionguard\"", 2)
+end
+
+--- Who holds a key.
+---@class ExecutionGuard.Owner
+---@field host string name of the machine
+---@field pid integer number of the process
+---@field text string the option `owner`
+---@field mine boolean is it this very guard?
+---@field here boolean is it a guard of this process?
+---@field since? number seconds since the epoch
+
+--- What is known of a key: a snapshot. Times are seconds since the epoch, and
+--- absent where there is none.
+---@class ExecutionGuard.Record
+---@field key string
+---@field status ExecutionGuard.Status
+---@field executionCount integer how often it was started; of these:
+---@field failed integer
+---@field timedOut integer
+---@field lost integer its owner died, or it was reset while it ran
+---@field runTime? ExecutionGuard.RunTime of all that ended; GetRecord only
+---@field token integer number of the latest grant; rises with each
+---@field locked boolean held now, by a run or a lock
+---@field startTime? number when the latest run began
+---@field endTime? number when it ended
+---@field lastExecutionTime? number end of the last run; outlives a Reset
+---@field duration? number seconds that the latest run took
+---@field result? any what is kept of it
+---@field error? string text of the error, then its traceback
+---@field owner? ExecutionGuard.Owner where it is locked
+---@field expires? number when result or error stop counting
+
+--- What all guards of this process have done since it started.
+---@class ExecutionGuard.GlobalStats
+---@field totalExecutions integer functions that were started
+---@field blockedExecutions integer calls that ran nothing and got no result
+---@field cachedResults integer calls that got a kept result
+---@field timedOutExecutions integer
+---@field failedExecutions integer
+
+--- How long runs took, in seconds: those that failed or timed out too, of
+---@field runs integer that ended
+---@field total number
+---@field p50 number
+---@field p95 number
+---@field p99 number
+
+--- What all records of a guard come to: a snapshot.
+---@class ExecutionGuard.Analytics
+---@field totalRecords integer
+---@field executions integer of all records, whichever process; of these:
+---@field failed integer
+---@field timedOut integer
+---@field lost integer their owners died, or they were reset while they ran
+---@field runTime ExecutionGuard.RunTime
+---@field byStatus table<ExecutionGuard.Status, integer> all five, also zeroes
+---@field global ExecutionGuard.GlobalStats

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT
+** What came of the runs of one record, and of all of them: how many failed,
+** how long they took.
+*/
+#include "core/codec.h"
+#include "guard/guard.h"
+
+#include <string.h>
+
+/* The last run and those before it. */
+static void gather(const eg_record *record, egi_tally *tally) {
+  egi_decode_tally(record->tally, tally);
+  if (!record->crashed)
+    egi_tally_add(tally, record->status, record->duration_us);
+}
+
+void egi_count_runs(eg_record *record) {
+  egi_tally tally;
+  uint64_t known = record->status == EG_RUN_RUNNING; /* how it will end */
+  gather(record, &tally);
+  for (unsigned i = 0; i < tally.n; i++)
+    known += tally.buckets[i].runs;
+  record->failed = tally.failed;
+  record->timed_out = tally.timed_out;
+  record->lost = known < record->count ? (uint32_t)(record->count - known) : 0;
+}
+
+static void fill(eg_times *times, const egi_histogram *histogram,
+                 int64_t total_us) {
+  times->runs = histogram->in_all;
+  times->total_us = total_us;
+  times->p50_us = times->p95_us = times->p99_us = total_us;
+  if (times->runs == 1) /* then that is exact */
+    return;
+  times->p50_us = egi_histogram_us(histogram, 0.5);
+  times->p95_us = egi_histogram_us(histogram, 0.95);
+  times->p99_us = egi_histogram_us(histogram, 0.99);
+}
+
+void eg_record_times(const eg_record *record, eg_times *times) {
+  egi_tally tally;
+  egi_histogram histogram = {0};
+  gather(record, &tally);
+  egi_tally_spread(&tally, &histogram);
+  fill(times, &histogram, tally.total_us);
+}
+
+typedef struct gathering {
+  eg_census *census;
+  egi_histogram histogram;
+  int64_t total_us;
+} gathering;
+
+static bool add_record(void *ctx, const eg_record *record) {
+  gathering *g = ctx;
+  eg_census *census = g->census;
+  egi_tally tally;
+  census->total++;
+  census->held += record->locked;
+  if (record->corrupt) {
+    census->corrupt++;
+    return true;
+  }
+  census->by_run[record->status]++;
+  census->executions += record->count;
+  census->failed += record->failed;
+  census->timed_out += record->timed_out;
+  census->lost += record->lost;
+  gather(record, &tally);
+  egi_tally_spread(&tally, &g->histogram);
+  g->total_us += tally.total_us;
+  return true;
+}
+
+eg_status eg_take_census(eg_guard *guard, eg_census *census, eg_error *error) {
+  gathering g = {.census = census};
+  memset(census, 0, sizeof *census);
+  eg_status status = eg_scan(guard, eg_str(""), add_record, &g, error);
+  fill(&census->times, &g.histogram, g.total_us);
+  return status;
+}
