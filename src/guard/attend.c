@@ -4,6 +4,7 @@
 #include "guard/guard.h"
 
 #define SOON_US 10000   /* from a write to the store's chores */
+#define QUIET_ROUNDS 10 /* and so often again, where nothing is written */
 #define RETRY_US 100000 /* the store was away: an outcome again */
 #define PATIENCE_US 1000000
 
@@ -62,17 +63,30 @@ static void lost(void *ctx, eg_bytes key, uint64_t token) {
   egi_keeper_expect(INT64_MIN);
 }
 
+/* Who is written to in a row is visited every SOON_US, without being asked:
+** a signal for each write would cost the writer more than the visits do. */
+static bool goes_on(egi_attendant *a, int activity) {
+  int warm = EGI_WARM;
+  a->quiet = activity == EGI_WRITTEN ? 0 : a->quiet + 1;
+  return a->quiet < QUIET_ROUNDS ||
+         !atomic_compare_exchange_strong(&a->activity, &warm, EGI_IDLE);
+}
+
 static bool tend(eg_guard *guard) {
   egi_attendant *a = &guard->attendant;
   int64_t now = egi_now(&guard->env);
   if (a->tend_us > now)
     return false;
   a->tend_us = EG_FOREVER;
-  atomic_store(&a->soon, false);
+  int activity = atomic_load(&a->activity);
+  if (activity != EGI_IDLE)
+    activity = atomic_exchange(&a->activity, EGI_WARM);
   egi_attending_unlock();
   int64_t next = guard->ops->tend(guard->store, now, lost, guard);
   egi_attending_lock();
   a->tend_us = nearer(a->tend_us, next);
+  if (activity != EGI_IDLE && goes_on(a, activity))
+    a->tend_us = nearer(a->tend_us, now + SOON_US);
   return true;
 }
 
@@ -230,7 +244,8 @@ void egi_attend_forget(eg_guard *guard, eg_bytes key, uint64_t token) {
 
 void egi_attend_soon(eg_guard *guard) {
   egi_attendant *a = &guard->attendant;
-  if (atomic_exchange(&a->soon, true))
+  if (atomic_load(&a->activity) == EGI_WRITTEN ||
+      atomic_exchange(&a->activity, EGI_WRITTEN) != EGI_IDLE)
     return;
   int64_t due = egi_now(&guard->env) + SOON_US;
   egi_attending_lock();
@@ -439,7 +454,7 @@ static void forked(eg_guard *guard) {
   egi_holds_forked(guard);
   a->renew_us = a->lose_us = a->tend_us = EG_FOREVER;
   a->retry_us = INT64_MIN;
-  atomic_store(&a->soon, false);
+  atomic_store(&a->activity, EGI_IDLE);
 }
 
 void egi_attend_fork(egi_fork phase) {

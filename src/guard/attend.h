@@ -45,6 +45,10 @@
 
 enum { EGI_NOT_DUE, EGI_QUEUED, EGI_STORING, EGI_STORED };
 
+/* Of a store that tends: nothing, or it is visited regularly; and somebody has
+** written since the last visit. */
+enum { EGI_IDLE, EGI_WARM, EGI_WRITTEN };
+
 typedef struct egi_tenure {
   struct egi_tenure *chain; /* in its bucket */
   eg_timer *timer;          /* of the run, while it is kept; or NULL */
@@ -70,7 +74,9 @@ typedef struct egi_tenure_table {
 typedef struct egi_attendant {
   struct eg_guard *next; /* of those that have anything to do */
   bool listed, running, ending, busy;
-  atomic_bool soon; /* tend is to be called soon, and that is known */
+  atomic_int activity; /* EGI_IDLE, or tend is to be called soon, and the
+                       ** thread knows that */
+  int quiet;           /* for so many calls nobody has written */
   pthread_t thread;
   pthread_cond_t woken;   /* there is more to do */
   pthread_cond_t done;    /* an outcome was stored; or all is */

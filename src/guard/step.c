@@ -269,11 +269,13 @@ static bool is_acquire(const egi_step *step) {
          step->event.type == EGI_ACQUIRE_LOCK;
 }
 
-/* Would a grant be one that may be lost? */
+/* Would a grant be one that may be lost, and would anybody be told?  A store
+** that tends finds out by itself, and tells the timer of a run. */
 static bool may_be_lost(const egi_step *step) {
   const eg_guard *guard = step->guard;
+  bool run = step->event.type == EGI_ACQUIRE_RUN;
   return (step->policy->lease_ms > 0 || step->policy->max_hold_ms > 0 ||
-          guard->store->lease_ms > 0 || guard->ops->tend != NULL) &&
+          guard->store->lease_ms > 0 || (run && guard->ops->tend != NULL)) &&
          guard->env.clock == egi_process_clock();
 }
 

@@ -126,6 +126,7 @@ static void drop(egi_file *file, const egi_entry *entry) {
     if (mine != NULL && mine->held)
       egi_lock_drop(&at, mine);
   }
+  egi_lock_let_go(&at);
   egi_at_end(&at);
 }
 
@@ -256,6 +257,7 @@ static eg_status file_swap(egi_store *store, eg_bytes key,
   else if (status == EG_CONFLICT)
     status = conflict(&at, seen, error);
   egi_shard_unlock(file, at.shard);
+  egi_lock_let_go(&at);
   egi_at_end(&at);
   return status;
 }
@@ -314,6 +316,7 @@ static eg_status file_apply(egi_store *store, eg_bytes key,
     return status;
   status = apply_locked(&at, decide, ctx, token, error);
   egi_shard_unlock(file, at.shard);
+  egi_lock_let_go(&at);
   egi_at_end(&at);
   egi_file_flush_many(file);
   return status;

@@ -65,9 +65,10 @@ typedef struct egi_entry {
   egi_file *file; /* whose grant */
   int fd;
   bool held;
-  egi_watch *won;    /* waited for it and got it; no grant yet */
-  pthread_t won_by;  /* the thread that may make a grant of it */
-  bool won_is_loose; /* any thread may: wait() has not returned yet */
+  egi_watch *won;      /* waited for it and got it; no grant yet */
+  pthread_t won_by;    /* the thread that may make a grant of it */
+  bool won_is_loose;   /* any thread may: wait() has not returned yet */
+  atomic_bool leaving; /* its grant has ended, its flock is about to */
   size_t key_len;
   unsigned char key[];
 } egi_entry;
@@ -142,7 +143,7 @@ struct egi_dir {
   uint64_t mark[6];
   egi_cached *cache;
   pthread_mutex_t watch_mutex;
-  egi_watch *watches;
+  egi_watch *_Atomic watches;
   char path[]; /* absolute */
 };
 
@@ -186,6 +187,7 @@ typedef struct egi_at {
   eg_bytes bytes, holder; /* bytes only if they were wanted */
   bool marked;            /* mark is of the row that was read */
   uint64_t mark[6];
+  egi_entry *leaving; /* to be let go of after the mutex */
   void *heap;
   size_t heap_size;
   unsigned char small[512];
@@ -278,6 +280,11 @@ bool egi_dir_stands(const egi_dir *dir);
 ** CONFLICT: somebody else does. */
 eg_status egi_lock_take(egi_at *at, egi_entry **entry, eg_error *error);
 void egi_lock_drop(egi_at *at, egi_entry *entry);
+
+/* egi_lock_leave: the same, but for the flock: that is let go of by
+** egi_lock_let_go, without the shard's mutex. */
+void egi_lock_leave(egi_at *at, egi_entry *entry);
+void egi_lock_let_go(egi_at *at);
 egi_entry *egi_lock_entry(const egi_at *at);
 void egi_lock_forget_all(egi_dir *dir);
 
@@ -291,12 +298,16 @@ bool egi_lock_busy(egi_at *at);
 /* egi_lock_open: one more descriptor of the key's file, close-on-exec. */
 eg_status egi_lock_open(const egi_at *at, int *fd, eg_error *error);
 
+/* egi_lock_removed: has that file no name any more? */
+bool egi_lock_removed(int fd);
+
 /* egi_lock_replaced: is that no longer the file that the name leads to? */
 bool egi_lock_replaced(const egi_at *at, int fd);
 
-/* The line for people: written where it is not, blanked where it is. */
+/* The line for people: written where it is not, blanked where it is.  After
+** that long, by the holder's keeper, or by who meets the grant. */
+enum { EGI_LATE_US = 10000 };
 void egi_lock_line(egi_at *at, int fd);
-/* By somebody who met another process's grant. */
 void egi_lock_tell(egi_at *at);
 void egi_lock_blank(egi_slot *slot, int fd);
 
@@ -391,9 +402,11 @@ struct egi_watch {
   bool changed; /* since */
   bool won;     /* the entry has the flock for this watch */
   bool cancelled, has_helper;
-  int event; /* eventfd, or -1 */
-  long tid;  /* of the thread that is blocked in flock; 0: none */
-  pthread_t helper;
+  int event;     /* eventfd, or -1 */
+  long tid;      /* of the thread that is blocked in flock; 0: none */
+  int own_event; /* the helper's copy of event, or -1 */
+  bool helped;   /* the helper does no more */
+  pthread_cond_t ended;
   bool told; /* that it has won; the waiting thread's */
   unsigned char bytes[EG_KEY_MAX];
 };

@@ -36,7 +36,7 @@ egi_entry *egi_lock_entry(const egi_at *at) {
 }
 
 static bool idle(const egi_entry *entry) {
-  return !entry->held && entry->won == NULL;
+  return !entry->held && entry->won == NULL && !entry->leaving;
 }
 
 /* The idle ones that came first go. */
@@ -102,6 +102,11 @@ eg_status egi_lock_open(const egi_at *at, int *fd, eg_error *error) {
                        &at->dir->options, fd, error);
 }
 
+bool egi_lock_removed(int fd) {
+  struct stat st;
+  return fstat(fd, &st) != 0 || st.st_nlink == 0;
+}
+
 bool egi_lock_replaced(const egi_at *at, int fd) {
   char name[EGI_NAME_ROOM];
   struct stat ours, there;
@@ -121,15 +126,22 @@ static int try_flock(int fd, int how) {
 
 /* -------------------------------------------------------------- taking -- */
 
-/* Whoever only looks has a shared lock for a moment: where no slot names a
-** holder, one refusal is not believed. */
-static int flock_patiently(const egi_at *at, int fd) {
-  int err = try_flock(fd, LOCK_EX);
+/* What another thread of this process is letting go of is still locked, though
+** not for this descriptor. */
+static int try_entry(const egi_entry *entry) {
+  return entry->leaving ? EWOULDBLOCK : try_flock(entry->fd, LOCK_EX);
+}
+
+/* Whoever only looks has a shared lock for a moment, and who has ended a grant
+** has his for a moment longer: where no slot names a holder, one refusal is
+** not believed. */
+static int flock_patiently(const egi_at *at, const egi_entry *entry) {
+  int err = try_entry(entry);
   bool named = at->slot != NULL && at->slot->held;
   for (int i = 0; err == EWOULDBLOCK && !named && i < TRIES; i++) {
     struct timespec pause = {0, TRY_NS};
     nanosleep(&pause, NULL);
-    err = try_flock(fd, LOCK_EX);
+    err = try_entry(entry);
   }
   return err;
 }
@@ -183,7 +195,7 @@ eg_status egi_lock_take(egi_at *at, egi_entry **out, eg_error *error) {
       return EG_CONFLICT;
     if (entry->won != NULL || entry->held) /* revoked, but locked still */
       return EG_OK;
-    int err = flock_patiently(at, entry->fd);
+    int err = flock_patiently(at, entry);
     if (err != 0)
       return cannot_lock(error, err);
     if (fstat(entry->fd, &st) == 0 && st.st_nlink > 0) {
@@ -197,17 +209,48 @@ eg_status egi_lock_take(egi_at *at, egi_entry **out, eg_error *error) {
                        "the key's lock file is removed again and again");
 }
 
-void egi_lock_drop(egi_at *at, egi_entry *entry) {
+static void end_hold(egi_entry *entry) {
   if (entry->held && entry->file != NULL)
     atomic_fetch_sub(&entry->file->holds, 1);
   entry->held = false;
   entry->file = NULL;
   entry->won = NULL;
+}
+
+static void unlock(int fd) {
   int rc;
   do
-    rc = flock(entry->fd, LOCK_UN);
+    rc = flock(fd, LOCK_UN);
   while (rc != 0 && errno == EINTR);
+}
+
+void egi_lock_drop(egi_at *at, egi_entry *entry) {
+  end_hold(entry);
+  unlock(entry->fd);
   trim(at->dir, at->shard);
+}
+
+/* The kernel may let the one who waits run at once, in our place: he needs the
+** shard's mutex first, and would sleep for it. */
+void egi_lock_leave(egi_at *at, egi_entry *entry) {
+  end_hold(entry);
+  entry->leaving = true;
+  at->leaving = entry;
+  trim(at->dir, at->shard);
+}
+
+void egi_lock_let_go(egi_at *at) {
+  egi_entry *entry = at->leaving;
+  if (entry == NULL)
+    return;
+  unlock(entry->fd);
+  atomic_store_explicit(&entry->leaving, false, memory_order_release);
+}
+
+/* Another thread has a system call to go until the descriptor is free. */
+static void await_leaver(const egi_entry *entry) {
+  while (entry->leaving)
+    sched_yield();
 }
 
 /* A grant of ours whose lock file was replaced: its lock excludes nobody. */
@@ -239,6 +282,7 @@ bool egi_lock_give(egi_at *at, int fd, egi_watch *watch, bool loose) {
   } else {
     if (entry->held)
       lose(at, entry);
+    await_leaver(entry);
     close(entry->fd);
   }
   entry->fd = fd;
@@ -263,14 +307,13 @@ static int open_to_look(const egi_at *at) {
 }
 
 bool egi_lock_busy(egi_at *at) {
-  struct stat st;
   egi_entry *entry = egi_lock_entry(at);
   bool kept = entry != NULL;
   if (kept && entry->won != NULL)
     return !may_use(entry);
-  if (kept && entry->held) /* a grant of ours that is over */
+  if (kept && (entry->held || entry->leaving)) /* ours, and over */
     return false;
-  if (kept && (fstat(entry->fd, &st) != 0 || st.st_nlink == 0)) {
+  if (kept && egi_lock_removed(entry->fd)) {
     drop_entry(at, entry);
     kept = false;
   }
@@ -332,9 +375,12 @@ void egi_lock_line(egi_at *at, int fd) {
     at->slot->line = 1;
 }
 
+/* Of a short hold nobody reads it, and to write and blank it is most of what a
+** hand-over would cost. */
 void egi_lock_tell(egi_at *at) {
   char name[EGI_NAME_ROOM];
-  if (!at->held || at->ours || at->slot == NULL || at->slot->line == 1)
+  if (!at->held || at->ours || at->slot == NULL || at->slot->line == 1 ||
+      egi_at_now(at) - at->slot->since < EGI_LATE_US)
     return;
   egi_file_name(at->name, at->key, name);
   int fd = openat(at->dir->locks_fd, name,

@@ -18,6 +18,7 @@ void egi_at_begin(egi_file *file, eg_bytes key, egi_at *at) {
   at->shard = (unsigned)(hash[0] >> 58);
   at->now = file->env.clock->now_us(file->env.clock->ctx);
   at->slot = NULL;
+  at->leaving = NULL;
   at->heap = NULL;
   at->heap_size = 0;
 }

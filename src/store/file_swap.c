@@ -244,8 +244,7 @@ static eg_status take_flock(change *c, eg_error *error) {
   eg_status status = egi_lock_take(at, &c->entry, error);
   if (status == EG_CONFLICT) {
     at->held = at->unknown = true;
-    if (at->slot != NULL && at->slot->held && at->slot->line != 1)
-      egi_lock_line(at, c->entry->fd); /* who was in the way? */
+    egi_lock_tell(at);
   }
   c->took = status == EG_OK && !c->entry->held && c->entry->won == NULL;
   return status;
@@ -272,7 +271,7 @@ static void end_grant(const change *c) {
     return;
   if (at->slot != NULL)
     egi_lock_blank(at->slot, entry->fd);
-  egi_lock_drop(at, entry);
+  egi_lock_leave(at, entry);
 }
 
 static void number(change *c) {

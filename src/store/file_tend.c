@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { LATE_US = 10000, LOOK_US = 100000, FLUSH_US = 1000000 };
+enum { LOOK_US = 100000, FLUSH_US = 1000000 };
 
 typedef struct round {
   egi_file *file;
@@ -32,11 +32,11 @@ static bool look_after(round_ *r, egi_entry *entry) {
   }
   if (stands && at.slot != NULL) {
     int64_t age = egi_at_now(&at) - at.slot->since;
-    if (age < LATE_US)
-      come_again(r, LATE_US - age);
+    if (age < EGI_LATE_US)
+      come_again(r, EGI_LATE_US - age);
     else if (at.slot->line != 1)
       egi_lock_line(&at, entry->fd);
-    if (age >= LATE_US && at.slot->in_slot && at.slot->len > 0)
+    if (age >= EGI_LATE_US && at.slot->in_slot && at.slot->len > 0)
       egi_at_evict(&at, NULL); /* so that people see what runs */
   }
   if (stands && at.lease != EGI_UNSET)

@@ -16,6 +16,7 @@
 #include "store/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -73,11 +74,15 @@ static eg_status rearm(egi_watch *watch, sight *s, eg_error *error) {
   return status;
 }
 
-/* Under the watch's mutex. */
-static void notify(egi_watch *watch) {
+/* Both under the watch's mutex. */
+static void note_change(egi_watch *watch) {
   const eg_clock *clock = watch->file->env.clock;
   watch->changed = true;
   clock->wake(clock->ctx, &watch->cond);
+}
+
+static void notify(egi_watch *watch) {
+  note_change(watch);
   if (watch->event >= 0)
     eventfd_write(watch->event, 1);
   egi_block_interrupt(watch->tid);
@@ -86,6 +91,11 @@ static void notify(egi_watch *watch) {
 void egi_file_wake(egi_at *at) {
   egi_dir *dir = at->dir;
   egi_block_bump(dir, at->shard);
+  /* The shard's mutex is held, and whoever watches looks with it held: one
+  ** whose look comes later sees the change, one whose look was before is in
+  ** the list. */
+  if (atomic_load(&dir->watches) == NULL)
+    return;
   pthread_mutex_lock(&dir->watch_mutex);
   for (egi_watch *watch = dir->watches; watch != NULL; watch = watch->next)
     if (watch->hash == at->hash && watch->hash2 == at->hash2) {
@@ -105,8 +115,9 @@ static bool is_cancelled(egi_watch *watch) {
   return cancelled;
 }
 
-static void *help(void *ctx) {
-  egi_watch *watch = ctx;
+/* Waits until there is an end to it: cancelled, won, or it cannot be waited
+** for (wait says so). */
+static void help_on(egi_watch *watch) {
   sight s = {0}, last;
   pthread_mutex_lock(&watch->mutex);
   last = (sight){.version = watch->version, .held = watch->held};
@@ -116,41 +127,79 @@ static void *help(void *ctx) {
     egi_blocked result = EGI_AGAIN;
     bool told = look(watch, &s, NULL) == EG_OK;
     bool news = !told || s.version != last.version || (last.held && !s.held);
+    if (!told)
+      return;
     if (news) {
       pthread_mutex_lock(&watch->mutex);
       notify(watch);
       pthread_mutex_unlock(&watch->mutex);
     }
     last = s;
-    if (!told)
-      break;
     if (s.held)
       result = egi_block_flock(watch, EG_FOREVER, true, NULL);
     else
       egi_block_futex(watch, seen, EG_FOREVER);
-    if (result == EGI_AGAIN)
-      continue;
-    pthread_mutex_lock(&watch->mutex);
-    notify(watch);
-    pthread_mutex_unlock(&watch->mutex);
-    break; /* won, or it cannot be waited for: wait says so */
+    if (result != EGI_AGAIN)
+      return;
+  }
+}
+
+/* Nobody joins this thread: who is told that it has won has better things to
+** do than to wait for its end, or for its mutex.  So that is told last, by a
+** descriptor of its own: the watch may be gone by then. */
+static void *help(void *ctx) {
+  egi_watch *watch = ctx;
+  help_on(watch);
+  pthread_mutex_lock(&watch->mutex);
+  note_change(watch);
+  int event = watch->own_event;
+  watch->own_event = -1;
+  watch->helped = true;
+  pthread_cond_signal(&watch->ended);
+  pthread_mutex_unlock(&watch->mutex);
+  if (event >= 0) {
+    eventfd_write(event, 1);
+    close(event);
   }
   return NULL;
 }
 
-static eg_status start_helper(egi_watch *watch, eg_error *error) {
+/* 0 or an errno. */
+static int start_thread(egi_watch *watch) {
+  pthread_attr_t attr;
+  pthread_t thread;
   sigset_t all, before;
-  if (watch->has_helper)
-    return EG_OK;
+  int err = pthread_attr_init(&attr);
+  if (err != 0)
+    return err;
+  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
   sigfillset(&all); /* the program's signals are not for this thread */
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  int err = pthread_create(&watch->helper, NULL, help, watch);
+  err = pthread_create(&thread, &attr, help, watch);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attr);
+  return err;
+}
+
+static eg_status start_helper(egi_watch *watch, eg_error *error) {
+  if (watch->has_helper)
+    return EG_OK;
+  watch->helped = false;
+  if (watch->event >= 0) {
+    watch->own_event = fcntl(watch->event, F_DUPFD_CLOEXEC, 3);
+    if (watch->own_event < 0)
+      return egi_file_fail(error, EG_UNAVAILABLE, errno,
+                           "no descriptor to wait with: %s", strerror(errno));
+  }
+  int err = start_thread(watch);
   watch->has_helper = err == 0;
-  if (err != 0)
-    return egi_file_fail(error, EG_NOMEM, err, "no thread to wait with: %s",
-                         strerror(err));
-  return EG_OK;
+  if (err == 0)
+    return EG_OK;
+  if (watch->own_event >= 0)
+    close(watch->own_event);
+  watch->own_event = -1;
+  return egi_file_fail(error, EG_NOMEM, err, "no thread to wait with: %s",
+                       strerror(err));
 }
 
 static void end_helper(egi_watch *watch) {
@@ -158,22 +207,19 @@ static void end_helper(egi_watch *watch) {
     return;
   pthread_mutex_lock(&watch->mutex);
   watch->cancelled = true;
-  pthread_mutex_unlock(&watch->mutex);
-  for (;;) { /* a signal just before the system call is lost */
+  while (!watch->helped) { /* a signal just before the call is lost */
     struct timespec until;
     egi_block_bump(watch->dir, watch->shard);
-    pthread_mutex_lock(&watch->mutex);
     egi_block_interrupt(watch->tid);
-    pthread_mutex_unlock(&watch->mutex);
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += 1000000;
     if (until.tv_nsec >= 1000000000) {
       until.tv_nsec -= 1000000000;
       until.tv_sec++;
     }
-    if (pthread_timedjoin_np(watch->helper, NULL, &until) == 0)
-      break;
+    pthread_cond_timedwait(&watch->ended, &watch->mutex, &until);
   }
+  pthread_mutex_unlock(&watch->mutex);
   watch->has_helper = false;
 }
 
@@ -198,7 +244,7 @@ static void link_watch(egi_watch *watch) {
   watch->next = dir->watches;
   if (watch->next != NULL)
     watch->next->prev = watch;
-  dir->watches = watch;
+  atomic_store(&dir->watches, watch);
   pthread_mutex_unlock(&dir->watch_mutex);
 }
 
@@ -220,7 +266,10 @@ static void free_watch(egi_watch *watch) {
     close(watch->fd);
   if (watch->event >= 0)
     close(watch->event);
+  if (watch->own_event >= 0) /* of a helper that a fork left behind */
+    close(watch->own_event);
   pthread_cond_destroy(&watch->cond);
+  pthread_cond_destroy(&watch->ended);
   pthread_mutex_destroy(&watch->mutex);
   env.alloc(env.alloc_ud, watch, sizeof *watch, 0);
 }
@@ -239,7 +288,7 @@ static void fill(egi_watch *watch, egi_file *file, eg_bytes key,
   watch->shard = at.shard;
   watch->version = seen->version;
   watch->held = seen->at.held;
-  watch->fd = watch->event = -1;
+  watch->fd = watch->event = watch->own_event = -1;
 }
 
 eg_status egi_file_watch(egi_store *store, eg_bytes key, const egi_seen *seen,
@@ -254,7 +303,7 @@ eg_status egi_file_watch(egi_store *store, eg_bytes key, const egi_seen *seen,
     return egi_file_fail(error, EG_NOMEM, ENOMEM, "no memory for a watch");
   fill(watch, file, key, seen);
   pthread_mutex_init(&watch->mutex, NULL);
-  if (init_cond(&watch->cond) != 0)
+  if (init_cond(&watch->cond) != 0 || init_cond(&watch->ended) != 0)
     status = egi_file_fail(error, EG_NOMEM, 0, "no condition for a watch");
   if (status == EG_OK && fd != NULL) {
     watch->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
