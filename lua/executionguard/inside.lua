@@ -12,9 +12,11 @@ local inside = {
   -- coroutine -> its scope; while it has one.  Of a job's coroutine only when
   -- it has waited: so ask scope_of.
   scopes = setmetatable({}, { __mode = "k" }),
-  -- the run of a job whose coroutine has been resumed for the first time, and
-  -- has not come back; that coroutine
-  starting = nil, thread = nil,
+  -- starting(thread) -> the run of a job whose coroutine that is, if it has
+  -- been resumed for the first time and has not come back (scheduler.lua)
+  starting = nil,
+  -- is_starting(run) -> is it that one?
+  is_starting = nil,
   -- what a coroutine in park is resumed with
   WAKE = {},
   -- the same, when its scope has ended
@@ -26,9 +28,8 @@ local inside = {
 -- The scope of a coroutine; nil: none.
 function inside.scope_of(thread)
   local scope = inside.scopes[thread]
-  local starting = inside.starting
-  if scope == nil and starting and inside.thread == thread then
-    return starting
+  if scope == nil then
+    return inside.starting(thread)
   end
   return scope
 end

@@ -127,7 +127,7 @@ end
 local function is_inside(run)
   local thread = run.thread
   if not thread then
-    return inside.starting == run
+    return inside.is_starting(run)
   end
   local state = coroutine.status(thread)
   return state == "running" or state == "normal"

@@ -10,11 +10,11 @@ local options = require "executionguard.job_options"
 local task = require "executionguard.task"
 
 local steady = core.clock.steady
-local call, clocks = core.job.call, core.job.clocks
+local call = core.job.call
 local copy, text_of = options.copy, failures.text_of
 local scopes, enqueue = inside.scopes, inside.start
 local limit = core.limit
-local yield, SPARE = coroutine.yield, inside.SPARE
+local yield, running, SPARE = coroutine.yield, coroutine.running, inside.SPARE
 
 local BACKGROUND <const> = context.background()
 local GRACE <const> = 0.1 -- seconds, on a coroutine
@@ -209,14 +209,10 @@ local function finish(run, ok, value, trace)
     return
   end
   local j = run.job
-  if value ~= nil and ok and not run.has_result then
+  if ok and value ~= nil and not run.has_result then
     run.result = value
   end
   run.took = steady() - run.begun
-  if ok and run.plain then
-    j.state = SUCCEEDED
-    return
-  end
   local state
   state, run.err = verdict(run, ok, value)
   run.trace = trace
@@ -301,31 +297,33 @@ local function may_begin(run)
   return true
 end
 
--- What closes the run of a coroutine that is closed, by others or by us.
-local Slot = { __close = function(slot, err)
-  local run = slot.run
+-- Ends the run of a coroutine that is closed, by others or by us.
+local CLOSER <const> = setmetatable({}, { __close = function(_, err)
+  local run = scopes[running()]
   if run and not run.took then
     finish(run, false, err == nil and "the job's coroutine was closed" or err)
   end
-end }
+end })
 
 -- What a coroutine runs: one run; then, as long as nobody can know of this
 -- coroutine, another and another.  Their functions are called by `call`, for a
 -- coroutine that an error has ended cannot be interrupted any more, and its
 -- <close> variables may want to be.
 local function body(run)
-  local slot <close> = setmetatable({ run = run }, Slot)
+  local _ <close> = CLOSER
   while run.plain or may_begin(run) do
-    local ok, value, err, unseen = call(run.job.fn, run)
-    if unseen and run.plain and err == nil then
-      finish(run, true, value)
-    else
+    local ok, value, err, unseen, now = call(run.job.fn, run)
+    if not (unseen and run.plain and err == nil) then
       conclude(run, ok, value, err)
       return
     end
-    slot.run, run = nil, nil -- luacheck: ignore 311 (it may be garbage)
+    if value ~= nil then -- finish, for the many, written out
+      run.result = value
+    end
+    run.took = now - run.begun
+    run.job.state = SUCCEEDED
+    run = nil -- luacheck: ignore 311 (it may be garbage)
     run = yield(SPARE)
-    slot.run = run
   end
 end
 
@@ -362,11 +360,13 @@ local function start_specially(run, parent)
   emit(j, "state", RUNNING)
 end
 
+local start_clocks = core.job.starter(Run)
+
 -- Starts a run of a job that has none; everything starts afresh.
 local function start(j, parent, params)
-  local started, begun = clocks()
-  local run = setmetatable({ job = j, started = started, begun = begun,
-    took = false, plain = true }, Run)
+  local run = { job = j, started = false, begun = false, took = false,
+    plain = true }
+  run.started, run.begun = start_clocks(run)
   j.run, j.state = run, RUNNING
   if parent and parent ~= BACKGROUND then
     start_below(run, parent)

@@ -50,6 +50,7 @@ local later_runs, later_first, later_last = {}, 1, 0
 local plans = {}      -- thread -> its plan by defer or delay
 local seq = 0         -- of the latest entry: even for a wait, odd for a plan
 local current = nil   -- the task that was resumed last and has not come back
+local starting_run, starting -- a run that has not come back yet; its thread
 local turner = nil    -- the thread that turns the scheduler
 local kick = nil      -- tells the loop that is plugged in of a new plan
 local host_wait = nil -- waits on that loop
@@ -217,14 +218,23 @@ end
 local function thread_of_run(run)
   local thread = run.thread
   if not thread then
-    thread = inside.starting == run and inside.thread or create(body)
+    thread = starting_run == run and starting or create(body)
     run.thread, run.plain = thread, false
   end
   return thread
 end
 
+function inside.starting(thread)
+  if thread == starting then
+    return starting_run
+  end
+end
+
+function inside.is_starting(run) return run == starting_run end
+
 -- A job's run could not be begun, or an error has ended its coroutine.
 local function begin_failed(run, thread, number, err)
+  scopes[thread] = status(thread) == "dead" and run or nil
   if failed(thread, err) then
     checkpoint(err)
     return
@@ -263,9 +273,9 @@ local function begin_runs(time, limit)
     if later_last > 0 then
       next_run()
     end
-    current, inside.starting, inside.thread = thread, run, thread
+    current, starting_run, starting = thread, run, thread
     local ok, said = resume(thread, run)
-    current, inside.starting = nil, nil
+    current, starting_run, starting = nil, nil, nil
     if said == SPARE then
       spare = thread
     elseif not ok then

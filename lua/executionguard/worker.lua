@@ -20,6 +20,8 @@ local GRACE <const> = 1 -- seconds
 -- The longest that an interruption takes to reach a function that runs.
 local REACH <const> = 0.5
 
+local NONE <const> = {}
+
 local worker = {}
 
 -- Fields: code.
@@ -55,8 +57,8 @@ local function heed(run, finish)
   if not ticket or run.took then
     return
   end
-  local stage, progress = ticket:stage(), ticket:progress()
-  for _, line in ipairs(ticket:lines()) do
+  local ended, progress, lines = ticket:look()
+  for _, line in ipairs(lines or NONE) do
     line = workers.decode(line)
     options.log(j, line[1], line[2], line[3])
   end
@@ -64,7 +66,7 @@ local function heed(run, finish)
     run.progress = progress
     j:_emit("progress", progress)
   end
-  if stage == "ended" and not run.took then
+  if ended and not run.took then
     conclude(run, finish)
   end
 end
@@ -73,7 +75,7 @@ end
 function Worker._start(run, finish)
   local j = run.job
   local left = run.parent and run.parent:_left()
-  local ok, ticket = pcall(workers.submit, j.fn.code, j.id, j.labels or {},
+  local ok, ticket = pcall(workers.submit, j.fn.code, j.id, j.labels or NONE,
     run.params, left, j.grace or GRACE, function() heed(run, finish) end)
   if ok then
     run.ticket = ticket

@@ -3,19 +3,53 @@
 
 local core = require "executionguard.core"
 local context = require "executionguard.context"
+local inside = require "executionguard.inside"
 local options = require "executionguard.job_options"
+local scheduler = require "executionguard.scheduler"
 local task = require "executionguard.task"
 
 local side, is_progress = core.side, options.is_progress
+local scopes, pending = inside.scopes, core.waiting.pending
 
 local WHY <const> = { context.DeadlineExceeded, context.Canceled }
 
--- What the function gets: as that of a job on a coroutine (job.lua).
+local main = coroutine.running()
+local current -- the run whose function is being called
+
+-- What its owner has said.
+local function asks()
+  return WHY[side.why()]
+end
+
+-- The owner has said something.
+local function look()
+  if current and current.context then
+    current.context:_err()
+  end
+end
+
+-- What the function gets: as that of a job on a coroutine (job_run.lua).
+-- Fields: id, labels, params; context, if somebody has asked for it; result,
+-- has_result; over.
 local Run = { __name = "ExecutionGuard job context" }
 Run.__index = Run
 
+function Run:Context()
+  local ctx = self.context
+  if not ctx then
+    ctx = context._child(context.background())
+    self.context = ctx
+    if self.over then
+      context._cancel(ctx)
+    else
+      ctx.asks = asks
+    end
+  end
+  return ctx
+end
+Run._scope = Run.Context
+
 function Run:ID() return self.id end
-function Run:Context() return self.context end
 function Run:GetParams() return self.params end
 
 function Run:Labels()
@@ -49,20 +83,24 @@ function Run:Logger()
   return logger
 end
 
+local function finish(run)
+  current, scopes[main] = nil, nil
+  run.over = true
+  -- Has the function left tasks behind?
+  local dirty = (scheduler.busy() or pending()) and task.step() ~= nil
+  if run.context then
+    context._cancel(run.context)
+  end
+  return dirty
+end
+
 -- -> ok, result or error, traceback, is the state used up?
 return function(fn, args)
   local run = setmetatable({ id = args[1], labels = args[2],
     params = args[3] }, Run)
-  local ctx = context.withCancel(context.background())
-  run.context = ctx
-  function ctx.asks()
-    return WHY[side.why()]
-  end
-  local ok, value, err = context.with(ctx, side.call, fn, run, function()
-    ctx:_err()
-  end)
-  local dirty = task.step() ~= nil -- the function has left tasks behind
-  context._cancel(ctx)
+  current, scopes[main] = run, run
+  local ok, value, err = side.call(fn, run, look)
+  local dirty = finish(run)
   if ok and value == nil and err ~= nil then
     return false, err, nil, dirty
   elseif ok then

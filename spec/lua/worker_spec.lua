@@ -194,6 +194,22 @@ describe("worker", function()
     assert.is_true(ended == "context canceled" or ended == nil)
   end)
 
+  it("a context lasts as long as its job", function()
+    job.workers { threads = 1 }
+    local j = run(function(ctx)
+      kept, early = ctx, ctx:Context() -- luacheck: ignore
+      return early:Done()
+    end)
+    assert.equal(false, j:Result())
+    j = run(function()
+      return { early:Done(), kept:Context():Err() } -- luacheck: ignore
+    end)
+    assert.same({ true, "context canceled" }, j:Result())
+    run(function(ctx) kept = ctx end) -- luacheck: ignore
+    j = run(function() return kept:Context():Done() end) -- luacheck: ignore
+    assert.equal(true, j:Result())
+  end)
+
   describe("Cancel", function()
     it("is seen by a job that looks at its context", function()
       local j = start(function(ctx)

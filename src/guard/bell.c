@@ -23,12 +23,27 @@
 
 /* -------------------------------------------------------------- making -- */
 
+/* Who is rung for wakes while the mutex is held for some instructions more: he
+** spins, and does not sleep a second time. */
+static int init_mutex(pthread_mutex_t *mutex) {
+  pthread_mutexattr_t attr;
+  int err = pthread_mutexattr_init(&attr);
+  if (err != 0)
+    return err;
+#ifdef PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP
+  pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+#endif
+  err = pthread_mutex_init(mutex, &attr);
+  pthread_mutexattr_destroy(&attr);
+  return err;
+}
+
 int egi_bell_init(eg_bell *bell, const eg_env *env) {
   memset(bell, 0, sizeof *bell);
   bell->env = *env;
   bell->last = &bell->first;
   bell->poll_fd = bell->event_fd = bell->alarm_fd = -1;
-  int err = pthread_mutex_init(&bell->mutex, NULL);
+  int err = init_mutex(&bell->mutex);
   if (err != 0)
     return err;
   err = eg_cond_init(&bell->cond);
@@ -201,7 +216,7 @@ void eg_bell_ring(eg_bell *bell, eg_call *call) {
 }
 
 void egi_bell_forked(eg_bell *bell) {
-  pthread_mutex_init(&bell->mutex, NULL);
+  init_mutex(&bell->mutex);
   eg_cond_init(&bell->cond);
   bell->watched = 0;
 }

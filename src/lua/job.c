@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
 ** What jobs need of C, as there may be so many of them: a call that keeps the
-** traceback of what it raises, both clocks at once, SetProgress.
+** traceback of what it raises, what a run begins with, SetProgress.
 **
 ** The message handler leaves the error as it is, for <close> variables see it
 ** too; the traceback waits in a table, coroutine -> {error, traceback}, until
@@ -69,7 +69,8 @@ static int called(lua_State *L, int status, lua_KContext ctx) {
     lua_replace(L, 1);
     lua_pushboolean(L, status == LUA_OK && state->unseen == L &&
                            lua_gethook(L) == NULL);
-    return 4;
+    lua_pushnumber(L, (lua_Number)eg_now_us() / 1e6);
+    return 5;
   }
   if (eb_is_sentinel(L, -1))
     lua_pushnil(L);
@@ -80,10 +81,10 @@ static int called(lua_State *L, int status, lua_KContext ctx) {
   return 3;
 }
 
-/* call(fn, argument) -> true, what it returned (two values), and whether
-** nobody can know of this coroutine: it neither yielded nor was asked for;
-** false, its error, the traceback (nil: there is none); nil: it was
-** interrupted. */
+/* call(fn, argument) -> true, what it returned (two values), whether nobody
+** can know of this coroutine: it neither yielded nor was asked for, and the
+** steady time; false, its error, the traceback (nil: there is none); nil: it
+** was interrupted. */
 static int call(lua_State *L) {
   eb_get_state(L)->unseen = L;
   lua_settop(L, 2);
@@ -92,11 +93,23 @@ static int call(lua_State *L) {
   return called(L, lua_pcallk(L, 1, 2, 1, 0, called), 0);
 }
 
-/* clocks() -> seconds since the epoch, steady seconds */
-static int clocks(lua_State *L) {
+/* starter(metatable) -> a function: start(run) gives it that metatable and
+** returns seconds since the epoch, steady seconds. */
+static int start(lua_State *L) {
+  lua_settop(L, 1);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_setmetatable(L, 1);
   lua_pushnumber(L, (lua_Number)eg_wall_us() / 1e6);
   lua_pushnumber(L, (lua_Number)eg_now_us() / 1e6);
   return 2;
+}
+
+static int make_starter(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  lua_pushcclosure(L, start, 1);
+  return 1;
 }
 
 enum { UP_TOOK = 1, UP_PROGRESS, UP_SLOW };
@@ -135,7 +148,7 @@ static int make_setter(lua_State *L) {
 
 void eb_push_job(lua_State *L) {
   static const luaL_Reg functions[] = {{"call", call},
-                                       {"clocks", clocks},
+                                       {"starter", make_starter},
                                        {"setter", make_setter},
                                        {NULL, NULL}};
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &traces_key) == LUA_TNIL) {

@@ -17,7 +17,15 @@
 
 #define IDLE_S 10
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+/* Who is woken by another thread finds it held for some instructions more: he
+** spins, and does not sleep a second time. */
+#ifdef PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP
+#define ADAPTIVE PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP
+#else
+#define ADAPTIVE PTHREAD_MUTEX_INITIALIZER
+#endif
+
+static pthread_mutex_t mutex = ADAPTIVE;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_cond_t wanted, gone;
 static eb_work *first, **last = &first;
@@ -196,7 +204,7 @@ static void after_fork(void) { pthread_mutex_unlock(&mutex); }
 
 /* The child has none of the threads, and nobody works on what was asked. */
 static void in_child(void) {
-  pthread_mutex_init(&mutex, NULL);
+  mutex = (pthread_mutex_t)ADAPTIVE;
   eg_cond_init(&wanted);
   eg_cond_init(&gone);
   threads = idle = running = queued = leaving = lost = 0;
@@ -229,9 +237,10 @@ bool eb_pool_submit(eb_work *work, eg_error *error) {
     last = &work->next;
     queued++;
     atomic_fetch_add(&work->refs, 1);
-    pthread_cond_signal(&wanted);
   }
   pthread_mutex_unlock(&mutex);
+  if (served) /* now, as who is woken wants the mutex */
+    pthread_cond_signal(&wanted);
   if (!served && error != NULL) {
     error->status = EG_UNAVAILABLE;
     strcpy(error->message, "no thread could be started");
@@ -303,20 +312,14 @@ void eb_pool_disown(eb_work *work) {
     eb_pool_cancel(work, EB_CANCELED);
 }
 
-eb_stage eb_pool_stage(eb_work *work) {
+eb_stage eb_pool_look(eb_work *work, eb_line **lines) {
   pthread_mutex_lock(&mutex);
   eb_stage stage = work->stage;
-  pthread_mutex_unlock(&mutex);
-  return stage;
-}
-
-eb_line *eb_pool_take_lines(eb_work *work) {
-  pthread_mutex_lock(&mutex);
-  eb_line *lines = work->lines;
+  *lines = work->lines;
   work->lines = NULL;
   work->last_line = &work->lines;
   pthread_mutex_unlock(&mutex);
-  return lines;
+  return stage;
 }
 
 /* ------------------------------------------------------- for the worker -- */

@@ -87,8 +87,8 @@ bool eb_pool_abandon(eb_work *work);
 /* The owner's Lua state goes. */
 void eb_pool_disown(eb_work *work);
 
-eb_stage eb_pool_stage(eb_work *work);
-eb_line *eb_pool_take_lines(eb_work *work);
+/* Its stage, and what it has said since. */
+eb_stage eb_pool_look(eb_work *work, eb_line **lines);
 
 /* For the worker. */
 void eb_pool_tell(eb_work *work, eb_line *line);

@@ -187,27 +187,13 @@ static int abandon(lua_State *L) {
   return 1;
 }
 
-static int stage(lua_State *L) {
-  static const char *const names[] = {"queued", "running", "ended", "lost"};
-  lua_pushstring(L, names[eb_pool_stage(check_ticket(L)->work)]);
-  return 1;
-}
-
-static int progress(lua_State *L) {
-  eb_work *work = check_ticket(L)->work;
-  double value;
-  atomic_store(&work->told, false);
-  uint64_t bits = atomic_load(&work->progress);
-  memcpy(&value, &bits, sizeof value);
-  lua_pushnumber(L, value);
-  return 1;
-}
-
-/* ticket:line() -> the next line of the log: {level, message, fields} */
-static int lines(lua_State *L) {
-  eb_work *work = check_ticket(L)->work;
+/* Pushes the lines as an array of strings, and frees them; nil: none. */
+static void push_lines(lua_State *L, eb_line *line) {
+  if (line == NULL) {
+    lua_pushnil(L);
+    return;
+  }
   lua_newtable(L);
-  eb_line *line = eb_pool_take_lines(work);
   for (lua_Integer i = 1; line != NULL; i++) {
     eb_line *next = line->next;
     lua_pushlstring(L, (const char *)line->text.data, line->text.len);
@@ -216,7 +202,21 @@ static int lines(lua_State *L) {
     free(line);
     line = next;
   }
-  return 1;
+}
+
+/* ticket:look() -> has it ended? its progress (below 0: none), the lines of
+** its log since, if there are any */
+static int look(lua_State *L) {
+  eb_work *work = check_ticket(L)->work;
+  double value;
+  eb_line *lines;
+  atomic_store(&work->told, false); /* from now on it tells again */
+  lua_pushboolean(L, eb_pool_look(work, &lines) == EB_ENDED);
+  uint64_t bits = atomic_load(&work->progress);
+  memcpy(&value, &bits, sizeof value);
+  lua_pushnumber(L, value);
+  push_lines(L, lines);
+  return 3;
 }
 
 static int decode(lua_State *L) {
@@ -283,9 +283,9 @@ static int pool_drain(lua_State *L) {
 
 void eb_push_worker(lua_State *L) {
   static const luaL_Reg methods[] = {
-      {"cancel", cancel},     {"abandon", abandon}, {"stage", stage},
-      {"progress", progress}, {"lines", lines},     {"outcome", outcome},
-      {"close", ticket_gc},   {"__gc", ticket_gc},  {NULL, NULL}};
+      {"cancel", cancel},   {"abandon", abandon}, {"look", look},
+      {"outcome", outcome}, {"close", ticket_gc}, {"__gc", ticket_gc},
+      {NULL, NULL}};
   static const luaL_Reg functions[] = {
       {"code", make_code},   {"submit", submit},    {"decode", decode},
       {"stats", pool_stats}, {"limit", pool_limit}, {"memory", pool_memory},

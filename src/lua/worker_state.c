@@ -21,8 +21,9 @@ struct eb_worker {
   size_t used, most;
 };
 
-/* Keys of the registry: the work and its timer, loaded functions. */
-static const char work_key, timer_key, loaded_key;
+/* Keys of the registry: the work and its timer, loaded functions, what
+** worker_side.lua returns. */
+static const char work_key, timer_key, loaded_key, side_key;
 
 static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize) {
   eb_worker *worker = ud;
@@ -233,13 +234,22 @@ static void store(lua_State *L, int index, eb_work *work, eb_blob *blob) {
   eb_bytes_free(&bytes);
 }
 
+static void push_side(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &side_key) == LUA_TFUNCTION)
+    return;
+  lua_pop(L, 1);
+  require(L, "executionguard.worker_side");
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &side_key);
+}
+
 /* run(work) */
 static int run(lua_State *L) {
   eb_work *work = lua_touserdata(L, 1);
   lua_pushvalue(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &work_key);
   push_function(L, work->code);
-  require(L, "executionguard.worker_side");
+  push_side(L);
   lua_insert(L, -2);
   eg_bytes args = {work->args.data, work->args.len};
   eb_decode(L, args);
