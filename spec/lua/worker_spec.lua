@@ -198,7 +198,7 @@ describe("worker", function()
     job.workers { threads = 1 }
     local j = run(function(ctx)
       kept, early = ctx, ctx:Context() -- luacheck: ignore
-      return early:Done()
+      return early:Done() -- luacheck: ignore
     end)
     assert.equal(false, j:Result())
     j = run(function()
