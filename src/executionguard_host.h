@@ -29,6 +29,7 @@ typedef struct eg_call {
   void *tag; /* yours */
   /* the library's own */
   struct eg_call *next;
+  unsigned stirred;
   bool rung;
 } eg_call;
 

@@ -41,6 +41,7 @@ static int init_mutex(pthread_mutex_t *mutex) {
 int egi_bell_init(eg_bell *bell, const eg_env *env) {
   memset(bell, 0, sizeof *bell);
   bell->env = *env;
+  bell->stirring = 1;
   bell->last = &bell->first;
   bell->poll_fd = bell->event_fd = bell->alarm_fd = -1;
   int err = init_mutex(&bell->mutex);
@@ -193,6 +194,16 @@ static void add(eg_bell *bell, eg_call *call) {
   bell->last = &call->next;
 }
 
+void egi_bell_stir(eg_bell *bell, eg_call *call) {
+  pthread_mutex_lock(&bell->mutex);
+  if (call->stirred != bell->stirring) {
+    call->stirred = bell->stirring;
+    bell->stirred++;
+  }
+  pthread_mutex_unlock(&bell->mutex);
+  egi_bell_ring(bell, call);
+}
+
 void egi_bell_ring(eg_bell *bell, eg_call *call) {
   const uint64_t one = 1;
   pthread_mutex_lock(&bell->mutex);
@@ -271,6 +282,9 @@ eg_call *eg_bell_next(eg_bell *bell) {
 
 void eg_bell_forget(eg_bell *bell, eg_call *call) {
   pthread_mutex_lock(&bell->mutex);
+  if (call->stirred == bell->stirring)
+    bell->stirred--;
+  call->stirred = 0;
   if (call->rung) {
     eg_call **link = &bell->first;
     while (*link != call)
@@ -316,13 +330,25 @@ static bool wait_polling(eg_bell *bell, int64_t deadline_us) {
 }
 
 /* By a clock that waiting moves, there is no time in which a descriptor could
-** come to have something.  But threads behind it (a store's helper that was
-** just given the kernel's lock) may be about to say so: they get a moment of
-** the machine's time before the clock jumps. */
-enum { MOMENT_MS = 100 };
+** come to have something.  But where somebody here has just ended a grant, a
+** thread behind the descriptor (a store's helper that is given the kernel's
+** lock) may be about to say so: it gets a moment of the machine's time before
+** the clock jumps, once. */
+enum { MOMENT_MS = 200 };
 
 static bool wait_by_jumping(eg_bell *bell, int64_t deadline_us) {
-  return gather(bell, MOMENT_MS) || wait_plainly(bell, deadline_us);
+  pthread_mutex_lock(&bell->mutex);
+  bool stirred = bell->stirred > 0;
+  pthread_mutex_unlock(&bell->mutex);
+  if (gather(bell, stirred ? MOMENT_MS : 0))
+    return true;
+  pthread_mutex_lock(&bell->mutex);
+  if (stirred) {
+    bell->stirred = 0;
+    bell->stirring++;
+  }
+  pthread_mutex_unlock(&bell->mutex);
+  return wait_plainly(bell, deadline_us);
 }
 
 bool eg_bell_wait(eg_bell *bell, int64_t deadline_us) {

@@ -163,6 +163,10 @@ static bool by_proxy(const eg_pending *p) {
 /* False: it still waits, or has to see for itself. */
 static bool consider(eg_pending *p) {
   int64_t due = p->due_us;
+  if (!egi_is_quick(p->step.guard)) {
+    egi_bell_stir(p->bell, &p->call);
+    return false;
+  }
   if (!by_proxy(p)) {
     egi_bell_ring(p->bell, &p->call);
     return false;
