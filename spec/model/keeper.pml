@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
 ** A model of the keeper: deadline against finish against cancel against
-** migration; src/guard/keeper.c, park.c, src/lua/interrupt.c.
+** migration against loss; src/guard/keeper.c, timer.c, park.c,
+** src/lua/interrupt.c.  What attendants do is in attend.pml.
 **
 ** WHAT STANDS FOR WHAT
 **   owner       a thread: eg_timer_start, stop, park, unpark, take_slot,
@@ -9,6 +10,8 @@
 **   handler     on_signal, eb_look: runs between any two steps of its thread
 **   keeper      keep, pass, look, visit, fire, kick, sleep_until
 **   world       the clock, the end of a grace time, a reset by somebody else
+**   other       eg_timer_hasten, egi_timer_lose, by a thread that is none of
+**               the owners (-DHASTE): the deadline comes nearer
 **
 ** Every shared access is a step of its own, but what one thread reads of its
 ** own chain (nearest, the walk of the handler) is one step: `fired`, the only
@@ -21,8 +24,10 @@
 ** new top has the new ones; one of the old top may have either, here too.  The
 ** two may come in any order, here too.  That a later turn is seen before an
 ** earlier top makes them differ from what was seen, as a new one does.
+** cut_us, hastened and place are written under work and read without it.
 **
-** ABSTRACTED.  Deadlines are 2 and 3, the time goes from 1 to 3; the times of
+** ABSTRACTED.  Deadlines are 2 and 3 (with -DHASTE there are none, but those
+** that `other` brings), the time goes from 1 to 3; the times of
 ** kicks are any (a kick is repeated when the last one was delivered).  The
 ** heap is a set under `work`.  A condition is its predicate.  The list of
 ** slots has its full length from the start.  No fork, no test clock, no
@@ -70,6 +75,9 @@
 #ifndef CLOSES
 #define CLOSES 0
 #endif
+#ifndef HASTE
+#define HASTE 0 /* are deadlines brought nearer, instead of there from begin */
+#endif
 #ifndef MUTANT
 #define MUTANT 0
 #endif
@@ -99,6 +107,9 @@ typedef timer {
   bit fired;
   byte rec;     /* the record */
   bit linked;   /* its frame is in the chain */
+  bit tied;     /* `other` knows it: its memory stays */
+  bit slotted;  /* timer->slot is set: to `at`*/
+  byte at;
   bit raised, grace_over
 }
 typedef slot {
@@ -106,6 +117,7 @@ typedef slot {
   byte due;
   byte turn;
   bit wanted; /* a visit, whatever is due */
+  byte hastened;
   bit visiting, taken, alive;
   byte thread;
   byte seen_top, seen_turn, next;
@@ -197,6 +209,14 @@ inline due_of(i) {
     seen = 0
   }
 #endif
+#if HASTE
+  d_step {
+    if
+    :: s[i].hastened < d -> d = s[i].hastened
+    :: else
+    fi
+  }
+#endif
 }
 
 inline visit(i) {
@@ -206,6 +226,9 @@ inline visit(i) {
   s[i].visiting = 1;
 #else
   s[i].visiting = 1;
+#if HASTE
+  s[i].hastened = FOREVER;
+#endif
   x = s[i].top;
 #endif
   d_step { s[i].seen_turn = s[i].turn; s[i].seen_top = x; signalled = 0 }
@@ -288,7 +311,7 @@ inline came_nearer() {
   do
   :: i < SLOTS && !again ->
      due_of(i);
-     d_step { again = d < next; d = 0; i++ }
+     d_step { again = d < next || s[i].wanted; d = 0; i++ }
   :: else -> i = 0; break
   od
 }
@@ -323,6 +346,18 @@ end_asleep:
 
 /* ------------------------------------------------------------- owners -- */
 
+/* A deadline that came nearer while due_ was made up. */
+inline look_again(top_, due_) {
+  d_step { nearest(top_, sooner) }
+  if
+  :: sooner < due_ && !M(14) ->
+     atomic { !work -> s[my].hastened = MIN }
+     ring_if_nearer(sooner)
+  :: else
+  fi;
+  sooner = 0
+}
+
 inline publish(top_, due_) {
 #ifdef WEAK
   if
@@ -332,7 +367,10 @@ inline publish(top_, due_) {
 #else
   d_step { s[my].turn = s[my].turn + !M(5); s[my].due = due_ }
 #endif
-  s[my].top = top_
+  s[my].top = top_;
+#if HASTE
+  look_again(top_, due_)
+#endif
 }
 
 inline ring(due_) {
@@ -354,6 +392,8 @@ inline ring_if_nearer(due_) {
 inline push(x) {
   d_step {
     t[x].place = IN_SLOT;
+    t[x].slotted = 1;
+    t[x].at = my;
     t[x].outer = s[my].top;
     nearest(x, d)
   }
@@ -383,11 +423,14 @@ inline start(x) {
     :: else -> break
     od;
     t[x].live = 1;
-    t[x].dl = 2;
     if
-    :: LATE > 2 -> t[x].dl = 3
-    :: skip
-    fi
+    :: HASTE -> t[x].dl = FOREVER
+    :: !HASTE -> t[x].dl = 2
+    :: !HASTE && LATE > 2 -> t[x].dl = 3
+    fi;
+#if HASTE
+    t[x].tied = 1 /* its run was noted before */
+#endif
   }
 #if MUTANT == 4
   early = t[x].dl < wake;
@@ -414,6 +457,9 @@ inline stop(x) {
   :: t[x].place == PARKED -> take_from_heap(x)
   :: else
   fi;
+#if HASTE
+  atomic { !work -> t[x].tied = 0 }
+#endif
   ended = t[x].fired;
   t[x].linked = 0;
   d_step {
@@ -429,6 +475,8 @@ inline stop(x) {
     t[x].outer = 0;
     t[x].dl = 0;
     t[x].fired = 0;
+    t[x].slotted = 0;
+    t[x].at = 0;
     t[x].rec = RUN;
     t[x].raised = 0;
     t[x].grace_over = 0
@@ -441,23 +489,33 @@ inline park(x) {
   in_heap[x] = !t[x].fired;
 #endif
   pop(x);
-  atomic { !work -> t[x].place = PARKED; in_heap[x] = !t[x].fired }
+  atomic {
+    !work ->
+    t[x].place = PARKED;
+    t[x].slotted = 0;
+    in_heap[x] = !t[x].fired
+  }
 #if MUTANT != 12
   ring_if_nearer(t[x].dl)
 #endif
 }
 
+/* All but the last of it under work. */
 inline unpark(x) {
-  take_from_heap(x);
+  atomic { !work -> work = 1; in_heap[x] = 0; t[x].place = NOWHERE }
   push(x);
+  d_step { nearest(x, sooner) }
   if
 #if MUTANT == 13
-  :: t[x].fired -> publish(x, MIN); ring(MIN)
+  :: t[x].fired -> publish(x, MIN); sooner = MIN
 #elif MUTANT != 6
-  :: t[x].fired && SIGNALS -> s[my].wanted = 1; ring(MIN)
+  :: t[x].fired && SIGNALS -> s[my].wanted = 1; sooner = MIN
 #endif
-  :: else -> ring_if_nearer(t[x].dl)
+  :: else
   fi;
+  work = 0;
+  ring_if_nearer(sooner);
+  sooner = 0;
   t[x].linked = 1
 }
 
@@ -622,6 +680,7 @@ inline leave_slot() {
     s[my].top = NIL;
     s[my].visiting = 0;
     s[my].wanted = 0;
+    s[my].hastened = FOREVER;
     s[my].alive = 0;
     s[my].seen_top = NIL;
     s[my].next = FOREVER;
@@ -639,7 +698,7 @@ inline leave_slot() {
 #define depth (n + (inside -> co_n : 0))
 
 proctype owner(byte me) {
-  byte my, x, d, g, walk, i;
+  byte my, x, d, g, walk, i, sooner;
   byte n; /* timers of the thread that are not the coroutine's */
   byte starts = (me == 0 -> STARTS : OTHERS), resumes = RESUMES;
   bit inside, ended, early, nearer;
@@ -710,6 +769,37 @@ end_quiet:
   od
 }
 
+#if HASTE
+#define may_lose(x) t[x].tied && !t[x].fired && t[x].dl == FOREVER && !work
+
+/* One critical section of work, then the keeper is told. */
+#define lose(x) \
+  atomic { \
+    may_lose(x) -> \
+    assert(t[x].live); \
+    t[x].dl = MIN; \
+    if \
+    :: t[x].slotted && !M(15) -> s[t[x].at].hastened = MIN \
+    :: else \
+    fi \
+  } \
+  if \
+  :: MIN < wake -> ring(MIN) \
+  :: else \
+  fi
+
+active proctype other() {
+  bit nearer;
+end_quiet:
+  do
+  :: lose(0)
+#if TIMERS > 1
+  :: lose(1)
+#endif
+  od
+}
+#endif
+
 /* What is parked and left alone is fired. */
 active proctype left_alone() {
   finished == OWNERS;
@@ -726,6 +816,7 @@ init {
        s[i].top = NIL;
        s[i].seen_top = NIL;
        s[i].next = FOREVER;
+       s[i].hastened = FOREVER;
        i++
     :: else -> break
     od;

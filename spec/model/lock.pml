@@ -143,8 +143,9 @@ inline serve() {
            got = 0;
            finish(next);
            if
-           :: !has_lease[next] || M(8) -> break
-           :: else /* tell_next: it looks */
+           :: (!has_lease[next] && (length == 0 || by_proxy[line[0]])) ||
+              M(8) -> break
+           :: else /* tell_next: it looks, or is told to */
            fi
         :: else ->
            d_step { rung[next] = rung[next] || knows[next] != due }
