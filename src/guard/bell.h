@@ -14,7 +14,7 @@ struct eg_bell {
   pthread_cond_t cond;
   eg_call *first, **last; /* those that rang, the earliest first */
   bool rung;
-  unsigned stirred, stirring; /* calls, and what marks them as such */
+  unsigned stirred, stirring;      /* calls, and what marks them as such */
   int poll_fd, event_fd, alarm_fd; /* -1: none was needed yet */
   pid_t pid;                       /* whose they are */
   int watched;                     /* descriptors; the owner's alone */
