@@ -597,6 +597,28 @@ static void grant_that_cannot_be_noted_is_not_made(void **state) {
   }
 }
 
+static int64_t processor_us(void) {
+  struct timespec at;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &at);
+  return (int64_t)at.tv_sec * 1000000 + at.tv_nsec / 1000;
+}
+
+/* The clock that goes on while the machine sleeps has fired, and nothing is
+** leased any more.  By real time, and never wrong on a busy machine: who spins
+** uses more of the processor, and nobody else does here. */
+static void nothing_is_done_when_no_lease_is_left(void **state) {
+  (void)state;
+  eg_timer a;
+  leased.lease_ms = 30;
+  acquire(far, &a, "a", &leased, EG_WANT_LOCK);
+  usleep(100000); /* it has been renewed, by whomever */
+  assert_int_equal(eg_release(far, a.key, a.grant.token, NULL), EG_OK);
+  usleep(50000);
+  int64_t before = processor_us();
+  usleep(300000);
+  assert_true(processor_us() - before < 30000);
+}
+
 #define HAND(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 #define REAL(f) cmocka_unit_test_setup_teardown(f, set_up_real, tear_down)
 
@@ -618,6 +640,7 @@ int main(void) {
       HAND(lease_is_kept_when_the_store_comes_back_in_time),
       HAND(lease_that_somebody_ended_is_lost_at_the_next_try),
       HAND(reset_by_the_guard_itself_loses_nothing_aloud),
+      REAL(nothing_is_done_when_no_lease_is_left),
       REAL(lease_is_lost_in_time_while_the_renewal_hangs),
       REAL(lease_is_lost_when_the_machine_has_slept),
       REAL(lease_is_not_believed_in_when_its_time_is_over),

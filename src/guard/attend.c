@@ -381,21 +381,21 @@ int64_t egi_attend_look(int64_t now_us) {
 
 /* ------------------------------------------------------ clock and fork -- */
 
-/* A few milliseconds late, so that whoever is awake is there before. */
-#define BOOT_GRACE_US 5000
-
+/* What is due already has been told: who is at it, or waits for a server that
+** hangs, is not woken for it again. */
 void egi_attend_boot(void) {
-  int64_t next = EG_FOREVER, now = 0;
+  int64_t next = EG_FOREVER;
   egi_attending_lock();
   for (eg_guard *g = attended; g != NULL; g = g->attendant.next) {
     const egi_attendant *a = &g->attendant;
     if (!g->ops->blocks)
       continue;
-    now = egi_lease_now(g);
-    next = nearer(next, nearer(a->renew_us, a->lose_us));
+    int64_t now = egi_lease_now(g);
+    if (a->renew_us > now)
+      next = nearer(next, a->renew_us);
+    if (a->lose_us > now)
+      next = nearer(next, a->lose_us);
   }
-  if (next <= now)
-    next = now + BOOT_GRACE_US;
   egi_boot_next(egi_clock_in_force() == eg_system_clock() ? next : EG_FOREVER);
   egi_attending_unlock();
 }

@@ -16,12 +16,14 @@ static atomic_int fd = -1;
 static bool running;
 static int64_t set_us = EG_FOREVER;
 
+/* All zero: the timer is off. */
 static void set(int64_t us) {
-  struct itimerspec at = {
-      .it_value = {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000}};
+  struct itimerspec at = {{0, 0}, {0, 0}};
   set_us = us;
-  if (us == EG_FOREVER)
-    at.it_value.tv_sec = 0;
+  if (us != EG_FOREVER) {
+    at.it_value.tv_sec = us / 1000000;
+    at.it_value.tv_nsec = us % 1000000 * 1000;
+  }
   timerfd_settime(fd, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
