@@ -199,6 +199,30 @@ EG_API void *eg_thread_anchored(void);
 EG_API void eg_thread_heard(void);
 EG_API bool eg_thread_deaf(void);
 
+/* ------------------------------------------------ the end of a grant -- */
+
+/*
+** eg_commit_later: eg_commit said UNCOMMITTED or NOMEM, and nobody is there
+** any more to commit again: a thread of the library does, as soon as the store
+** is there, until the grant ends; its lease is not renewed any more.  What is
+** pointed to is copied.  OK; LOST: the grant has ended; NOMEM; UNSUPPORTED:
+** stores in memory are never away.  eg_close tries a last time.
+*/
+EG_API eg_status eg_commit_later(eg_guard *guard, eg_bytes key,
+                                 const eg_grant *grant,
+                                 const eg_outcome *outcome,
+                                 const eg_policy *policy, eg_error *error);
+
+/*
+** eg_leave_at: when this signal comes, and would end the process (its handler
+** is the default one now), what the process holds on servers is given back
+** first.  The thread that is hit does nothing meanwhile, 1.5 s at most.  True:
+** so it will be; false: somebody handles that signal, or ignores it, or the
+** guard's store needs no such thing.  (At exit() it is always done, by whoever
+** has opened a guard on a server.)
+*/
+EG_API bool eg_leave_at(const eg_guard *guard, int signal_number);
+
 #ifdef __cplusplus
 }
 #endif

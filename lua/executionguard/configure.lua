@@ -58,7 +58,14 @@ local function check_clock(value)
   end
 end
 
+local function check_boolean(value)
+  if type(value) ~= "boolean" then
+    return "true or false"
+  end
+end
+
 local CHECKS = {
+  terminate = check_boolean,
   signal = check_signal,
   waitSignal = check_signal,
   engine = check_engine,
@@ -139,6 +146,8 @@ end
 --   waitSignal  number of the one that ends a wait; default SIGRTMIN+5
 --   engine      "signal" (default), "count" or "none": how runs are
 --               interrupted
+--   terminate   false: guards on servers that are opened from now on do not
+--               see to it that SIGTERM gives back what they hold; default true
 --   loop        table: the event loop that runs suspended coroutines; false:
 --               none
 -- waitSignal has no effect in this version; see module.settings.  What a loop
@@ -161,6 +170,9 @@ function module.configure(options)
   if options.loop ~= nil then
     require "executionguard.task"
     require("executionguard.waiting").plug(options.loop or nil)
+  end
+  if options.terminate ~= nil then
+    core.terminate(options.terminate)
   end
   if options.engine or options.signal then
     core.engine(module.settings.engine, module.settings.signal)

@@ -156,7 +156,7 @@ static bool is_due(eg_guard *guard) {
   const egi_attendant *a = &guard->attendant;
   int64_t now = egi_now(&guard->env);
   return (a->first != NULL && a->retry_us <= now) || a->tend_us <= now ||
-         a->renew_us <= egi_lease_now(guard);
+         egi_leftover_due(a) <= now || a->renew_us <= egi_lease_now(guard);
 }
 
 /* A clock that is moved by hand rings; waiting must not move it. */
@@ -168,6 +168,7 @@ static void doze(eg_guard *guard) {
                          egi_lease_steady(guard, a->renew_us, now));
   if (a->first != NULL)
     until = nearer(until, a->retry_us);
+  until = nearer(until, egi_leftover_due(a));
   pthread_cond_broadcast(&a->done);
   if (clock == eg_test_clock())
     pthread_cond_wait(&a->woken, &attending);
@@ -185,6 +186,8 @@ static void *attend(void *arg) {
     if (!a->ending && egi_tenure_renew(guard, false))
       did = true;
     if (!a->ending && tend(guard))
+      did = true;
+    if (!a->ending && egi_leftover_next(guard))
       did = true;
     a->busy = did;
     if (!did && !a->ending)
@@ -207,6 +210,15 @@ static void call(eg_guard *guard) {
 }
 
 /* ------------------------------------------------------- for a caller -- */
+
+void egi_attend_call(eg_guard *guard) {
+  enlist(guard);
+  call(guard);
+}
+
+eg_guard *egi_attend_each(const eg_guard *guard) {
+  return guard != NULL ? guard->attendant.next : attended;
+}
 
 void egi_attend_note(eg_guard *guard, egi_tenure *held, uint64_t token,
                      int64_t since_us, int64_t lease_ms, int64_t max_hold_ms) {
@@ -314,6 +326,8 @@ void egi_attend_close(eg_guard *guard) {
     return;
   egi_work_lock(); /* the keeper is not in the middle of it */
   egi_attending_lock();
+  while (a->leaving)
+    pthread_cond_wait(&a->done, &attending);
   delist(guard);
   a->ending = true;
   while (a->first != NULL) {
@@ -328,6 +342,7 @@ void egi_attend_close(eg_guard *guard) {
   egi_work_unlock();
   if (a->running)
     pthread_join(a->thread, NULL);
+  egi_leftovers_end(guard);
   pthread_cond_destroy(&a->woken);
   pthread_cond_destroy(&a->done);
 }
@@ -451,6 +466,8 @@ static void forked(eg_guard *guard) {
     timer->status = EG_LOST;
     set_stage(timer, EGI_STORED);
   }
+  egi_leftovers_forked(a);
+  a->leaving = false;
   egi_holds_forked(guard);
   a->renew_us = a->lose_us = a->tend_us = EG_FOREVER;
   a->retry_us = INT64_MIN;

@@ -71,6 +71,8 @@ typedef struct egi_tenure_table {
   egi_tenure *stale; /* a parent process's: to be freed */
 } egi_tenure_table;
 
+typedef struct egi_leftover egi_leftover;
+
 typedef struct egi_attendant {
   struct eg_guard *next; /* of those that have anything to do */
   bool listed, running, ending, busy;
@@ -86,6 +88,8 @@ typedef struct egi_attendant {
   int64_t renew_us, lose_us; /* the earliest of any hold, or before it */
   int64_t tend_us;
   egi_tenure_table holds;
+  egi_leftover *leftovers, *forked_leftovers; /* outcomes, of a parent's too */
+  bool leaving; /* its holds are being given back: it stays */
 } egi_attendant;
 
 /* ---- holds.c: what a guard holds ---- */
@@ -140,6 +144,11 @@ bool egi_tenure_renew(struct eg_guard *guard, bool has_work);
 void egi_attending_lock(void);
 void egi_attending_unlock(void);
 
+/* Under attending.  There is more to do for a guard; the guard that is listed
+** after that one (NULL: the first). */
+void egi_attend_call(struct eg_guard *guard);
+struct eg_guard *egi_attend_each(const struct eg_guard *guard);
+
 /* A grant was made: at that time of the guard's lease clock, or later. */
 void egi_attend_note(struct eg_guard *guard, egi_tenure *held, uint64_t token,
                      int64_t since_us, int64_t lease_ms, int64_t max_hold_ms);
@@ -183,6 +192,19 @@ bool egi_attend_settle(void);
 
 /* The watch of boot.c has rung, and is set anew. */
 void egi_attend_boot(void);
+
+/* ---- leftover.c: outcomes that could not be stored; under attending, but the
+** last two ---- */
+
+int64_t egi_leftover_due(const egi_attendant *attendant);
+/* Tries what is due, with attending released meanwhile.  False: nothing is. */
+bool egi_leftover_next(struct eg_guard *guard);
+void egi_leftovers_forked(egi_attendant *attendant);
+void egi_leftovers_end(struct eg_guard *guard);
+
+/* ---- leave.c: what is held elsewhere is given back at exit ---- */
+
+void egi_leave_init(const struct eg_guard *guard);
 
 /* ---- boot.c: a lease elsewhere runs out while this machine sleeps.  Under
 ** attending, by CLOCK_BOOTTIME ---- */

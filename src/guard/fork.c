@@ -32,9 +32,11 @@ static void before(void) {
   egi_owner_fork(EGI_FORKING);
   egi_sleep_fork(EGI_FORKING);
   egi_test_clock_fork(EGI_FORKING);
+  egi_leave_fork(EGI_FORKING);
 }
 
 static void in_parent(void) {
+  egi_leave_fork(EGI_FORKED_PARENT);
   egi_test_clock_fork(EGI_FORKED_PARENT);
   egi_sleep_fork(EGI_FORKED_PARENT);
   egi_owner_fork(EGI_FORKED_PARENT);
@@ -44,6 +46,7 @@ static void in_parent(void) {
 }
 
 static void in_child(void) {
+  egi_leave_fork(EGI_FORKED_CHILD);
   egi_test_clock_fork(EGI_FORKED_CHILD);
   egi_sleep_fork(EGI_FORKED_CHILD);
   egi_attend_fork(EGI_FORKED_CHILD);

@@ -61,6 +61,7 @@ eg_status eg_open(const eg_options *options, eg_guard **guard_out,
     return status;
   }
   egi_owner_enlist(guard, options->owner);
+  egi_leave_init(guard);
   *guard_out = guard;
   return EG_OK;
 }

@@ -155,6 +155,7 @@ void egi_gate_leave(void);
 /* Of each file that has locks.  In the child, mutexes are made anew. */
 void egi_keeper_fork(egi_fork phase);
 void egi_sleep_fork(egi_fork phase);
+void egi_leave_fork(egi_fork phase); /* leave.c */
 void egi_timer_forked(void);
 void egi_attend_fork(egi_fork phase);
 void egi_owner_fork(egi_fork phase); /* also the stores of all guards */

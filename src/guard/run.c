@@ -3,6 +3,8 @@
 */
 #include "guard/guard.h"
 
+#include "executionguard_host.h"
+
 /* What cannot be stored is a failure of the run, not a run without end. */
 static eg_status settle(eg_guard *guard, eg_bytes key, eg_grant *grant,
                         const eg_outcome *outcome, const eg_policy *policy,
@@ -19,6 +21,8 @@ static eg_status settle(eg_guard *guard, eg_bytes key, eg_grant *grant,
       eg_commit(guard, key, grant, &failed, policy, &ignored);
     }
   }
+  if (status == EG_UNCOMMITTED)
+    eg_commit_later(guard, key, grant, outcome, policy, NULL);
   return status;
 }
 

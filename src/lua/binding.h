@@ -328,6 +328,13 @@ void eb_push_result(lua_State *L, const eb_guard *guard, int key_index,
 /* ---- what executionguard.isolation is made of: isolation.c ---- */
 
 void eb_push_fence(lua_State *L);
+
+/* ---- the end of the process: leave.c ---- */
+
+/* SIGTERM first gives back what guards on servers hold, unless that is not
+** wanted. */
+void eb_mind_term(const eg_guard *core);
+int eb_configure_term(lua_State *L); /* terminate(boolean) */
 void eb_push_isolation(lua_State *L);
 
 /* ---- the log: log.c ---- */

@@ -193,6 +193,7 @@ static eg_status make_guard(lua_State *L, eg_error *error) {
   guard->magic = EB_GUARD_MAGIC;
   guard->self = guard;
   guard->shared = eg_is_shared(guard->core);
+  eb_mind_term(guard->core);
   guard->debug = creation.debug;
   if (!guard->shared) /* its results are Lua's to bound */
     guard->settings.policy.max_result = SIZE_MAX;

@@ -64,6 +64,7 @@ static const luaL_Reg module_functions[] = {
     {"shield", eb_shield},
     {"setLogger", eb_set_logger},
     {"engine", eb_configure_engine},
+    {"terminate", eb_configure_term},
     {"terminal", eb_terminal},
     {NULL, NULL},
 };

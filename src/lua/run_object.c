@@ -96,6 +96,8 @@ eg_status eb_commit_run(eb_run *run, const eg_outcome *outcome,
     const eg_outcome bare = {.status = EG_FAILED};
     status = eg_commit(core, run->key, &run->grant, &bare, policy, error);
   }
+  if (status == EG_UNCOMMITTED)
+    eg_commit_later(core, run->key, &run->grant, outcome, policy, NULL);
   return status;
 }
 
