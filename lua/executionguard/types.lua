@@ -312,6 +312,9 @@ function Guard:Close() end
 --- 1000 instructions, which doubles what tight loops take; or not. Default
 --- "signal".
 ---@field engine? "signal"|"count"|"none"
+--- false: guards on servers that are opened from now on do not see to it that
+--- SIGTERM first gives back what they hold. Default true.
+---@field terminate? boolean
 --- The event loop that runs suspended coroutines; false: none. Kept, as above.
 ---@field loop? table|false
 

@@ -178,6 +178,55 @@ static void outcome_that_cannot_be_stored_is_left_to_the_caller(void **state) {
   assert_int_equal(commit(&a), EG_TIMEOUT); /* late all the same */
 }
 
+static bool is_completed(void *ctx) {
+  const eg_timer *t = ctx;
+  eg_test_clock_advance(200 * MS);
+  return run_of(far, t->key.data) == EG_RUN_COMPLETED;
+}
+
+static bool is_given_up(void *ctx) {
+  eg_test_clock_advance(200 * MS);
+  return !egi_is_leftover(eg_str("a"), *(uint64_t *)ctx);
+}
+
+/* Asked to be stored when the store is there again. */
+static void leave(eg_timer *t) {
+  const eg_outcome done = {.status = EG_OK};
+  acquire(far, t, "a", &leased, EG_WANT_RUN);
+  atomic_store(&slow.away, true);
+  assert_int_equal(commit(t), EG_UNCOMMITTED);
+  assert_int_equal(
+      eg_commit_later(far, t->key, &t->grant, &done, &leased, NULL), EG_OK);
+  assert_true(egi_is_leftover(t->key, t->grant.token));
+}
+
+static void outcome_that_is_left_is_stored_when_the_store_is_there(void **s) {
+  (void)s;
+  eg_timer a;
+  const eg_outcome done = {.status = EG_OK};
+  leave(&a);
+  eg_test_clock_advance(1 * SECOND);
+  atomic_store(&slow.away, false);
+  assert_true(spec_comes(is_completed, &a));
+  assert_true(spec_comes(is_given_up, &a.grant.token));
+  assert_int_equal(eg_commit_later(far, a.key, &a.grant, &done, &leased, NULL),
+                   EG_LOST);
+  assert_int_equal(
+      eg_commit_later(near, a.key, &a.grant, &done, &leased, NULL),
+      EG_UNSUPPORTED);
+}
+
+/* Its lease is not renewed any more. */
+static void outcome_that_is_left_ends_with_its_lease(void **state) {
+  (void)state;
+  eg_timer a;
+  leave(&a);
+  assert_true(spec_comes(is_given_up, &a.grant.token));
+  atomic_store(&slow.away, false);
+  eg_test_clock_advance(LEASE_MS * MS);
+  assert_int_equal(run_of(far, "a"), EG_RUN_FAILED);
+}
+
 static void guard_is_closed_while_its_attendant_works(void **state) {
   (void)state;
   eg_timer a, b, c;
@@ -641,6 +690,8 @@ int main(void) {
       HAND(lease_that_somebody_ended_is_lost_at_the_next_try),
       HAND(reset_by_the_guard_itself_loses_nothing_aloud),
       REAL(nothing_is_done_when_no_lease_is_left),
+      HAND(outcome_that_is_left_is_stored_when_the_store_is_there),
+      HAND(outcome_that_is_left_ends_with_its_lease),
       REAL(lease_is_lost_in_time_while_the_renewal_hangs),
       REAL(lease_is_lost_when_the_machine_has_slept),
       REAL(lease_is_not_believed_in_when_its_time_is_over),

@@ -193,13 +193,16 @@ bool egi_attend_settle(void);
 /* The watch of boot.c has rung, and is set anew. */
 void egi_attend_boot(void);
 
-/* ---- leftover.c: outcomes that could not be stored; under attending, but the
-** last two ---- */
+/* ---- leftover.c: outcomes that could not be stored; under attending, but
+** for those that say otherwise ---- */
 
 int64_t egi_leftover_due(const egi_attendant *attendant);
 /* Tries what is due, with attending released meanwhile.  False: nothing is. */
 bool egi_leftover_next(struct eg_guard *guard);
+/* Takes attending: is that grant only there for its outcome to be stored? */
+bool egi_is_leftover(eg_bytes key, uint64_t token);
 void egi_leftovers_forked(egi_attendant *attendant);
+/* Not under attending. */
 void egi_leftovers_end(struct eg_guard *guard);
 
 /* ---- leave.c: what is held elsewhere is given back at exit ---- */

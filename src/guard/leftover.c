@@ -100,14 +100,22 @@ int64_t egi_leftover_due(const egi_attendant *a) {
   return due;
 }
 
-static egi_leftover *take(egi_attendant *a, int64_t now) {
+bool egi_is_leftover(eg_bytes key, uint64_t token) {
+  bool found = false;
+  egi_attending_lock();
+  for (const eg_guard *g = NULL; (g = egi_attend_each(g)) != NULL;)
+    for (egi_leftover *l = g->attendant.leftovers; l != NULL; l = l->next)
+      found = found || (l->grant.token == token && l->key.len == key.len &&
+                        memcmp(l->key.data, key.data, key.len) == 0);
+  egi_attending_unlock();
+  return found;
+}
+
+static void unlink_it(egi_attendant *a, const egi_leftover *l) {
   egi_leftover **link = &a->leftovers;
-  while (*link != NULL && (*link)->due_us > now)
+  while (*link != l)
     link = &(*link)->next;
-  egi_leftover *l = *link;
-  if (l != NULL)
-    *link = l->next;
-  return l;
+  *link = l->next;
 }
 
 static eg_status commit(eg_guard *guard, egi_leftover *l) {
@@ -115,16 +123,21 @@ static eg_status commit(eg_guard *guard, egi_leftover *l) {
   return eg_commit(guard, l->key, &l->grant, &l->outcome, &l->policy, NULL);
 }
 
-/* A grant that is over is not asked for: its outcome would be refused. */
+/* It stays in the list meanwhile: nobody else takes it out.  A grant that is
+** over is not asked for: its outcome would be refused. */
 bool egi_leftover_next(eg_guard *guard) {
   egi_attendant *a = &guard->attendant;
-  egi_leftover *l = take(a, egi_now(&guard->env));
+  int64_t now = egi_now(&guard->env);
+  egi_leftover *l = a->leftovers;
+  while (l != NULL && l->due_us > now)
+    l = l->next;
   if (l == NULL)
     return false;
   bool held = egi_tenure_find(guard, l->key, l->grant.token) != NULL;
   egi_attending_unlock();
   eg_status status = held ? commit(guard, l) : EG_LOST;
   egi_attending_lock();
+  unlink_it(a, l);
   if (status == EG_UNCOMMITTED || status == EG_NOMEM)
     put_off(guard, l);
   else
@@ -137,7 +150,8 @@ void egi_leftovers_end(eg_guard *guard) {
   egi_attendant *a = &guard->attendant;
   eg_status status = EG_OK;
   egi_leftover *l;
-  while ((l = take(a, EG_FOREVER)) != NULL) {
+  while ((l = a->leftovers) != NULL) {
+    a->leftovers = l->next;
     if (status != EG_UNCOMMITTED)
       status = commit(guard, l);
     egi_free(&guard->env, l, l->size);

@@ -78,7 +78,10 @@ static void ask_for(eg_pending *p, egi_phase phase) {
 static eg_status step(eg_pending *p) {
   p->step.now_us = egi_now(&p->env);
   p->step.same_state = false;
-  return egi_step_run(&p->step, &p->failure);
+  eg_status status = egi_step_run(&p->step, &p->failure);
+  if (p->step.same_state && egi_is_leftover(p->step.key, p->step.token))
+    p->step.same_state = false; /* it ends by itself */
+  return status;
 }
 
 /* One look.  False: still refused.  What is asked of the run that was joined

@@ -22,8 +22,28 @@ local function read(path)
   return text
 end
 
---- Starts one: url, stop().  by_hand: its clock is moved together with ours,
---- by advance(seconds); else it has the machine's.
+local function say(command)
+  local pipe = assert(io.popen(command))
+  local said = pipe:read "a"
+  pipe:close()
+  return said
+end
+
+-- The processes of a server, by its URL.
+local PROCESSES = {
+  ["with-redis"] = function(url)
+    return say("redis-cli -s " .. url:match "//([^?]*)" .. " INFO server")
+      :match "process_id:(%d+)"
+  end,
+  ["with-postgres"] = function(url)
+    local pid = read(url:match "host=([^&]*)" .. "/db/postmaster.pid")
+      :match "%d+"
+    return pid .. " " .. say("pgrep -P " .. pid):gsub("\n", " ")
+  end,
+}
+
+--- Starts one: url, with(query), away(fn), stop().  by_hand: its clock is
+--- moved together with ours, by advance(seconds); else it has the machine's.
 function server.start(tool, by_hand)
   local told, build = os.tmpname(), build_of()
   local clock_of = by_hand and build .. "/test/handclock.so" or ""
@@ -43,6 +63,21 @@ function server.start(tool, by_hand)
   os.remove(told)
   assert(url, "the server did not start")
   local it = { url = url }
+
+  -- Its URL with further parameters.
+  function it.with(query)
+    return url .. (url:find("?", 1, true) and "&" or "?") .. query
+  end
+
+  -- The server does nothing while fn runs.
+  function it.away(fn)
+    local pids = PROCESSES[tool](url)
+    os.execute("kill -STOP " .. pids)
+    local results = table.pack(pcall(fn))
+    os.execute("kill -CONT " .. pids)
+    assert(results[1], results[2])
+    return table.unpack(results, 2, results.n)
+  end
 
   function it.advance(seconds)
     assert(by_hand, "it has the machine's clock")
