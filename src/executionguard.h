@@ -33,9 +33,9 @@
 **   record belong to one thread at a time.
 ** - No function here prints, exits, aborts or installs a signal handler.  (The
 **   Lua module installs one, for SIGURG unless it is told otherwise, when the
-**   first run begins that it is to interrupt; the old one is called after it;
-**   and one for SIGTERM, where that has none, with the first guard on a server:
-**   see eg_leave_at in executionguard_host.h.)
+**   first run begins that it is to interrupt; the old one is called after it.
+**   And one for SIGTERM, where that has none, with the first guard on a
+**   server: see eg_leave_at in executionguard_host.h.)
 ** - At exit() what the process holds on servers is given back, also by guards
 **   that are still open: a second of that at most for each.
 ** - Work in C is never interrupted.  Its record is TIMEDOUT at the deadline
