@@ -41,6 +41,8 @@ long server_count(const server *s, const char *words, const char *name);
 typedef struct wire {
   char path[128];
   const server *to;
+  int to_port, port; /* over TCP: the server's, and its own */
+  atomic_int posts;  /* requests of HTTP that went through */
   int listener;
   pthread_t thread;
   /* Cuts a connection when a request with this text has gone through, or
@@ -55,6 +57,7 @@ typedef struct wire {
 } wire;
 
 bool wire_start(wire *w, const server *to);
+bool wire_start_port(wire *w, int to_port);
 /* Delivers what was swallowed, and waits for the answer. */
 bool wire_deliver(wire *w);
 void wire_end(wire *w);

@@ -3,6 +3,7 @@
 */
 #include "server.h"
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,11 +17,18 @@ typedef struct link {
   int client, server;
 } link_pair;
 
-static int dial(const char *path) {
-  struct sockaddr_un at = {.sun_family = AF_UNIX};
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  snprintf(at.sun_path, sizeof at.sun_path, "%s", path);
-  if (fd >= 0 && connect(fd, (struct sockaddr *)&at, sizeof at) != 0) {
+static int dial(const wire *w) {
+  struct sockaddr_un path = {.sun_family = AF_UNIX};
+  struct sockaddr_in port = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)w->to_port),
+                             .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  bool tcp = w->to_port != 0;
+  int fd = socket(tcp ? AF_INET : AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (!tcp)
+    snprintf(path.sun_path, sizeof path.sun_path, "%s", w->to->socket);
+  if (fd >= 0 &&
+      connect(fd, tcp ? (struct sockaddr *)&port : (struct sockaddr *)&path,
+              tcp ? sizeof port : sizeof path) != 0) {
     close(fd);
     return -1;
   }
@@ -58,6 +66,8 @@ static bool pass_request(link_pair *l, const char *data, size_t n) {
     return false;
   }
   bool cut = is_due(&w->cut_after, data, n);
+  if (memmem(data, n, "POST ", 5) != NULL)
+    atomic_fetch_add(&w->posts, 1);
   if (!write_all(l->server, data, n))
     return false;
   if (!cut)
@@ -103,7 +113,7 @@ static void *serve(void *ctx) {
     link_pair *l = client >= 0 ? malloc(sizeof *l) : NULL;
     if (l == NULL)
       continue;
-    *l = (link_pair){w, client, dial(w->to->socket)};
+    *l = (link_pair){w, client, dial(w)};
     if (pthread_create(&thread, NULL, carry, l) == 0)
       pthread_detach(thread);
   }
@@ -125,9 +135,26 @@ bool wire_start(wire *w, const server *to) {
          pthread_create(&w->thread, NULL, serve, w) == 0;
 }
 
+bool wire_start_port(wire *w, int to_port) {
+  struct sockaddr_in at = {.sin_family = AF_INET,
+                           .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  socklen_t size = sizeof at;
+  memset(w, 0, sizeof *w);
+  pthread_mutex_init(&w->mutex, NULL);
+  w->to_port = to_port;
+  w->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (w->listener < 0 ||
+      bind(w->listener, (struct sockaddr *)&at, sizeof at) != 0 ||
+      listen(w->listener, 64) != 0 ||
+      getsockname(w->listener, (struct sockaddr *)&at, &size) != 0)
+    return false;
+  w->port = ntohs(at.sin_port);
+  return pthread_create(&w->thread, NULL, serve, w) == 0;
+}
+
 bool wire_deliver(wire *w) {
   char answer[8192];
-  int fd = dial(w->to->socket);
+  int fd = dial(w);
   pthread_mutex_lock(&w->mutex);
   bool good = fd >= 0 && w->kept_len > 0 &&
               write_all(fd, w->kept, w->kept_len) &&
@@ -146,5 +173,6 @@ void wire_end(wire *w) {
   pthread_join(w->thread, NULL);
   close(w->listener);
   usleep(200000);
-  unlink(w->path);
+  if (w->path[0] != '\0')
+    unlink(w->path);
 }

@@ -171,9 +171,13 @@ static eg_status judge_curl(const egi_etcd_hub *hub, const egi_etcd_call *call,
 
 /* How long one member is waited for, where there are others. */
 static int64_t patience(const egi_etcd_hub *hub, int64_t until_us) {
-  enum { LEAST_US = 300000 };
-  int64_t share = hub->options.timeout_us / (int64_t)hub->options.address.n;
-  int64_t until = egi_real_us() + (share > LEAST_US ? share : LEAST_US);
+  enum { LEAST_US = 300000, MOST_US = 2000000 };
+  int64_t n = (int64_t)hub->options.address.n;
+  int64_t share = hub->options.timeout_us / n;
+  if (n == 1)
+    return until_us;
+  share = share < LEAST_US ? LEAST_US : share > MOST_US ? MOST_US : share;
+  int64_t until = egi_real_us() + share;
   return until < until_us ? until : until_us;
 }
 

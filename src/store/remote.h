@@ -209,6 +209,7 @@ struct egi_topic {
   egi_topic *next;
   unsigned watches;
   enum { EGI_WANTED, EGI_ASKED, EGI_HEARD } state;
+  bool again; /* it was heard before: something may have been missed */
   size_t len;
   char name[]; /* and a zero */
 };
@@ -268,7 +269,8 @@ void egi_listener_rest(egi_server *server, unsigned nth);
 void egi_listener_want_all(egi_server *server);
 
 /* egi_topic_remove: with the listen mutex.  egi_topic_heard: the server has
-** said that it will tell. */
+** said that it will tell; who watched it before is told to look once more, for
+** who looked when the connection broke did so before this one. */
 void egi_topic_remove(egi_server *server, egi_topic **link);
 void egi_topic_heard(egi_server *server, eg_bytes name);
 

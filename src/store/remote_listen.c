@@ -81,8 +81,10 @@ void egi_listener_rest(egi_server *s, unsigned nth) {
 
 void egi_listener_want_all(egi_server *s) {
   pthread_mutex_lock(&s->listen_mutex);
-  for (egi_topic *t = s->topics; t != NULL; t = t->next)
+  for (egi_topic *t = s->topics; t != NULL; t = t->next) {
+    t->again = t->again || t->state == EGI_HEARD;
     t->state = EGI_WANTED;
+  }
   for (egi_watch *w = s->watches; w != NULL; w = w->next) {
     w->look_us = 0;
     egi_watch_mark(w);
@@ -114,6 +116,12 @@ void egi_topic_heard(egi_server *s, eg_bytes name) {
   egi_topic *t = find(s, name);
   if (t != NULL && t->state == EGI_ASKED)
     t->state = EGI_HEARD;
+  for (egi_watch *w = s->watches; t != NULL && t->again && w != NULL;
+       w = w->next)
+    if (w->topic == t)
+      egi_watch_mark(w);
+  if (t != NULL)
+    t->again = false;
   pthread_cond_broadcast(&s->listen_cond);
   pthread_mutex_unlock(&s->listen_mutex);
 }
