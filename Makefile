@@ -120,7 +120,8 @@ EXAMPLES := $(wildcard spec/examples/*.lua spec/examples/*.sh)
 LIB_OBJ := $(call objects,$(LIB_SRC))
 ALL_OBJ := $(call objects,$(LIB_SRC) $(REMOTE_SRC) $(REDIS_SRC) $(PG_SRC) \
              $(ETCD_SRC) $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) $(HELP_SRC_c) \
-             $(HELP_SRC_conformance) $(HELP_SRC_faults))
+             $(HELP_SRC_conformance) $(HELP_SRC_faults) \
+             $(wildcard spec/fuzz/*_fuzz.c))
 
 STATIC_LIB := $(BUILD)/lib/libexecutionguard.a
 SHARED_LIB := $(BUILD)/lib/libexecutionguard.so
@@ -535,6 +536,31 @@ valgrind: ## Lua specs under valgrind; fails on what involves our module
 	@$(LUA) spec/tools/valgrind-ours executionguard/core.so \
 	  $(BUILD)/valgrind/*.xml
 
+# ------------------------------------------------------------------- fuzz --
+
+.PHONY: fuzz fuzz-programs
+
+FUZZ ?= 5
+FUZZ_SRC := $(wildcard spec/fuzz/*_fuzz.c)
+FUZZ_PROGRAMS := $(FUZZ_SRC:spec/%.c=$(BUILD)/test/%)
+
+$(BUILD)/test/fuzz/%_fuzz: $(BUILD)/obj/spec/fuzz/%_fuzz.o $(STATIC_LIB) \
+                           $(filter-out %/main.o,$(call objects,$(CLI_SRC))) \
+                           $(call objects,$(LUA_SRC))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(STATIC_LIB) \
+	  $(OWN_LIBS) $(LUA_LIBS) $(LIBS)
+
+fuzz-programs: $(FUZZ_PROGRAMS)
+
+fuzz: ## parsers of stored bytes, names, pages, by libFuzzer; FUZZ=seconds each
+	@$(DEPS) build fuzz
+	+@$(MAKE) fuzz-programs BUILD=$(BUILD)/fuzz CC=clang \
+	  SANITIZE=fuzzer-no-link,address,undefined \
+	  CFLAGS="-O1 -g -fno-sanitize-recover=all"
+	@spec/tools/fuzz $(FUZZ) $(FUZZ_PROGRAMS:$(BUILD)/%=$(BUILD)/fuzz/%)
+
 # ----------------------------------------------------------------- models --
 
 .PHONY: model
@@ -551,7 +577,7 @@ C_FILES := $(wildcard src/*.h src/*/*.[ch] spec/c/*.[ch] \
              spec/conformance/*.[ch] spec/fuzz/*.[ch] spec/faults/*.[ch])
 LUA_TOOLS := spec/tools/layers spec/tools/sizes spec/tools/valgrind-ours \
              spec/tools/check-history
-SHELL_FILES := .ci/run $(addprefix spec/tools/,deps headers model rock suite \
+SHELL_FILES := .ci/run $(addprefix spec/tools/,deps fuzz headers model rock suite \
                  with-redis with-postgres with-etcd \
                  new-database store-server) $(wildcard spec/examples/*.sh)
 
