@@ -479,6 +479,7 @@ bool eb_attach(lua_State *L, lua_State *co, eb_frame *frame, eg_timer *timer,
   frame->L = co;
   frame->kind = EB_RUN;
   frame->timer = timer;
+  frame->grace_us = timer->grace_us;
   frame->interrupts = eb_interrupts();
   timer->signals = timer->signals && frame->interrupts;
   if (!suspended)
