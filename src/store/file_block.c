@@ -109,7 +109,7 @@ static bool open_file(egi_watch *watch, eg_error *error) {
 }
 
 /* The flock is had: it becomes the entry's, unless the watch was cancelled, or
-** the file was removed. */
+** the file is no longer the key's. */
 static egi_blocked take_over(egi_watch *watch, bool loose, eg_error *error) {
   egi_at at;
   egi_blocked result = EGI_AGAIN;
@@ -119,7 +119,7 @@ static egi_blocked take_over(egi_watch *watch, bool loose, eg_error *error) {
     return EGI_BROKEN;
   }
   pthread_mutex_lock(&watch->mutex);
-  if (egi_lock_removed(watch->fd)) {
+  if (egi_lock_replaced(&at, watch->fd)) {
     close(watch->fd);
     watch->fd = -1;
   } else if (watch->cancelled ||

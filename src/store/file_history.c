@@ -112,12 +112,12 @@ static int trim(sqlite3 *db, long rows, int64_t oldest) {
   return sqlite3_exec(db, sql, NULL, NULL, NULL);
 }
 
+/* Under db_mutex. */
 static eg_status write_batch(egi_file *file, const egi_ended *e,
                              eg_error *error) {
   egi_dir *dir = file->dir;
   const eg_clock *clock = file->env.clock;
   int64_t now = clock->now_us(clock->ctx);
-  pthread_mutex_lock(&dir->db_mutex);
   eg_status status = egi_db_write_begin(dir, error);
   if (status == EG_OK) {
     sqlite3 *db = dir->db.handle;
@@ -135,7 +135,6 @@ static eg_status write_batch(egi_file *file, const egi_ended *e,
     }
     egi_db_write_end(dir);
   }
-  pthread_mutex_unlock(&dir->db_mutex);
   return status;
 }
 
@@ -152,7 +151,7 @@ void egi_file_flush_many(egi_file *file) {
     egi_file_flush(file, NULL);
 }
 
-eg_status egi_file_flush(egi_file *file, eg_error *error) {
+static eg_status flush(egi_file *file, eg_error *error) {
   pthread_mutex_lock(&file->mutex);
   egi_ended *e = file->ended, **end = file->ended_end;
   unsigned n = file->ended_count;
@@ -172,6 +171,15 @@ eg_status egi_file_flush(egi_file *file, eg_error *error) {
   file->ended = e;
   file->ended_count += n;
   pthread_mutex_unlock(&file->mutex);
+  return status;
+}
+
+/* One batch after the other: what ended before the call is written after it,
+** whoever writes it, and in its order. */
+eg_status egi_file_flush(egi_file *file, eg_error *error) {
+  pthread_mutex_lock(&file->dir->db_mutex);
+  eg_status status = flush(file, error);
+  pthread_mutex_unlock(&file->dir->db_mutex);
   return status;
 }
 
