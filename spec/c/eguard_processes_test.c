@@ -207,6 +207,12 @@ static void stopped_eguard_still_holds(void **state) {
   snprintf(mark, sizeof mark, "MARK=%s", p->dir);
   pid_t eguard = start("exec \"$EGUARD\" run k -- env MARK=$PLACE sleep 600");
   assert_true(comes_to(mark, 1));
+  /* not while it has mutexes to write that down */
+  assert_int_equal(
+      run("for i in $(seq 600); do sqlite3 -cmd '.timeout 5000' "
+          "${EXECUTIONGUARD_STORE#file:}/guard.db 'select status from runs' "
+          "2>&1 | grep -q Running && exit; sleep 0.1; done; exit 1"),
+      0);
   kill(-eguard, SIGSTOP);
   assert_int_equal(run("exec \"$EGUARD\" run k -- true"), 75);
   kill(-eguard, SIGCONT);

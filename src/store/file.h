@@ -327,6 +327,7 @@ eg_status egi_db_delete(egi_at *at, eg_error *error);
 void egi_db_shorten(egi_dir *dir);                     /* before a close */
 void egi_db_close(egi_dir *dir);                       /* under db_mutex */
 eg_status egi_db_ready(egi_dir *dir, eg_error *error); /* under db_mutex */
+bool egi_db_is_open(egi_dir *dir);
 eg_status egi_db_fail(egi_dir *dir, int rc, const char *what, eg_error *error);
 /* egi_db_write_begin: opens it, and keeps other writers out until write_end;
 ** both under db_mutex. */

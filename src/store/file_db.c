@@ -21,34 +21,6 @@
 
 enum { SCHEMA = 1, BUSY_MS = 5000 };
 
-const char egi_db_schema[] =
-    "begin immediate;"
-    "create table if not exists runs("
-    " name text not null, key blob not null, version integer not null,"
-    " token integer not null, stamp integer not null,"
-    " not_before integer not null, fresh integer not null,"
-    " life integer not null, bytes blob not null,"
-    " status text, count integer, start integer, duration integer,"
-    " error text, sum integer not null default 0,"
-    " primary key(name, key)) without rowid;"
-    "create table if not exists history("
-    " id integer primary key, name text not null, key blob not null,"
-    " token integer, owner text, start integer, duration integer,"
-    " status text, exit_status integer, error text);"
-    "create index if not exists history_key on history(name, key, id);"
-    "create view if not exists runs_view as select"
-    " name as guard, cast(key as text) as key, status, count as runs,"
-    " strftime('%Y-%m-%d %H:%M:%f', start / 1e6, 'unixepoch') as started,"
-    " duration / 1e6 as seconds, error, token from runs"
-    " where status is not null;"
-    "create view if not exists history_view as select"
-    " name as guard, cast(key as text) as key, status, owner,"
-    " strftime('%Y-%m-%d %H:%M:%f', start / 1e6, 'unixepoch') as started,"
-    " duration / 1e6 as seconds, exit_status, error, token from history"
-    " order by id desc;"
-    "pragma user_version = 1;"
-    "commit;";
-
 #define PUT                                                                   \
   "insert into runs(name,key,version,token,stamp,not_before,fresh,life,bytes" \
   ",status,count,start,duration,error,sum) values(?1,?2,?3,?4,?5,?6,?7,?8,?9" \
@@ -258,7 +230,7 @@ static int fill_filter(egi_dir *dir) {
   return SQLITE_OK;
 }
 
-static eg_status open_alone(egi_dir *dir, eg_error *error) {
+static eg_status open_now(egi_dir *dir, eg_error *error) {
   char path[PATH_MAX + 16];
   int version = 0;
   eg_status status = egi_dir_stands(dir) ? check_file(dir, error)
@@ -294,20 +266,43 @@ static eg_status open_alone(egi_dir *dir, eg_error *error) {
   return status;
 }
 
-/* Not in the midst of a rebuild: the log of the old one is not beside it. */
-static eg_status open_it(egi_dir *dir, eg_error *error) {
-  bool died;
-  eg_status status = egi_mutex_lock(&dir->side.head->writer, &died, error);
-  if (status != EG_OK)
-    return status;
-  status = open_alone(dir, error);
-  egi_db_write_end(dir);
-  return status;
-}
-
 /* Is what we have open the database, or was it rebuilt since? */
 static bool is_current(const egi_dir *dir) {
   return dir->db.number == atomic_load(&dir->side.head->database);
+}
+
+/* In the midst of a rebuild (the number is odd) the log of the old one is not
+** beside it: its end is waited for, which may be that of its process. */
+static eg_status await_rebuild(egi_dir *dir, eg_error *error) {
+  egi_side_head *head = dir->side.head;
+  if (atomic_load(&head->database) % 2 != 0) {
+    bool died;
+    eg_status status = egi_mutex_lock(&head->writer, &died, error);
+    if (status != EG_OK)
+      return status;
+    if (atomic_load(&head->database) % 2 != 0)
+      atomic_fetch_add(&head->database, 1);
+    egi_db_write_end(dir);
+  }
+  return EG_OK;
+}
+
+static eg_status open_it(egi_dir *dir, eg_error *error) {
+  eg_status status;
+  do {
+    egi_db_close(dir); /* it was opened while another took its place */
+    status = await_rebuild(dir, error);
+    if (status == EG_OK)
+      status = open_now(dir, error);
+  } while (status == EG_OK && !is_current(dir));
+  return status;
+}
+
+bool egi_db_is_open(egi_dir *dir) {
+  pthread_mutex_lock(&dir->db_mutex);
+  bool open = dir->db.handle != NULL && is_current(dir);
+  pthread_mutex_unlock(&dir->db_mutex);
+  return open;
 }
 
 eg_status egi_db_ready(egi_dir *dir, eg_error *error) {

@@ -388,10 +388,13 @@ static bool keep_old(const rebuild *r) {
 static eg_status replace(rebuild *r, eg_error *error) {
   int dir = r->dir->fd;
   char log[sizeof r->out->kept + 8];
+  _Atomic uint32_t *number = &r->dir->side.head->database;
   if (!sync_file(dir, NEW, O_RDWR))
     return cannot(r, "write " NEW, error);
   if (!keep_old(r))
     return cannot(r, "keep the old database", error);
+  if (atomic_load(number) % 2 == 0) /* or somebody died here */
+    atomic_fetch_add(number, 1);
   snprintf(log, sizeof log, "%s-wal", r->out->kept);
   if (renameat(dir, "guard.db-wal", dir, log) != 0 && errno != ENOENT)
     return cannot(r, "keep the log of the old database", error);
@@ -399,7 +402,7 @@ static eg_status replace(rebuild *r, eg_error *error) {
   if (renameat(dir, NEW, dir, "guard.db") != 0)
     return cannot(r, "rename " NEW, error);
   sync_file(dir, ".", O_RDONLY | O_DIRECTORY);
-  atomic_fetch_add(&r->dir->side.head->database, 1);
+  atomic_fetch_add(number, 1);
   return EG_OK;
 }
 

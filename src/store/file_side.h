@@ -72,7 +72,8 @@ typedef struct egi_side_head {
   _Alignas(64) _Atomic uint64_t counter;
   _Atomic uint32_t has_db;   /* there may be rows */
   _Atomic uint32_t filtered; /* the filter knows all of them */
-  _Atomic uint32_t database; /* how often guard.db was rebuilt */
+  _Atomic uint32_t database; /* twice for each rebuild of guard.db; odd: one
+                              ** is about to put it in its place */
   _Alignas(64) pthread_mutex_t grow;
   _Alignas(64) pthread_mutex_t writer;
   _Alignas(128) egi_side_shard shards[EGI_SHARDS];

@@ -12,12 +12,22 @@ typedef struct round {
   egi_file *file;
   egi_lost_fn lost;
   void *ctx;
+  bool wants_db;
   int64_t next; /* in how many microseconds to come again; INT64_MAX */
 } round_;
 
 static void come_again(round_ *r, int64_t in_us) {
   if (in_us < r->next)
     r->next = in_us;
+}
+
+/* So that people see what runs.  To open the database takes long: who is
+** stopped meanwhile (SIGSTOP) shall not have the shard's mutex. */
+static void write_down(round_ *r, egi_at *at) {
+  if (egi_db_is_open(at->dir))
+    egi_at_evict(at, NULL);
+  else
+    r->wants_db = true;
 }
 
 /* A hold of this handle.  False: it is gone. */
@@ -37,7 +47,7 @@ static bool look_after(round_ *r, egi_entry *entry) {
     else if (at.slot->line != 1)
       egi_lock_line(&at, entry->fd);
     if (age >= EGI_LATE_US && at.slot->in_slot && at.slot->len > 0)
-      egi_at_evict(&at, NULL); /* so that people see what runs */
+      write_down(r, &at);
   }
   if (stands && at.lease != EGI_UNSET)
     come_again(r, at.lease - egi_at_now(&at) > 0 ? at.lease - egi_at_now(&at)
@@ -77,6 +87,19 @@ static bool one_gone(round_ *r, unsigned shard) {
   return gone;
 }
 
+static void look_at_all(round_ *r) {
+  for (unsigned i = 0; i < EGI_SHARDS; i++)
+    while (one_gone(r, i))
+      continue;
+}
+
+static bool open_db(egi_dir *dir) {
+  pthread_mutex_lock(&dir->db_mutex);
+  eg_status status = egi_db_ready(dir, NULL);
+  pthread_mutex_unlock(&dir->db_mutex);
+  return status == EG_OK;
+}
+
 int64_t egi_file_tend(egi_store *store, int64_t now_us, egi_lost_fn lost,
                       void *ctx) {
   egi_file *file = (egi_file *)store;
@@ -84,9 +107,9 @@ int64_t egi_file_tend(egi_store *store, int64_t now_us, egi_lost_fn lost,
   if (file->dir->stale)
     return EG_FOREVER;
   if (atomic_load(&file->holds) > 0)
-    for (unsigned i = 0; i < EGI_SHARDS; i++)
-      while (one_gone(&r, i))
-        continue;
+    look_at_all(&r);
+  if (r.wants_db && open_db(file->dir))
+    look_at_all(&r);
   atomic_store(&file->dir->side.head->last_us,
                now_us + file->dir->side.head->base_us);
   if (egi_file_flush(file, NULL) != EG_OK)
