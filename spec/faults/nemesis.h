@@ -37,6 +37,7 @@ typedef struct nemesis_store {
   const char *url;     /* with %d for the port */
   int crash_signal;    /* what ends it as a power cut would */
   int lease_ms;
+  bool forgets; /* its tokens begin anew when it is emptied: it never is */
 } nemesis_store;
 
 typedef struct nemesis_board {

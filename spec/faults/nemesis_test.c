@@ -25,9 +25,11 @@ enum { SECONDS = 5, READY_US = 60000000 };
 
 /* A further store is one more line here, and a case in store-server. */
 static const nemesis_store stores[] = {
-    {"redis", "redis-server", "redis://127.0.0.1:%d/0", SIGKILL, 1000},
+    {"redis", "redis-server", "redis://127.0.0.1:%d/0", SIGKILL, 1000, false},
     {"postgres", "psql",
-     "postgresql://eg@127.0.0.1:%d/postgres?sslmode=disable", SIGQUIT, 1000},
+     "postgresql://eg@127.0.0.1:%d/postgres?sslmode=disable", SIGQUIT, 1000,
+     false},
+    {"etcd", "etcd", "etcd://127.0.0.1:%d", SIGKILL, 2000, true},
 };
 
 typedef struct nemesis {
@@ -168,7 +170,7 @@ static void make_trouble(nemesis *n, int kind) {
                  ((int64_t)dice(n, 3) - 1) * 3600 * 1000000);
     break;
   default:
-    restart_server(n, kind == WIPE);
+    restart_server(n, kind == WIPE && !n->store->forgets);
   }
   n->done[kind]++;
   note(n, "#\t%lld\ttrouble %d for %d", (long long)now, kind, i);

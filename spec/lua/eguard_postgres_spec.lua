@@ -1,0 +1,4 @@
+-- SPDX-License-Identifier: MIT
+-- eguard on a PostgreSQL server.
+
+assert(loadfile("spec/lua/support/eguard_on_server.lua", "t", _ENV))("postgres")
