@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
 -- eguard on a Redis server.
 
-assert(loadfile("spec/lua/support/eguard_on_server.lua", "t", _ENV))("redis")
+local specs = "spec/lua/support/eguard_on_server.lua"
+assert(loadfile(specs, "t", _ENV))("redis")

@@ -59,17 +59,19 @@ describe("eguard on " .. kind, function()
   end)
 
   it("gives back what it holds when it is told to terminate", function()
-    sh(("eguard run t -- sh -c 'echo >%s/begun; exec sleep 600' & " ..
+    sh(("eguard run t -- sh -c 'echo 1 >%s/begun; exec sleep 600' & " ..
       "echo $! >%s/eguard"):format(folder.path, folder.path))
-    assert.is_true(shell.comes(folder, "[ -s " .. folder.path .. "/begun ]"))
+    assert.is_true(shell.comes(folder,
+      "[ -e " .. folder.path .. "/begun ]"))
     assert.equal(75, sh("eguard run t -- true").status)
     sh("kill $(cat " .. folder.path .. "/eguard)")
     assert.is_true(shell.comes(folder, "eguard run t -- true"))
   end)
 
   it("hides the password", function()
-    local result = sh("eguard run -v --store='" ..
-      server.with "password=hush" .. "' k -- sh -c 'echo $EXECUTIONGUARD_STORE'")
+    local result = sh(("eguard run -v --store='%s' k -- " ..
+      "sh -c 'echo $EXECUTIONGUARD_STORE'"):format(
+      server.with "password=hush"))
     assert.is_nil((result.out .. result.err):find "hush")
   end)
 end)
