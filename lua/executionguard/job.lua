@@ -338,7 +338,7 @@ function job.new(id, fn, ...)
       options.describe(fn)), 2)
   end
   local j = setmetatable({
-    id = id ~= "" and id or options.uuid(), fn = fn, state = CREATED,
+    id = id ~= "" and id or core.job.uuid(), fn = fn, state = CREATED,
     created = wall(), run = false, plain = not work,
     work = work,
   }, Job)

@@ -165,9 +165,12 @@ end
 -- Without a logger: warnings and errors go to warn.
 local function to_warn(j, level, message, fields)
   if level == "Warn" or level == "Error" then
-    local trace = fields and (fields.traceback or fields.error)
+    local more = fields and fields.error or ""
+    if fields and fields.traceback then -- which begins with the message
+      more = tostring(fields.traceback):match "stack traceback:.*" or ""
+    end
     warn("[ExecutionGuard] job ", j.id, ": ", message,
-         trace and "\n" .. tostring(trace) or "")
+         more ~= "" and "\n" .. tostring(more) or "")
   end
 end
 
@@ -200,15 +203,6 @@ function options.logger_of(j)
     end
   end
   return logger
-end
-
--- ------------------------------------------------------------------- ids --
-
--- A random UUID (version 4).
-function options.uuid()
-  local a, b = math.random(0), math.random(0)
-  return ("%08x-%04x-4%03x-%04x-%04x%08x"):format(a >> 32, a >> 16 & 0xffff,
-    a & 0xfff, b >> 48 & 0x3fff | 0x8000, b >> 32 & 0xffff, b & 0xffffffff)
 end
 
 -- How a function made by job.worker is started; nil: it is none.

@@ -70,10 +70,11 @@ function progress.line(stats, style)
   if stats.state == job.State.Running and share > 0 and
      stats.executionTime > 0 then
     local rate = share / stats.executionTime
-    parts[#parts + 1] = ("%.3g %%/s"):format(rate * 100)
+    parts[#parts + 1] = (rate < 1 and "%.3g %%/s" or "%.0f %%/s"):format(
+      rate * 100)
     parts[#parts + 1] = duration((1 - share) / rate) .. " left"
   elseif stats.executionTime > 0 then
-    parts[#parts + 1] = duration(stats.executionTime)
+    parts[#parts + 1] = duration((stats.executionTime + 0.5) // 1)
   end
   parts[#parts + 1] = stats.state
   if stats.error then

@@ -460,6 +460,19 @@ describe("job", function()
       assert.matches("job failed: .*boom.*stack traceback", text)
     end)
 
+    it("without a logger warns of a panic, with its traceback once",
+    function()
+      local said = {}
+      local real = warn
+      _G.warn = function(...) said[#said + 1] = table.concat { ... } end
+      run(function() error("boom", 0) end)
+      run(function() return nil, "quiet" end)
+      _G.warn = real
+      assert.equal(1, #said)
+      assert.matches("^%[ExecutionGuard%] job j: job failed: boom\n" ..
+                     "stack traceback:", said[1])
+    end)
+
     it("a result: that of SetResult, the last one, else what is returned",
     function()
       assert.equal(1, run(function() return 1 end):Result())
@@ -551,12 +564,14 @@ describe("job", function()
   it("without an id gets a UUID", function()
     local seen = {}
     for _ = 1, 100 do
+      math.randomseed(42) -- as every process of a program may do
       local id = job.new(nil, nothing):ID()
       assert.matches("^%x+%-%x%x%x%x%-4%x%x%x%-[89ab]%x%x%x%-%x+$", id)
       assert.equal(36, #id)
       assert.is_nil(seen[id])
       seen[id] = true
     end
+    math.randomseed()
     assert.equal(36, #job.new("", nothing):ID())
   end)
 

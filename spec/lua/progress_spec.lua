@@ -50,6 +50,15 @@ describe("progress", function()
                    "  running", line)
     end)
 
+    it("has no more digits than anybody reads", function()
+      local line = progress.line({ id = "up", progress = 0.5, labels = {},
+        state = "running", executionTime = 0.03 }, { ascii = true })
+      assert.matches(" 1667 %%/s  1 s left  running$", line)
+      line = progress.line({ id = "up", progress = -1, labels = {},
+        state = "running", executionTime = 0.03 }, { ascii = true })
+      assert.matches(" 0 s  running$", line)
+    end)
+
     it("says only what is known", function()
       local line = progress.line({ id = "a\27b", progress = -1, labels = {},
         state = "failed", executionTime = 90, error = "x\ny" })

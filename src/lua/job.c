@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT
 ** What jobs need of C, as there may be so many of them: a call that keeps the
-** traceback of what it raises, what a run begins with, SetProgress.
+** traceback of what it raises, what a run begins with, SetProgress, ids.
 **
 ** The message handler leaves the error as it is, for <close> variables see it
 ** too; the traceback waits in a table, coroutine -> {error, traceback}, until
 ** the call has returned.
 */
 #include "lua/interrupt.h"
+
+#include <stdio.h>
+#include <unistd.h>
 
 static const char traces_key; /* registry: that table, with weak keys */
 
@@ -146,10 +149,28 @@ static int make_setter(lua_State *L) {
   return 1;
 }
 
+/* uuid() -> a random UUID (version 4), whatever math.random was seeded with */
+static int uuid(lua_State *L) {
+  unsigned char b[16];
+  char text[37];
+  if (getentropy(b, sizeof b) != 0)
+    return luaL_error(L, "job.new: no random numbers for an id");
+  b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
+  b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
+  for (int i = 0, at = 0; i < 16; i++) {
+    if (i == 4 || i == 6 || i == 8 || i == 10)
+      text[at++] = '-';
+    at += snprintf(text + at, 3, "%02x", b[i]);
+  }
+  lua_pushlstring(L, text, sizeof text - 1);
+  return 1;
+}
+
 void eb_push_job(lua_State *L) {
   static const luaL_Reg functions[] = {{"call", call},
                                        {"starter", make_starter},
                                        {"setter", make_setter},
+                                       {"uuid", uuid},
                                        {NULL, NULL}};
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &traces_key) == LUA_TNIL) {
     eb_push_weak_table(L, "k");
