@@ -67,3 +67,15 @@ end
 ---@field runTime ExecutionGuard.RunTime
 ---@field byStatus table<ExecutionGuard.Status, integer> all five, also zeroes
 ---@field global ExecutionGuard.GlobalStats
+
+--- A run that ended. Times are seconds since the epoch.
+---@class ExecutionGuard.Past
+---@field key string
+---@field status "Completed"|"Failed"|"TimedOut"
+---@field token integer of its grant
+---@field startTime number
+---@field endTime number
+---@field duration number seconds
+---@field error? string text, cut to what the store keeps
+---@field owner? string the option `owner` of who ran it
+---@field exitStatus? integer of a command that eguard ran

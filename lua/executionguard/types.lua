@@ -284,6 +284,14 @@ function Guard:GetAllRecords() end
 ---@return ExecutionGuard.Analytics
 function Guard:GetAnalytics() end
 
+--- The ended runs that the store remembers, newest first: of a key, or of all.
+--- Stores in files remember the last 10000, 90 days long (`?history=N`).
+---@param key? string
+---@param n? integer at most so many; default 20
+---@return ExecutionGuard.Past[]? runs nil: the store remembers none
+---@return "unsupported"? reason
+function Guard:History(key, n) end
+
 --- Back to Idle from anything: ends a run or a lock there, forgets result and
 --- error. The counts stay.
 ---@param key string
