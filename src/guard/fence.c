@@ -109,7 +109,7 @@ static void sync_folder(const char *path) {
   const char *slash = strrchr(path, '/');
   size_t n = slash != NULL ? (size_t)(slash - path) + 1 : 0;
   memcpy(folder, path, n);
-  strcpy(folder + n, ".");
+  memcpy(folder + n, ".", 2);
   int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0)
     return;
