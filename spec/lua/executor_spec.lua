@@ -9,25 +9,13 @@ local task = require "executionguard.task"
 local turns = require "support.turns"
 local world = require "support.world"
 
-local passed = turns.passed
+local passed, failing = turns.passed, turns.failing
 
 local function nothing() end
 
 describe("executor", function()
   before_each(turns.begin)
   after_each(turns.finish)
-
-  -- A job that fails so many times, and then succeeds.
-  local function failing(times)
-    local calls = 0
-    return job.new("api", function()
-      calls = calls + 1
-      if calls <= times then
-        return nil, "failure " .. calls
-      end
-      return "result " .. calls
-    end), function() return calls end
-  end
 
   it("Start runs the job and waits for its end", function()
     local j = job.new("j", function(ctx)
@@ -407,6 +395,22 @@ describe("executor", function()
         local _, err = a:Start()
         assert.equal("Failed", err.kind)
         assert.matches("result: function", tostring(err))
+      end)
+
+      it("says when the key was taken from it", function()
+        local a, b = both(function() task.wait(10) return "r" end,
+                          { once = true })
+        local got
+        task.spawn(function() got = { a:Start() } end)
+        task.wait(1)
+        there:Reset "shared"
+        assert.equal(true, b:Start())
+        task.run()
+        assert.is_nil(got[1])
+        assert.equal("Failed", got[2].kind)
+        assert.equal("the guard's store: lost", tostring(got[2]))
+        assert.equal("Once", select(2, a:Start()).kind)
+        assert.equal(2, here:GetRecord("shared").executionCount)
       end)
 
       it("is stopped", function()

@@ -9,24 +9,12 @@ local task = require "executionguard.task"
 local turns = require "support.turns"
 local world = require "support.world"
 
-local passed = turns.passed
+local passed, failing = turns.passed, turns.failing
 
 local function nothing() end
 
 local function long()
   task.wait(1000)
-end
-
--- A job that fails so many times, and then succeeds; and how often it ran.
-local function failing(times)
-  local calls = 0
-  return job.new("failing", function()
-    calls = calls + 1
-    if calls <= times then
-      return nil, "failure " .. calls
-    end
-    return calls
-  end), function() return calls end
 end
 
 local function run(fn, ...)

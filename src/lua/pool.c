@@ -76,12 +76,12 @@ eb_work *eb_work_new(eb_code *code) {
   return work;
 }
 
-static void free_lines(eb_line *line) {
-  while (line != NULL) {
-    eb_line *next = line->next;
+void eb_lines_free(eb_line **lines) {
+  while (*lines != NULL) {
+    eb_line *line = *lines;
+    *lines = line->next;
     eb_blob_free(&line->text);
     free(line);
-    line = next;
   }
 }
 
@@ -92,7 +92,7 @@ void eb_work_release(eb_work *work) {
   eb_blob_free(&work->args);
   eb_blob_free(&work->value);
   eb_blob_free(&work->trace);
-  free_lines(work->lines);
+  eb_lines_free(&work->lines);
   free(work);
 }
 
@@ -313,6 +313,8 @@ void eb_pool_disown(eb_work *work) {
 }
 
 eb_stage eb_pool_look(eb_work *work, eb_line **lines) {
+  while (*lines != NULL)
+    lines = &(*lines)->next;
   pthread_mutex_lock(&mutex);
   eb_stage stage = work->stage;
   *lines = work->lines;

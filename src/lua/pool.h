@@ -47,6 +47,8 @@ typedef struct eb_line {
   eb_blob text; /* MessagePack: [level, message, fields] */
 } eb_line;
 
+void eb_lines_free(eb_line **lines);
+
 typedef struct eb_work {
   atomic_int refs;
   eb_code *code;
@@ -87,7 +89,7 @@ bool eb_pool_abandon(eb_work *work);
 /* The owner's Lua state goes. */
 void eb_pool_disown(eb_work *work);
 
-/* Its stage, and what it has said since. */
+/* Its stage, and behind the lines what it has said since. */
 eb_stage eb_pool_look(eb_work *work, eb_line **lines);
 
 /* For the worker. */

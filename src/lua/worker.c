@@ -13,7 +13,8 @@ static const char work_metatable[] = "ExecutionGuard work";
 typedef struct ticket {
   eb_work *work;
   eb_state *state;
-  bool open; /* something is going on outside */
+  bool open;      /* something is going on outside */
+  eb_line *lines; /* taken from it, not told yet */
 } ticket;
 
 /* ---------------------------------------------------------------- code -- */
@@ -105,7 +106,7 @@ static ticket *check_ticket(lua_State *L) {
 
 /* The values at the indexes as one array.  Raises. */
 static void encode_args(lua_State *L, eb_work *work, int first, int n) {
-  char why[EB_WHY];
+  char why[EB_WHY] = ": not enough memory";
   eb_bytes bytes;
   eb_bytes_init(&bytes);
   bytes.data[bytes.len++] = (unsigned char)(0x90 + n);
@@ -161,6 +162,7 @@ static void close_ticket(lua_State *L, ticket *t) {
   if (t->work == NULL)
     return;
   eb_pool_disown(t->work);
+  eb_lines_free(&t->lines);
   if (t->open)
     eb_outside_end(L, t->state, &t->work->call);
   t->open = false;
@@ -187,35 +189,33 @@ static int abandon(lua_State *L) {
   return 1;
 }
 
-/* Pushes the lines as an array of strings, and frees them; nil: none. */
-static void push_lines(lua_State *L, eb_line *line) {
-  if (line == NULL) {
+/* Pushes the lines as an array of strings; nil: none.  May raise. */
+static void push_lines(lua_State *L, ticket *t) {
+  if (t->lines == NULL) {
     lua_pushnil(L);
     return;
   }
   lua_newtable(L);
-  for (lua_Integer i = 1; line != NULL; i++) {
-    eb_line *next = line->next;
+  lua_Integer i = 0;
+  for (const eb_line *line = t->lines; line != NULL; line = line->next) {
     lua_pushlstring(L, (const char *)line->text.data, line->text.len);
-    lua_rawseti(L, -2, i);
-    eb_blob_free(&line->text);
-    free(line);
-    line = next;
+    lua_rawseti(L, -2, ++i);
   }
+  eb_lines_free(&t->lines);
 }
 
 /* ticket:look() -> has it ended? its progress (below 0: none), the lines of
 ** its log since, if there are any */
 static int look(lua_State *L) {
-  eb_work *work = check_ticket(L)->work;
+  ticket *t = check_ticket(L);
+  eb_work *work = t->work;
   double value;
-  eb_line *lines;
   atomic_store(&work->told, false); /* from now on it tells again */
-  lua_pushboolean(L, eb_pool_look(work, &lines) == EB_ENDED);
+  lua_pushboolean(L, eb_pool_look(work, &t->lines) == EB_ENDED);
   uint64_t bits = atomic_load(&work->progress);
   memcpy(&value, &bits, sizeof value);
   lua_pushnumber(L, value);
-  push_lines(L, lines);
+  push_lines(L, t);
   return 3;
 }
 

@@ -4,6 +4,7 @@
 
 local core = require "executionguard.core"
 local inside = require "executionguard.inside"
+local job = require "executionguard.job"
 local task = require "executionguard.task"
 local world = require "support.world"
 
@@ -28,6 +29,18 @@ function turns.finish()
   world.stop()
   assert(left == nil, "something was left over")
   assert(next(inside.scopes) == nil, "a coroutine has kept its context")
+end
+
+--- A job that fails so many times, and then succeeds; and how often it ran.
+function turns.failing(times)
+  local calls = 0
+  return job.new("api", function()
+    calls = calls + 1
+    if calls <= times then
+      return nil, "failure " .. calls
+    end
+    return "result " .. calls
+  end), function() return calls end
 end
 
 return turns
