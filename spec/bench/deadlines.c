@@ -13,6 +13,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -182,7 +183,7 @@ typedef struct lock {
   pthread_cond_t cond;
   bool held;
   int turn;
-  atomic_long asked; /* how often in all */
+  atomic_long asked, taken; /* how often in all */
   _Atomic int64_t let_go;
   int64_t samples[HANDS];
 } lock;
@@ -241,10 +242,13 @@ static void *alternate(void *arg) {
     atomic_fetch_add(&l->asked, 1);
     uint64_t token = take(l, t->number);
     l->samples[i] = now_ns() - atomic_load(&l->let_go);
+    atomic_store(&l->taken, i);
     if (i + 1 < HANDS)
       wait_for_other(l, i + 2);
     atomic_store(&l->let_go, now_ns());
     let_go(l, t->number, token);
+    while (i + 1 < HANDS && atomic_load(&l->taken) <= i)
+      sched_yield(); /* on a busy machine the other one may not wait yet */
   }
   return NULL;
 }

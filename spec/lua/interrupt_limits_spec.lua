@@ -9,6 +9,7 @@ local in_a_process = require "support.process".run
 
 local steady = require "executionguard.core".clock.steady
 local forever, spin = interrupting.forever, interrupting.spin
+local until_reached = interrupting.until_reached
 local LIMIT <const> = interrupting.LIMIT
 
 describe("interruption", function()
@@ -102,14 +103,17 @@ describe("interruption", function()
   describe("and its error:", function()
     it("is no string that somebody could raise", function()
       local caught
-      ends(function()
-        pcall(function()
-          local _ <close> = setmetatable({}, { __close = function(_, err)
-            caught = err
-          end })
-          forever()
-        end)
-      end, { closeGrace = 0.5 })
+      until_reached(function(reached)
+        ends(function()
+          pcall(function()
+            local _ <close> = setmetatable({}, { __close = function(_, err)
+              caught = err
+            end })
+            reached()
+            forever()
+          end)
+        end, { closeGrace = 5, allowRerun = true })
+      end)
       assert.equal("userdata", type(caught))
       assert.matches("^interrupted", tostring(caught))
       assert.is_false(getmetatable(caught))
@@ -133,8 +137,14 @@ describe("interruption", function()
     end)
 
     it("comes out of a dead coroutine as text", function()
-      local co = coroutine.create(forever)
-      ends(function() coroutine.resume(co) end)
+      local co
+      until_reached(function(reached)
+        co = coroutine.create(function()
+          reached()
+          forever()
+        end)
+        ends(function() coroutine.resume(co) end, { allowRerun = true })
+      end)
       assert.same({ false, "interrupted: the time of an ExecutionGuard run " ..
         "is over" }, { coroutine.close(co) })
     end)
@@ -154,27 +164,37 @@ describe("interruption", function()
   describe("and onTimeout:", function()
     it("of three nested: the outer one's first, then from the inside",
       function()
-      local order = {}
+      local order
       local function note(key)
         order[#order + 1] = key
         assert.equal("TimedOut", guard:GetStatus(key))
         assert.is_false(guard:IsLocked(key))
       end
-      ends(function()
-        guard:RunOnce("a", function()
-          guard:RunOnce("b", forever, { timeout = 30, onTimeout = note })
-        end, { timeout = 30, onTimeout = note })
-      end, { onTimeout = note })
+      until_reached(function(reached)
+        order = {}
+        ends(function()
+          guard:RunOnce("a", function()
+            guard:RunOnce("b", function()
+              reached()
+              forever()
+            end, { timeout = 30, onTimeout = note })
+          end, { timeout = 30, onTimeout = note })
+        end, { onTimeout = note, allowRerun = true })
+      end)
       assert.same({ "k", "b", "a" }, order)
     end)
 
     it("that fails does not keep the others from being called", function()
       local called
-      ends(function()
-        guard:RunOnce("a", function()
-          guard:RunOnce("b", forever, { timeout = 30,
-            onTimeout = function() error "wrong" end })
-        end, { timeout = 30, onTimeout = function() called = true end })
+      until_reached(function(reached)
+        ends(function()
+          guard:RunOnce("a", function()
+            guard:RunOnce("b", function()
+              reached()
+              forever()
+            end, { timeout = 30, onTimeout = function() error "wrong" end })
+          end, { timeout = 30, onTimeout = function() called = true end })
+        end, { allowRerun = true })
       end)
       assert.is_true(called)
     end)

@@ -8,6 +8,7 @@ local interrupting = require "support.interrupting"
 local steady = require "executionguard.core".clock.steady
 local forever, spin = interrupting.forever, interrupting.spin
 local status_in_the_end = interrupting.status_in_the_end
+local until_reached = interrupting.until_reached
 local LIMIT <const> = interrupting.LIMIT
 
 describe("interruption", function()
@@ -106,8 +107,14 @@ describe("interruption", function()
   end
 
   it("of a coroutine that was made before", function()
-    local co = coroutine.create(forever)
-    ends(function() coroutine.resume(co) end)
+    local co
+    until_reached(function(reached)
+      co = coroutine.create(function()
+        reached()
+        forever()
+      end)
+      ends(function() coroutine.resume(co) end, { allowRerun = true })
+    end)
     assert.equal("dead", coroutine.status(co))
     local ok, why = coroutine.close(co)
     assert.is_false(ok)
@@ -116,14 +123,17 @@ describe("interruption", function()
 
   it("lets a <close> do its work", function()
     local closed
-    ends(function()
-      local _ <close> = setmetatable({}, { __close = function()
-        local sum = 0
-        for i = 1, 1000 do sum = sum + i end
-        closed = sum
-      end })
-      forever()
-    end, { closeGrace = 0.5 })
+    until_reached(function(reached)
+      ends(function()
+        local _ <close> = setmetatable({}, { __close = function()
+          local sum = 0
+          for i = 1, 1000 do sum = sum + i end
+          closed = sum
+        end })
+        reached()
+        forever()
+      end, { closeGrace = 5, allowRerun = true })
+    end)
     assert.equal(500500, closed)
   end)
 
@@ -168,21 +178,27 @@ describe("interruption", function()
 
   it("ends all attempts", function()
     local calls = 0
-    ends(function()
-      calls = calls + 1
-      forever()
-    end, { retry = { attempts = 5, delay = 0 } })
+    until_reached(function(reached)
+      ends(function()
+        calls = calls + 1
+        reached()
+        forever()
+      end, { retry = { attempts = 5, delay = 0 }, allowRerun = true })
+    end)
     assert.equal(1, calls)
   end)
 
   it("waits for a shield", function()
     local done
-    ends(function()
-      ExecutionGuard.shield(function(x)
-        spin(2 * LIMIT)
-        done = x
-      end, "done")
-      forever()
+    until_reached(function(reached)
+      ends(function()
+        ExecutionGuard.shield(function(x)
+          reached()
+          spin(2 * LIMIT)
+          done = x
+        end, "done")
+        forever()
+      end, { allowRerun = true })
     end)
     assert.equal("done", done)
   end)
@@ -205,12 +221,19 @@ describe("interruption", function()
 
   describe("of nested guards:", function()
     it("the outer one wins", function()
-      local calls = {}
-      ends(function()
-        guard:RunOnce("inner", forever, { timeout = 5,
-          onTimeout = function() calls[#calls + 1] = "inner" end })
-        calls[#calls + 1] = "not reached"
-      end, { onTimeout = function() calls[#calls + 1] = "outer" end })
+      local calls
+      until_reached(function(reached)
+        calls = {}
+        ends(function()
+          guard:RunOnce("inner", function()
+            reached()
+            forever()
+          end, { timeout = 30,
+            onTimeout = function() calls[#calls + 1] = "inner" end })
+          calls[#calls + 1] = "not reached"
+        end, { allowRerun = true,
+          onTimeout = function() calls[#calls + 1] = "outer" end })
+      end)
       assert.same({ "outer", "inner" }, calls)
       assert.equal("TimedOut", guard:GetStatus "inner")
       assert.is_false(guard:IsLocked "inner")
@@ -242,12 +265,15 @@ describe("interruption", function()
     end)
 
     it("in coroutines", function()
-      ends(function()
-        coroutine.wrap(function()
-          guard:RunOnce("inner", function()
-            coroutine.wrap(forever)()
-          end, { timeout = 5 })
-        end)()
+      until_reached(function(reached)
+        ends(function()
+          coroutine.wrap(function()
+            guard:RunOnce("inner", function()
+              reached()
+              coroutine.wrap(forever)()
+            end, { timeout = 30 })
+          end)()
+        end, { allowRerun = true })
       end)
       assert.equal("TimedOut", guard:GetStatus "inner")
     end)

@@ -24,6 +24,19 @@ function interrupting.spin(seconds)
   while steady() - start < seconds do end
 end
 
+--- Calls try(reached) until that has called reached: on a busy machine the
+--- time of a function may be over before it has come far.
+function interrupting.until_reached(try)
+  for _ = 1, 200 do
+    local there = false
+    try(function() there = true end)
+    if there then
+      return
+    end
+  end
+  error "it never came so far"
+end
+
 --- The status of "k" when it runs no more: the keeper may come late on a busy
 --- machine.
 function interrupting.status_in_the_end(guard)
