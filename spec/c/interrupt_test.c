@@ -62,6 +62,78 @@ static void thread_that_blocks_the_signal_is_counted(void **state) {
               true);
 }
 
+/* What nobody can end: the record has ended all the same, and who asks next is
+** granted the key, while the function still runs. */
+typedef struct late_one {
+  pthread_barrier_t begun;
+  lua_State *L;
+  char why[256];
+} late_one;
+
+static int tell_begun(lua_State *L) {
+  late_one *late = lua_touserdata(L, lua_upvalueindex(1));
+  pthread_barrier_wait(&late->begun);
+  return 0;
+}
+
+static void *run_late(void *arg) {
+  late_one *late = arg;
+  if (luaL_dostring(late->L,
+                    "local other_ran\n"
+                    "local _, _, why = shared:RunOnce('k', function()\n"
+                    "  ExecutionGuard.shield(function()\n"
+                    "    begun()\n"
+                    "    local start = now()\n"
+                    "    repeat\n"
+                    "      other_ran = shared:GetResult 'k' == 'other'\n"
+                    "    until other_ran or now() - start > 30\n"
+                    "  end)\n"
+                    "end, {timeout = 0.02})\n"
+                    "assert(other_ran, 'nobody else was granted it')\n"
+                    "assert(why == 'timeout' or why == 'lost', why)\n") !=
+      LUA_OK)
+    snprintf(late->why, sizeof late->why, "%s", lua_tostring(late->L, -1));
+  return NULL;
+}
+
+static void key_is_another_threads_at_the_deadline(void **state) {
+  (void)state;
+  static const char share[] =
+      "shared = ExecutionGuard.new { name = 'late one' }";
+  late_one late = {.L = new_state()};
+  pthread_t thread;
+  lua_State *L = new_state();
+  pthread_barrier_init(&late.begun, NULL, 2);
+  lua_pushlightuserdata(late.L, &late);
+  lua_pushcclosure(late.L, tell_begun, 1);
+  lua_setglobal(late.L, "begun");
+  run_chunk(late.L, share);
+  run_chunk(L, share);
+  assert_int_equal(pthread_create(&thread, NULL, run_late, &late), 0);
+  pthread_barrier_wait(&late.begun);
+  bool ok = luaL_dostring(L,
+                          "local seen = {}\n"
+                          "local start = now()\n"
+                          "repeat\n"
+                          "  local status = shared:GetStatus 'k'\n"
+                          "  seen[status] = true\n"
+                          "until status == 'TimedOut' or now() - start >\n"
+                          "  20\n"
+                          "assert(not shared:IsLocked 'k')\n"
+                          "assert(not seen.Idle and not seen.Failed)\n"
+                          "local ok, what = shared:RunOnce('k',\n"
+                          "  function() return 'other' end)\n"
+                          "assert(ok and what == 'other', what)\n") == LUA_OK;
+  pthread_join(thread, NULL);
+  pthread_barrier_destroy(&late.begun);
+  if (!ok)
+    fail_msg("%s", lua_tostring(L, -1));
+  assert_string_equal(late.why, "");
+  run_chunk(L, "assert(shared:GetResult 'k' == 'other')");
+  lua_close(late.L);
+  lua_close(L);
+}
+
 static int block(lua_State *L) {
   sigset_t set;
   sigemptyset(&set);
@@ -273,6 +345,7 @@ static void debugger_attached_again_and_again_does_not_save_it(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(key_is_another_threads_at_the_deadline),
       cmocka_unit_test(thread_that_blocks_the_signal_is_counted),
       cmocka_unit_test(thread_that_blocks_the_signal_later_is_found_out),
       cmocka_unit_test(handler_put_over_ours_is_found_out),

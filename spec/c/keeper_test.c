@@ -395,6 +395,43 @@ static void keeper_is_one_thread_that_takes_no_signals(void **state) {
   assert_int_equal(status, 0);
 }
 
+/* How often the keeper was woken; it is the only other thread. */
+static long count_switches(void) {
+  char text[4000] = "";
+  count_threads(text, sizeof text);
+  const char *line = strstr(text, "voluntary_ctxt_switches:");
+  return line != NULL ? strtol(line + 24, NULL, 10) : -1;
+}
+
+/* In a forked child, by the machine's clock.  The keeper sleeps until 60 s:
+** thousands of runs whose deadlines are further away do not wake it. */
+static int look_at_sleep(void) {
+  eg_timer near, far;
+  eg_set_clock(NULL);
+  eg_close(guard);
+  if (eg_open(NULL, &guard, NULL) != EG_OK || !begin(&near, "near", FAR))
+    return 1;
+  usleep(100000); /* it is asleep by now, or will be soon */
+  long before = count_switches();
+  for (int i = 0; i < 2000; i++) {
+    if (!begin(&far, "far", 2 * FAR + i) || eg_timer_stop(&far) != EG_OK ||
+        commit(&far) != EG_OK || eg_reset(guard, far.key, NULL) != EG_OK)
+      return 2;
+  }
+  long after = count_switches();
+  return before < 0 || after - before > 3 ? 3 : 0;
+}
+
+static void keeper_sleeps_over_deadlines_that_are_further(void **state) {
+  (void)state;
+  int status = -1;
+  pid_t pid = fork();
+  if (pid == 0)
+    _exit(look_at_sleep());
+  waitpid(pid, &status, 0);
+  assert_int_equal(status, 0);
+}
+
 /* In the child: what was open at the fork is lost, and fires at its deadline
 ** all the same; what is new is kept.  0 when all is well. */
 static int play_child(eg_timer *t) {
@@ -686,6 +723,7 @@ int main(void) {
       TEST(timer_that_is_void_stores_nothing),
       TEST(timer_of_a_guard_with_a_clock_of_its_own_is_not_kept),
       TEST(keeper_is_one_thread_that_takes_no_signals),
+      TEST(keeper_sleeps_over_deadlines_that_are_further),
       TEST(timer_that_is_parked_fires_and_goes_on),
       TEST(timers_parked_fire_by_their_deadlines),
       TEST(signals_are_repeated_until_the_timer_is_stopped),
