@@ -404,7 +404,7 @@ static long count_switches(void) {
 }
 
 /* In a forked child, by the machine's clock.  The keeper sleeps until 60 s:
-** thousands of runs whose deadlines are further away do not wake it. */
+** hundreds of runs whose deadlines are further away do not wake it. */
 static int look_at_sleep(void) {
   eg_timer near, far;
   eg_set_clock(NULL);
@@ -413,11 +413,13 @@ static int look_at_sleep(void) {
     return 1;
   usleep(100000); /* it is asleep by now, or will be soon */
   long before = count_switches();
-  for (int i = 0; i < 2000; i++) {
+  for (int i = 0; i < 200; i++) {
+    usleep(200); /* time to wake and to fall asleep again */
     if (!begin(&far, "far", 2 * FAR + i) || eg_timer_stop(&far) != EG_OK ||
         commit(&far) != EG_OK || eg_reset(guard, far.key, NULL) != EG_OK)
       return 2;
   }
+  usleep(50000);
   long after = count_switches();
   return before < 0 || after - before > 3 ? 3 : 0;
 }
