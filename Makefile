@@ -520,7 +520,7 @@ DEEPEN := local function deep() ("x"):gsub("x", deep) end pcall(deep)
 
 # Not those of real servers, whose clocks do not wait for valgrind.
 VALGRIND_SPECS = $(filter-out %/redis_spec.lua %/postgres_spec.lua \
-                   %/executor_processes_spec.lua,\
+                   %/postgres_tls_spec.lua %/executor_processes_spec.lua,\
                    $(wildcard spec/lua/*_spec.lua))
 
 valgrind: ## Lua specs under valgrind; fails on what involves our module

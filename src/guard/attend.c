@@ -170,10 +170,12 @@ static void doze(eg_guard *guard) {
     until = nearer(until, a->retry_us);
   until = nearer(until, egi_leftover_due(a));
   pthread_cond_broadcast(&a->done);
+  a->dozes_until_us = until;
   if (clock == eg_test_clock())
     pthread_cond_wait(&a->woken, &attending);
   else
     clock->wait(clock->ctx, &a->woken, &attending, until);
+  a->dozes_until_us = INT64_MIN;
 }
 
 static void *attend(void *arg) {
@@ -240,7 +242,12 @@ void egi_attend_note(eg_guard *guard, egi_tenure *held, uint64_t token,
     due = egi_lease_steady(guard, egi_tenure_lose_at(guard, held), now);
     if (!guard->ops->blocks)
       due = nearer(due, held->renew_us);
-    call(guard);
+    /* One that sleeps for less is not woken: a switch of threads costs more
+    ** than a round trip. */
+    const egi_attendant *a = &guard->attendant;
+    if (!a->running ||
+        egi_lease_steady(guard, held->renew_us, now) < a->dozes_until_us)
+      call(guard);
   }
   egi_attending_unlock();
   egi_keeper_expect(due);
@@ -457,6 +464,7 @@ static void forked(eg_guard *guard) {
   eg_cond_init(&a->woken);
   eg_cond_init(&a->done);
   a->running = a->busy = false;
+  a->dozes_until_us = INT64_MIN;
   if (a->storing != NULL)
     enqueue(a, a->storing);
   a->storing = NULL;

@@ -87,6 +87,7 @@ typedef struct egi_attendant {
   int64_t retry_us;          /* the store was away: not before that */
   int64_t renew_us, lose_us; /* the earliest of any hold, or before it */
   int64_t tend_us;
+  int64_t dozes_until_us; /* steady; INT64_MIN: it looks before it sleeps */
   egi_tenure_table holds;
   egi_leftover *leftovers, *forked_leftovers; /* outcomes, of a parent's too */
   bool leaving; /* its holds are being given back: it stays */
