@@ -82,8 +82,33 @@ local function files(report, build, quick)
   line(many .. "ten of them", "many_list", "few_list", "1000 records", 2)
 end
 
+local function etcd(report, here, build, quick)
+  local program = io.open(build .. "/etcd")
+  if not program then
+    return report:skip("etcd", "there is no libcurl or no etcd")
+  end
+  program:close()
+  local command = "exec %s/etcd ${EXECUTIONGUARD_STORE#etcd://} %d %d 1000"
+  command = command:format(build, quick and 5 or 11, quick and 300 or 1000)
+  local samples = figures(("%s/../tools/with-etcd '' sh -c '%s'"):format(here,
+    command))
+  report:line { what = "etcd: acquire + release", samples = samples,
+    ours = "our_lock", against = "raw_lock", name = "two transactions",
+    goal = 1.2 }
+  report:line { what = "etcd: acquire + release", samples = samples,
+    ours = "our_lock", against = "etcdctl_lock", name = "etcdctl lock",
+    goal = 0.15 }
+  report:line { what = "etcd: hand-over to who waits", samples = samples,
+    ours = "our_hand_over", against = "raw_hand_over", name = "/v3/lock",
+    goal = 0.05 }
+  report:line { what = "etcd: 1000 leases renewed", samples = samples,
+    ours = "renewal", against = "a_core", name = "one core",
+    goal = 1, absolute = true, unit = "% of a core" }
+end
+
 return function(report, here, build, quick)
   files(report, build, quick)
+  etcd(report, here, build, quick)
   local program = io.open(build .. "/redis")
   if not program then
     return report:skip("redis", "there is no hiredis or no redis-server")

@@ -334,8 +334,9 @@ static bool recall(egi_store *store, eg_bytes key, egi_seen *seen) {
 
 static int64_t tend(egi_store *store, int64_t now_us, egi_lost_fn lost,
                     void *ctx) {
-  int64_t next = real->tend(store, longer(now_us), lost, ctx);
-  return next == EG_FOREVER ? next : next / STRETCH + 1;
+  int64_t now = longer(now_us);
+  int64_t next = real->tend(store, now, lost, ctx);
+  return next == EG_FOREVER ? next : now_us + (next - now); /* as it is */
 }
 
 static const egi_store_ops stretched_ops = {

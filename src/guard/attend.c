@@ -28,7 +28,7 @@ void egi_attending_unlock(void) { pthread_mutex_unlock(&attending); }
 
 static void enlist(eg_guard *guard) {
   egi_attendant *a = &guard->attendant;
-  if (a->listed)
+  if (a->listed || a->ending) /* the last that is stored, while it closes */
     return;
   a->listed = true;
   a->renew_us = a->lose_us = a->tend_us = EG_FOREVER;

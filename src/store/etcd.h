@@ -251,7 +251,9 @@ int egi_etcd_key_read(const unsigned char *text, size_t len, eg_bytes *key);
 /* "key":"...", of the record's parts. */
 void egi_etcd_key_put(egi_text_buf *body, const egi_etcd *etcd, int kind,
                       eg_bytes key);
-void egi_etcd_ranges(egi_text_buf *body, const egi_etcd *etcd, eg_bytes key);
+/* egi_etcd_ranges: EGI_KINDS of them, or EGI_TIME without those of times. */
+void egi_etcd_ranges(egi_text_buf *body, const egi_etcd *etcd, eg_bytes key,
+                     int n);
 
 void egi_etcd_state_free(egi_etcd_state *state);
 /* egi_etcd_state_read: of the responses to egi_etcd_ranges.  CORRUPT. */
@@ -266,6 +268,8 @@ void egi_etcd_pack_own(const egi_etcd_state *state, bool wake,
                        unsigned char *head);
 bool egi_etcd_own_wakes(const json_t *kv);
 
+/* egi_etcd_is_timed: is a time set, over or not? */
+bool egi_etcd_is_timed(const egi_etcd_state *state);
 bool egi_etcd_is_absent(const egi_etcd_state *state);
 /* egi_etcd_see: borrows bytes and holder. */
 void egi_etcd_see(const egi_etcd *etcd, const egi_etcd_state *state,

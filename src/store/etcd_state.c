@@ -44,8 +44,9 @@ void egi_etcd_key_put(egi_text_buf *body, const egi_etcd *etcd, int kind,
   egi_text_bytes(body, (eg_bytes){name.text, name.len}, key);
 }
 
-void egi_etcd_ranges(egi_text_buf *body, const egi_etcd *etcd, eg_bytes key) {
-  for (int kind = 0; kind < EGI_KINDS; kind++) {
+void egi_etcd_ranges(egi_text_buf *body, const egi_etcd *etcd, eg_bytes key,
+                     int n) {
+  for (int kind = 0; kind < n; kind++) {
     egi_text_put(body, kind == 0 ? "[{\"request_range\":{"
                                  : ",{\"request_range\":{");
     egi_etcd_key_put(body, etcd, kind, key);
@@ -165,9 +166,8 @@ eg_status egi_etcd_state_read(const json_t *responses, egi_etcd_state *state,
                               eg_error *error) {
   bool good = true;
   memset(state, 0, sizeof *state);
-  if (json_array_size(responses) != EGI_KINDS)
-    return not_ours(state, error);
-  for (int kind = 0; good && kind < EGI_KINDS; kind++) {
+  int n = (int)json_array_size(responses);
+  for (int kind = 0; good && kind < n; kind++) {
     const json_t *range = json_object_get(
         json_array_get(responses, (size_t)kind), "response_range");
     const json_t *kv = json_array_get(json_object_get(range, "kvs"), 0);
@@ -186,6 +186,13 @@ eg_status egi_etcd_state_read(const json_t *responses, egi_etcd_state *state,
 
 static bool runs(const egi_etcd_state *state, int i) {
   return state->length[i] > 0 && state->runs[i];
+}
+
+bool egi_etcd_is_timed(const egi_etcd_state *state) {
+  bool timed = false;
+  for (int i = 0; i < EGI_TIMES; i++)
+    timed = timed || state->length[i] > 0;
+  return timed;
 }
 
 bool egi_etcd_is_absent(const egi_etcd_state *state) {

@@ -57,7 +57,7 @@ eg_status egi_etcd_fetch(egi_etcd *etcd, eg_bytes key, int64_t until_us,
   json_t *reply = NULL;
   memset(state, 0, sizeof *state);
   egi_text_put(&body, "{\"success\":");
-  egi_etcd_ranges(&body, etcd, key);
+  egi_etcd_ranges(&body, etcd, key, EGI_KINDS);
   egi_text_put(&body, "}");
   eg_status status = egi_etcd_ask(etcd->hub, &call, &body, until_us, &reply,
                                   error);
@@ -209,7 +209,8 @@ static void compare_runs(egi_text_buf *body, const journey *j, int i) {
 }
 
 /* What has to be as it was believed to be: rec; and what makes the key, by
-** itself or by time, one that is there, held or free. */
+** itself or by time, one that is there, held or free.  Nobody comes to own
+** without writing rec. */
 static void add_compares(egi_text_buf *body, const journey *j) {
   const egi_etcd_state *was = &j->was;
   const egi_swap *swap = j->swap;
@@ -217,8 +218,8 @@ static void add_compares(egi_text_buf *body, const journey *j) {
   compare(body, j, "MOD", EGI_REC, "EQUAL", "mod_revision", was->revision);
   if (swap->token != 0)
     compare_own(body, j, swap->token);
-  else if (swap->hold == EGI_TAKE)
-    compare_own(body, j, 0);
+  else if (swap->hold == EGI_TAKE && swap->expect != 0 && !j->sure)
+    compare_own(body, j, 0); /* it may have been renewed */
   else if (was->own != 0 && (empty || brief))
     compare_own(body, j, was->own);
   if (swap->expect == 0 || was->own != 0)
@@ -309,8 +310,11 @@ static eg_status send_swap(journey *j, egi_etcd_call *call, json_t **reply,
   add_own(&body, j);
   add_times(&body, j);
   add_mark(&body, j);
-  egi_text_put(&body, "],\"failure\":");
-  egi_etcd_ranges(&body, j->etcd, j->key);
+  egi_text_put(&body, "]");
+  if (j->swap->token == 0) { /* holders seldom find that they are none */
+    egi_text_put(&body, ",\"failure\":");
+    egi_etcd_ranges(&body, j->etcd, j->key, EGI_TIME);
+  }
   egi_text_put(&body, "}");
   eg_status status = egi_etcd_ask(j->etcd->hub, call, &body, j->until_us,
                                   reply, error);
@@ -376,10 +380,15 @@ static eg_status read_reply(journey *j, const egi_etcd_call *call,
     note_landed(j, egi_json_revision(reply), seen);
     return EG_OK;
   }
+  const json_t *responses = json_object_get(reply, "responses");
+  eg_status status = EG_OK;
   forget_guess(j);
   j->sure = true;
-  eg_status status = egi_etcd_state_read(json_object_get(reply, "responses"),
-                                         &j->was, error);
+  if (responses != NULL)
+    status = egi_etcd_state_read(responses, &j->was, error);
+  /* It says nothing of times. */
+  if (status == EG_OK && (responses == NULL || egi_etcd_is_timed(&j->was)))
+    status = fetch(j, error);
   if (status != EG_OK)
     return status;
   note_ghost(j->etcd, j->key, &j->was);

@@ -109,7 +109,7 @@ describe("the end of a process on " .. kind, function()
     assert.equal(9, signal("KILL", "while true do end"))
     assert.is_false((guard:AcquireLock("k", 0)))
     count = count .. 0 -- other keys
-    local child = start("while true do end", "", 0.5)
+    local child = start("while true do end", "", kind == "etcd" and 2 or 0.5)
     os.execute("kill -9 " .. child:read "n")
     child:close()
     local other <close> = ExecutionGuard.new { store = server.url,

@@ -40,6 +40,10 @@ local PROCESSES = {
       :match "%d+"
     return pid .. " " .. say("pgrep -P " .. pid):gsub("\n", " ")
   end,
+  ["with-etcd"] = function(url)
+    return say("pgrep -f '^etcd .*-client-urls http://" ..
+      url:match "//([^?]*)" .. " '"):match "%d+"
+  end,
 }
 
 --- Starts one: url, with(query), away(fn), stop().  by_hand: its clock is
@@ -54,7 +58,7 @@ function server.start(tool, by_hand)
   local url, clock
   -- Real time: the server has to start.
   for _ = 1, 4000 do
-    url, clock = (read(told) or ""):match "^(%S+) (%S+)\n"
+    url, clock = (read(told) or ""):match "^(%S+) ?(%S*)\n"
     if url then
       break
     end
