@@ -54,6 +54,13 @@ static void trim(egi_dir *dir, unsigned shard) {
   }
 }
 
+static eg_status removed(const egi_dir *dir, eg_error *error) {
+  return egi_file_fail(error, EG_UNAVAILABLE, ENOENT,
+                       "%s was removed or replaced while it was in use: close "
+                       "the guard and open it again",
+                       dir->path);
+}
+
 static eg_status new_entry(egi_at *at, egi_entry **out, eg_error *error) {
   egi_entry *entry = malloc(sizeof *entry + at->key.len);
   if (entry == NULL)
@@ -67,7 +74,7 @@ static eg_status new_entry(egi_at *at, egi_entry **out, eg_error *error) {
                                         &entry->fd, error);
   if (status != EG_OK) {
     free(entry);
-    return status;
+    return egi_dir_stands(at->dir) ? status : removed(at->dir, error);
   }
   entry->hash = at->hash;
   entry->hash2 = at->hash2;
