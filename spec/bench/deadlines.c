@@ -13,7 +13,6 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -248,7 +247,7 @@ static void *alternate(void *arg) {
     atomic_store(&l->let_go, now_ns());
     let_go(l, t->number, token);
     while (i + 1 < HANDS && atomic_load(&l->taken) <= i)
-      sched_yield(); /* on a busy machine the other one may not wait yet */
+      usleep(10); /* on a busy machine the other one may not wait yet */
   }
   return NULL;
 }
