@@ -445,7 +445,6 @@ suite-c:
 	for program in $(filter $(RULES_OF_STORES),$(PICKED)); do \
 	  for store in $(foreach store,$(STORES),$(store):$(call remote_scale,$(store))); do \
 	    scale=$${store#*:} store=$${store%:*}; \
-	    case $$store:$$program in etcd:*fence_test) continue;; esac; \
 	    $(FOR_TESTS) EXECUTIONGUARD_SPEC_SCALE=$$scale \
 	    $(SUITE) cmocka $${program#$(BUILD)/test/}-$$store \
 	      spec/tools/with-$$store $(BUILD)/test/handclock.so $$program || :; \

@@ -49,7 +49,7 @@ static int dial(void) {
 }
 
 /* The whole reply, in memory of malloc; one connection each. */
-static char *ask(const char *path, const char *body) {
+char *etcd_world_ask(const char *path, const char *body) {
   size_t len = 0, cap = 1 << 16;
   char *reply = malloc(cap), head[300];
   int fd = dial();
@@ -85,7 +85,7 @@ static uint64_t number_after(const char *text, const char *end,
              : 0;
 }
 
-static void base64(const char *text, size_t n, char *out) {
+void etcd_world_base64(const char *text, size_t n, char *out) {
   static const char letters[] =
       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   for (size_t i = 0; i < n; i += 3) {
@@ -104,9 +104,9 @@ static void base64(const char *text, size_t n, char *out) {
 static int range(const char *kind, char *out, size_t size) {
   char text[160], key[256], end[256];
   int n = snprintf(text, sizeof text, "%s%s", prefix, kind);
-  base64(text, (size_t)n, key);
+  etcd_world_base64(text, (size_t)n, key);
   text[n - 1]++;
-  base64(text, (size_t)n, end);
+  etcd_world_base64(text, (size_t)n, end);
   return snprintf(out, size, "{\"key\":\"%s\",\"range_end\":\"%s\"", key, end);
 }
 
@@ -115,7 +115,7 @@ static int range(const char *kind, char *out, size_t size) {
 static int64_t granted_ms(uint64_t lease) {
   char body[64];
   snprintf(body, sizeof body, "{\"ID\":\"%" PRIu64 "\"}", lease);
-  char *reply = ask("lease/timetolive", body);
+  char *reply = etcd_world_ask("lease/timetolive", body);
   uint64_t seconds = number_after(reply, NULL, "\"grantedTTL\":\"");
   free(reply);
   return (int64_t)seconds * 1000 / STRETCH;
@@ -160,7 +160,7 @@ static void note_keys(int64_t now_ms) {
   snprintf(body + n, sizeof body - (size_t)n, "]}");
   for (size_t i = 0; i < n_entries; i++)
     entries[i].there = false;
-  char *reply = ask("kv/txn", body);
+  char *reply = etcd_world_ask("kv/txn", body);
   const char *at = reply != NULL ? strstr(reply, "\"key\":\"") : NULL;
   while (at != NULL) {
     const char *next = strstr(at + 7, "\"key\":\"");
@@ -183,7 +183,7 @@ static void end_due(int64_t now_ms) {
       continue;
     }
     snprintf(body, sizeof body, "{\"ID\":\"%" PRIu64 "\"}", entries[i].lease);
-    free(ask("lease/revoke", body));
+    free(etcd_world_ask("lease/revoke", body));
     entries[i] = entries[--n_entries];
   }
 }
@@ -207,7 +207,7 @@ static void note_renewal(eg_bytes key, int64_t lease_ms) {
   int64_t now_ms = clock_now_us() / 1000;
   int n = snprintf(text, sizeof text, "%sown/", prefix);
   memcpy(text + n, key.data, key.len);
-  base64(text, (size_t)n + key.len, name);
+  etcd_world_base64(text, (size_t)n + key.len, name);
   pthread_mutex_lock(&lock);
   note_keys(now_ms);
   for (size_t i = 0; i < n_entries; i++)
@@ -377,7 +377,7 @@ void etcd_world_end(void) {
   if (prefix[0] != '\0') {
     int n = range("", body, sizeof body - 1);
     strcpy(body + n, "}");
-    free(ask("kv/deleterange", body));
+    free(etcd_world_ask("kv/deleterange", body));
   }
   prefix[0] = '\0';
   pthread_mutex_unlock(&lock);

@@ -3,7 +3,7 @@
 ** and each of the ready-made checks refuses it, a thousand times.
 **
 ** The check is that of the store in EXECUTIONGUARD_STORE: a script on redis, a
-** function on postgres; without one, a file.  Clocks are moved by hand.
+** function on postgres, a compare on etcd; without one, a file.  Clocks are moved by hand.
 */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "world.h"
+#include "etcd_world.h"
 
 #include <cmocka.h>
 
@@ -198,12 +198,72 @@ static void psql_end(void) {
   waitpid(psql, NULL, 0);
 }
 
+/* ----------------------------------------------------------------- etcd -- */
+
+/* Whoever moves the clock ends leases, as etcd does. */
+static bool etcd_begin(const char *url) {
+  const egi_url parts = {.rest = url, .name = "fence"};
+  return etcd_world_begin(&parts) != NULL;
+}
+
+static void etcd_key(char *out, const char *before, const char *key) {
+  char text[96];
+  int n = snprintf(text, sizeof text, "%s%s", before, key);
+  etcd_world_base64(text, (size_t)n, out);
+}
+
+/* In the caller's own transaction: own has to be the one that was granted. */
+static eg_status etcd_write(const char *key, uint64_t token,
+                            const char *text) {
+  char body[900], own[160], data[160], value[160];
+  etcd_key(own, "eg/fence/own/", key);
+  etcd_key(data, "account/", key);
+  etcd_key(value, "", text);
+  snprintf(body, sizeof body,
+           "{\"compare\":[{\"target\":\"CREATE\",\"key\":\"%s\","
+           "\"create_revision\":\"%llu\"}],\"success\":[{\"request_put\":{"
+           "\"key\":\"%s\",\"value\":\"%s\"}}]}",
+           own, (unsigned long long)token, data, value);
+  char *reply = etcd_world_ask("kv/txn", body);
+  bool whole = reply != NULL && strstr(reply, "\"revision\"") != NULL;
+  bool landed = whole && strstr(reply, "\"succeeded\":true") != NULL;
+  free(reply);
+  assert_true(whole);
+  return landed ? EG_OK : EG_LOST;
+}
+
+/* The same text, when what is there is the same in base 64. */
+static void etcd_read(const char *key, char *text, size_t size) {
+  char body[300], data[160];
+  etcd_key(data, "account/", key);
+  snprintf(body, sizeof body, "{\"key\":\"%s\"}", data);
+  char *reply = etcd_world_ask("kv/range", body);
+  const char *at = reply != NULL ? strstr(reply, "\"value\":\"") : NULL;
+  size_t n = 0;
+  uint32_t bits = 0;
+  static const char letters[] =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  for (size_t i = 0; at != NULL && n + 1 < size; i++) {
+    const char *letter = strchr(letters, at[9 + i]);
+    if (letter == NULL)
+      break;
+    bits = bits << 6 | (uint32_t)(letter - letters);
+    if (i % 4 > 0)
+      text[n++] = (char)(bits >> (6 - 2 * (i % 4)));
+  }
+  text[n] = '\0';
+  free(reply);
+}
+
+static void etcd_end(void) { etcd_world_end(); }
+
 /* ----------------------------------------------------------- the rounds -- */
 
 /* A further store is one more line here. */
 static const check checks[] = {
     {"redis", true, redis_begin, redis_write, redis_read, redis_end},
     {"postgresql", true, psql_begin, psql_write, psql_read, psql_end},
+    {"etcd", true, etcd_begin, etcd_write, etcd_read, etcd_end},
     {"memory", false, file_begin, file_write, file_read, file_end},
 };
 
