@@ -575,6 +575,7 @@ static int play_busy_child(eg_guard *shared, eg_timer *t) {
     if (eg_timer_stop(&mine) != (k == 0 ? EG_TIMEOUT : EG_OK))
       return 3;
   }
+  eg_reply_free(&reply);
   eg_close(shared);
   return 0;
 }
@@ -589,6 +590,7 @@ static int fork_busily(eg_guard *shared) {
   if (eg_acquire(shared, t.key, EG_WANT_RUN, &again, 0, &t.grant, &reply) !=
       EG_OK)
     return 100;
+  eg_reply_free(&reply);
   t.grant.deadline_us = t.grant.start_us + FAR * 1000;
   eg_timer_start(&t);
   pid_t pid = fork();
@@ -653,6 +655,7 @@ static void work_once(worker *w, eg_guard *mine, const char *key, int depth) {
   if (eg_acquire(mine, t.key, EG_WANT_RUN, &again, 0, &t.grant, &reply) !=
       EG_OK)
     w->wrong = "not granted";
+  eg_reply_free(&reply);
   t.grant.deadline_us = t.grant.start_us + next_random(w) % 200;
   eg_timer_start(&t);
   if (depth > 0)
