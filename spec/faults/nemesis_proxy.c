@@ -116,7 +116,10 @@ static bool take_in(nemesis_board *board, link_pair *l, int from) {
   memcpy(p->bytes, data, p->n);
   if (l->last[to] != NULL && l->last[to]->due_us > p->due_us)
     p->due_us = l->last[to]->due_us;
-  *(l->first[to] != NULL ? &l->last[to]->next : &l->first[to]) = p;
+  if (l->last[to] != NULL)
+    l->last[to]->next = p;
+  else
+    l->first[to] = p;
   l->last[to] = p;
   return true;
 }

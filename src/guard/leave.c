@@ -76,7 +76,7 @@ static void leave_all(void) {
   while ((guard = egi_attend_each(guard)) != NULL) {
     if (!elsewhere(guard))
       continue;
-    int64_t until = egi_now(&guard->env) + LEAVE_MS * 1000;
+    int64_t until = egi_now(&guard->env) + LEAVE_MS * INT64_C(1000);
     guard->attendant.leaving = true; /* it is not closed under us */
     for (take(guard, &b); b.n > 0; take(guard, &b)) {
       egi_attending_unlock();
