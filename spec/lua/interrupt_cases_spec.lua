@@ -50,7 +50,9 @@ describe("interruption", function()
       in_one_of_many(function()
         local done = false
         ends(function()
-          local _ <close> = closing(function() done = add(20000) end)
+          local _ <close> = closing(function()
+            done = add(world.scaled(20000)) -- valgrind needs longer for each
+          end)
           forever()
         end, { allowRerun = true })
         return done
