@@ -115,17 +115,25 @@ static bool is_same(const eb_run *run, const eb_guard *guard, eg_bytes key) {
          memcmp(run->key.data, key.data, key.len) == 0;
 }
 
+/* What a store that may block has not yet been told is looked for soon. */
+static int64_t frees_at(const eb_run *run) {
+  if (eg_timer_fired(&run->timer) == 0)
+    return run->grant.deadline_us;
+  return eb_run_holds(run) ? eg_now_us() + 1000 : EG_FOREVER;
+}
+
 int64_t eb_run_frees(const eb_state *state, const eb_guard *guard,
                      eg_bytes key, int64_t by_us) {
   int64_t first = EG_FOREVER;
   if (state->parked == 0)
     return first;
   for (const eb_run *run = state->runs; run != NULL; run = run->next) {
-    int64_t deadline = run->grant.deadline_us;
-    if (run->frame.parked && run->settings->timed && deadline <= by_us &&
-        deadline < first && eg_timer_fired(&run->timer) == 0 &&
-        is_same(run, guard, key))
-      first = deadline;
+    if (!run->frame.parked || !run->settings->timed ||
+        run->guard->core == NULL || !is_same(run, guard, key))
+      continue;
+    int64_t at = frees_at(run);
+    if (at <= by_us && at < first)
+      first = at;
   }
   return first;
 }

@@ -99,12 +99,10 @@ static int waiter_close(lua_State *L) {
   return 0;
 }
 
-/* It waits for what this very Lua state holds, and no deadline of a suspended
-** run changes that in time. */
-static bool is_in_vain(const eb_waiter *w) {
+/* Does no deadline of a suspended run free the key in time? */
+static bool is_stuck(const eb_waiter *w) {
   int64_t due = eg_pending_due_us(w->pending);
-  return eb_run_frees(w->state, w->end.guard, w->key, due) == EG_FOREVER &&
-         eg_pending_for_self(w->pending);
+  return eb_run_frees(w->state, w->end.guard, w->key, due) == EG_FOREVER;
 }
 
 /* Ends it from here: gives up. */
@@ -121,7 +119,7 @@ static bool over(lua_State *L, eb_waiter *w) {
   if (w->pending == NULL)
     return true;
   const eg_call *call = eg_pending_call(w->pending);
-  bool told = w->deadlock;
+  bool stuck = w->deadlock && is_stuck(w); /* asked before the look */
   w->deadlock = false;
   if (eg_pending_over(w->pending, &w->end.status, &w->end.grant,
                       &w->end.reply)) {
@@ -129,7 +127,7 @@ static bool over(lua_State *L, eb_waiter *w) {
     unlink_call(L, w, call);
     return true;
   }
-  if (told && is_in_vain(w))
+  if (stuck && eg_pending_for_self(w->pending))
     give_up(L, w, EG_DEADLOCK);
   return w->pending == NULL;
 }
@@ -416,7 +414,7 @@ static int deadlock(lua_State *L) {
   const eb_state *state = eb_get_state(L);
   bool stuck = state->outside == 0 && state->waiters != NULL;
   for (const eb_waiter *w = state->waiters; stuck && w != NULL; w = w->next)
-    stuck = is_in_vain(w);
+    stuck = is_stuck(w) && eg_pending_for_self(w->pending);
   if (stuck) {
     state->waiters->deadlock = true;
     eg_bell_ring(state->bell, eg_pending_call(state->waiters->pending));
