@@ -518,7 +518,8 @@ tsan: ## C tests with the thread sanitizer
 DEEPEN := local function deep() ("x"):gsub("x", deep) end pcall(deep)
 
 # Not those of real servers, whose clocks do not wait for valgrind.
-VALGRIND_SPECS = $(filter-out %/redis_spec.lua %/postgres_spec.lua %/etcd_spec.lua \
+VALGRIND_SPECS = $(filter-out %/redis_spec.lua %/postgres_spec.lua \
+                   %/etcd_spec.lua \
                    %/postgres_tls_spec.lua %/executor_processes_spec.lua,\
                    $(wildcard spec/lua/*_spec.lua))
 
