@@ -188,6 +188,13 @@ EG_API bool eg_can_lose(const eg_guard *guard);
 ** before is not sent any more, though it may be on its way to a thread. */
 EG_API void eg_timer_signal(int number);
 
+/* eg_wait_signal: the signal that ends a wait in the kernel for a lock in
+** files, 0: SIGRTMIN + 5, as it is where nobody says.  The library installs a
+** handler for it with the first such wait, or here; what others send goes to
+** the handler that was there.  Waits that go on keep theirs.  OK; INVALID: no
+** signal, or one that cannot be handled, and nothing was changed. */
+EG_API eg_status eg_wait_signal(int number);
+
 /* eg_thread_anchor: a pointer of the calling thread that is the caller's to
 ** use, NULL in a new thread; NULL instead of its address: no memory.
 ** eg_thread_anchored: its value, without making it.  eg_thread_heard: a

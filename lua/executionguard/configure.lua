@@ -7,8 +7,7 @@ local METHOD = "ExecutionGuard.configure"
 
 local module = {}
 
--- What was asked for.  waitSignal is checked and kept here, and nothing acts
--- on it yet.
+-- What was asked for.
 module.settings = {}
 
 local ENGINES = { signal = true, count = true, none = true }
@@ -143,16 +142,16 @@ end
 --               (from its start if it was restored before); false: the
 --               system's is put back
 --   signal      number of the signal that interrupts; default SIGURG
---   waitSignal  number of the one that ends a wait; default SIGRTMIN+5
+--   waitSignal  number of the one that ends a wait in the kernel for a lock in
+--               files; default SIGRTMIN+5
 --   engine      "signal" (default), "count" or "none": how runs are
 --               interrupted
 --   terminate   false: guards on servers that are opened from now on do not
 --               see to it that SIGTERM gives back what they hold; default true
 --   loop        table: the event loop that runs suspended coroutines; false:
 --               none
--- waitSignal has no effect in this version; see module.settings.  What a loop
--- consists of is in the head of executionguard/waiting.lua; ready ones are
--- executionguard.loop.luv, .cqueues and .copas.
+-- What a loop consists of is in the head of executionguard/waiting.lua; ready
+-- ones are executionguard.loop.luv, .cqueues and .copas.
 -- Returns nothing.  Raises for an option that does not exist (naming the
 -- nearest that does) and for a value that is not as above.
 function module.configure(options)
@@ -173,6 +172,9 @@ function module.configure(options)
   end
   if options.terminate ~= nil then
     core.terminate(options.terminate)
+  end
+  if options.waitSignal then
+    core.waitSignal(options.waitSignal)
   end
   if options.engine or options.signal then
     core.engine(module.settings.engine, module.settings.signal)

@@ -313,8 +313,8 @@ function Guard:Close() end
 ---@field clock? ExecutionGuard.TestClock|false
 --- Number of the signal that interrupts, 1 to 64. Default SIGURG.
 ---@field signal? integer
---- Number of the signal that ends a wait. Default SIGRTMIN+5. Kept; nothing
---- acts on it in this version.
+--- Number of the signal that ends a wait in the kernel for a lock in files.
+--- Default SIGRTMIN+5.
 ---@field waitSignal? integer
 --- How runs are interrupted: by a signal to their thread; by a look every
 --- 1000 instructions, which doubles what tight loops take; or not. Default

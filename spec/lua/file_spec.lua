@@ -7,6 +7,7 @@
 
 local ExecutionGuard = require "executionguard"
 local loops = require "support.loops"
+local shell = require "support.shell"
 local task = require "executionguard.task"
 local world = require "support.world"
 
@@ -106,6 +107,26 @@ describe("a key of another process", function()
     assert.same({ false, "locked" }, { guard:AcquireLock("k", SPAN) })
     local took = steady() - start
     assert.is_true(took >= SPAN and took < BOUND)
+    os.execute("kill " .. other.pid)
+    ends(other)
+  end)
+
+  it("is given up by the signal that was chosen for that", function()
+    local SIGUSR2 <const>, USUAL <const> = 12, 39
+    local function is_caught()
+      local mask = shell.read("/proc/self/status"):match "SigCgt:%s*(%x+)"
+      return tonumber(mask, 16) >> (SIGUSR2 - 1) & 1 == 1
+    end
+    assert.is_false(is_caught())
+    ExecutionGuard.configure { waitSignal = SIGUSR2 }
+    local other = locks(60)
+    local start = steady()
+    assert.same({ false, "locked" }, { guard:AcquireLock("k", SPAN) })
+    local took = steady() - start
+    assert.is_true(took >= SPAN and took < BOUND)
+    assert.is_true(is_caught())
+    ExecutionGuard.configure { waitSignal = USUAL }
+    assert.same({ false, "locked" }, { guard:AcquireLock("k", SPAN) })
     os.execute("kill " .. other.pid)
     ends(other)
   end)

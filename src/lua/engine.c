@@ -174,6 +174,17 @@ void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer) {
     eg_timer_park(timer); /* nobody will tell us when it leaves the thread */
 }
 
+/* waitSignal(number): configure.lua has looked at it. */
+int eb_configure_wait(lua_State *L) {
+  int number = (int)luaL_checkinteger(L, 1);
+  if (eg_wait_signal(number) != EG_OK)
+    return luaL_error(L,
+                      "ExecutionGuard.configure: option 'waitSignal' must be "
+                      "a signal that can be handled, not %d",
+                      number);
+  return 0;
+}
+
 /* engine(name or nil, signal or nil): what configure was told. */
 int eb_configure_engine(lua_State *L) {
   static const char *const names[] = {"signal", "count", "none", NULL};

@@ -136,6 +136,7 @@ bool eb_signals_here(lua_State *L, const eb_guard *guard);
 void eb_arm(lua_State *L, eb_frame *frame, eg_timer *timer);
 
 int eb_configure_engine(lua_State *L);
+int eb_configure_wait(lua_State *L);
 
 /* Does the engine interrupt at all? */
 bool eb_interrupts(void);

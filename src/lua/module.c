@@ -65,6 +65,7 @@ static const luaL_Reg module_functions[] = {
     {"setLogger", eb_set_logger},
     {"engine", eb_configure_engine},
     {"terminate", eb_configure_term},
+    {"waitSignal", eb_configure_wait},
     {"terminal", eb_terminal},
     {NULL, NULL},
 };

@@ -426,9 +426,9 @@ void egi_block_futex(egi_watch *watch, uint32_t seen, int64_t until_us);
 void egi_block_bump(egi_dir *dir, unsigned shard);
 void egi_block_interrupt(long tid);
 
-/* egi_wait_signal: which signal interrupts a wait in flock; 0: the usual one,
-** unless one was chosen.  0 or an errno. */
-int egi_wait_signal(int signo);
+/* egi_wait_signal: sees to it that a signal interrupts waits in flock: the
+** usual one, unless another was chosen.  0 or an errno. */
+int egi_wait_signal(void);
 
 static inline uint32_t egi_block_seen(const egi_watch *watch) {
   return atomic_load(&watch->dir->side.head->shards[watch->shard].wakes);

@@ -8,6 +8,7 @@
 ** not in there.  A change that does not free the lock (another process's
 ** reset) is looked for every 100 ms; one of this process interrupts.
 */
+#include "executionguard_host.h"
 #include "store/file.h"
 
 #include <errno.h>
@@ -27,27 +28,51 @@
 enum { LOOK_US = 100000, REPEAT_NS = 1000000 };
 
 static _Atomic int wait_signal; /* 0: not chosen yet */
+static struct sigaction before[_NSIG];
 
-static void do_nothing(int signo) { (void)signo; }
-
-static int install(int signo) {
-  struct sigaction action;
-  memset(&action, 0, sizeof action); /* no SA_RESTART: it is to interrupt */
-  action.sa_handler = do_nothing;
-  return sigaction(signo, &action, NULL) == 0 ? 0 : errno;
+/* What is not from here is passed on. */
+static void hear(int signo, siginfo_t *info, void *context) {
+  const struct sigaction *old = &before[signo];
+  if (info->si_code == SI_TIMER ||
+      (info->si_code == SI_TKILL && info->si_pid == getpid()))
+    return;
+  if (old->sa_flags & SA_SIGINFO)
+    old->sa_sigaction(signo, info, context);
+  else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN)
+    old->sa_handler(signo);
 }
 
-/* No lock, which a fork might find held: to install one twice does no harm. */
-int egi_wait_signal(int signo) {
+/* No lock, which a fork might find held: to install it twice does no harm. */
+static int install(int signo) {
+  struct sigaction action, old;
+  memset(&action, 0, sizeof action); /* no SA_RESTART: it is to interrupt */
+  action.sa_flags = SA_SIGINFO;
+  action.sa_sigaction = hear;
+  if (sigaction(signo, &action, &old) != 0)
+    return errno;
+  if (!(old.sa_flags & SA_SIGINFO) || old.sa_sigaction != hear)
+    before[signo] = old;
+  return 0;
+}
+
+int egi_wait_signal(void) {
   int none = 0;
-  if (signo == 0 && atomic_load(&wait_signal) != 0)
+  if (atomic_load(&wait_signal) != 0)
     return 0;
-  int err = install(signo != 0 ? signo : SIGRTMIN + 5);
-  if (err == 0 && signo != 0)
-    atomic_store(&wait_signal, signo);
-  else if (err == 0)
+  int err = install(SIGRTMIN + 5);
+  if (err == 0)
     atomic_compare_exchange_strong(&wait_signal, &none, SIGRTMIN + 5);
   return err;
+}
+
+/* Waits that go on have armed their timers with the one before. */
+eg_status eg_wait_signal(int number) {
+  if (number == 0)
+    number = SIGRTMIN + 5;
+  if (number < 0 || number >= _NSIG || install(number) != 0)
+    return EG_INVALID;
+  atomic_store(&wait_signal, number);
+  return EG_OK;
 }
 
 void egi_block_interrupt(long tid) {
@@ -142,7 +167,7 @@ egi_blocked egi_block_flock(egi_watch *watch, int64_t until_us, bool loose,
   alarm_clock a;
   int64_t now = clock->now_us(clock->ctx);
   int64_t in = until_us == EG_FOREVER ? LOOK_US : until_us - now;
-  if (egi_wait_signal(0) != 0 || !open_file(watch, error))
+  if (egi_wait_signal() != 0 || !open_file(watch, error))
     return EGI_BROKEN;
   if (flock(watch->fd, LOCK_EX | LOCK_NB) == 0)
     return take_over(watch, loose, error);
