@@ -517,7 +517,8 @@ tsan: ## C tests with the thread sanitizer
 # it that is not there yet.
 DEEPEN := local function deep() ("x"):gsub("x", deep) end pcall(deep)
 
-# Not those of real servers, whose clocks do not wait for valgrind.
+# Fair: else a thread that loops keeps valgrind's one lock, and the keeper waits
+# for it.  Not the specs of real servers, whose clocks do not wait for valgrind.
 VALGRIND_SPECS = $(filter-out %/redis_spec.lua %/postgres_spec.lua \
                    %/etcd_spec.lua \
                    %/postgres_tls_spec.lua %/executor_processes_spec.lua,\
@@ -529,7 +530,7 @@ valgrind: ## Lua specs under valgrind; fails on what involves our module
 	@rm -rf $(BUILD)/valgrind && mkdir -p $(BUILD)/valgrind
 	@EXECUTIONGUARD_SPEC_SCALE=100 SUITE_LIMIT=600 SUITE_QUIET=1 \
 	  LUA_INIT='$(DEEPEN)' \
-	  SUITE_WITH="valgrind --quiet --xml=yes --leak-check=full \
+	  SUITE_WITH="valgrind --quiet --fair-sched=try --xml=yes --leak-check=full \
 	  --num-callers=40 --xml-file=$(ROOT)/valgrind/%p.xml" \
 	  $(MAKE) suite-lua RESULTS=$(BUILD)/valgrind/results \
 	  SUITE_NAME=valgrind SPEC="$(or $(SPEC),$(VALGRIND_SPECS))"
