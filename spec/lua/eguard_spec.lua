@@ -201,9 +201,14 @@ describe("eguard", function()
     it("--kill never takes another container's number for one of ours",
       function()
         -- in there eguard is 1, here 1 is the whole machine's first process
-        local root = sh "id -u".out == "0\n" and "" or "--map-root-user"
-        sh(("unshare %s --fork --pid --mount-proc eguard run k -- sh -c " ..
-          "'until [ -e %s/go ]; do sleep 0.02; done' &"):format(root,
+        local inside = "unshare --fork --pid --mount-proc " ..
+          (sh "id -u".out == "0\n" and "" or "--map-root-user ")
+        if sh(inside .. "true").status ~= 0 then -- in a chroot, for one
+          pending "left out: no /proc of its own for a container here"
+          return
+        end
+        sh(("%s eguard run k -- sh -c " ..
+          "'until [ -e %s/go ]; do sleep 0.02; done' &"):format(inside,
           folder.path))
         assert.is_true(shell.comes(folder,
           "eguard show k 2>/dev/null | grep -q '^held by'"))
