@@ -288,10 +288,11 @@ describe("eguard", function()
     end)
 
     it("finds runs whose owner died", function()
-      -- both at once: nobody is left to clean up
+      -- both, and neither sees the other die: nobody is left to clean up
       sh(("eguard run k -- sh -c 'echo $$ >%s/command; exec sleep 600' & " ..
         "p=$!; until [ -s %s/command ]; do sleep 0.02; done; " ..
-        "kill -9 $(pgrep -P $p) $p; kill -9 $(cat %s/command)"):format(
+        "all=\"$p $(pgrep -P $p)\"; kill -STOP $all; kill -9 $all; " ..
+        "kill -9 $(cat %s/command)"):format(
         folder.path, folder.path, folder.path))
       assert.is_true(shell.comes(folder,
         "eguard doctor | grep -q 'left-overs.*for example of k'"))
