@@ -64,12 +64,13 @@ describe("the deadline of a suspended function", function()
       return thread, function() return answer, steady() - start end
     end
 
-    local function ended(result)
+    -- closes: how many of its <close> variables; with its grace used up, none
+    local function ended(result, closes)
       local answer, took = result()
       assert.same({ false, nil, "timeout", n = 3 }, answer)
       assert.is_true(took >= SHORT and took < LONG, took)
       assert.same({ "k" }, calls)
-      assert.equal(1, closed)
+      assert.equal(closes or 1, closed)
       assert.equal("TimedOut", guard:GetStatus "k")
     end
 
@@ -224,6 +225,76 @@ describe("the deadline of a suspended function", function()
       assert.equal(n, #answers)
       assert.equal(n, #calls)
       for i = 1, n do assert.equal("timeout", answers[i]) end
+    end)
+
+    describe("which waits again when it was interrupted", function()
+      local function closing(fn)
+        return setmetatable({}, { __close = fn })
+      end
+
+      local function spin()
+        while true do end
+      end
+
+      local waits = {
+        ["in a loop, by task.wait"] = function()
+          while true do
+            pcall(spin)
+            task.wait(LONG)
+          end
+        end,
+        ["in <close>, by task.wait"] = function()
+          local _ <close> = closing(function() task.wait(LONG) end)
+          spin()
+        end,
+        ["in <close>, when it was suspended, by task.wait"] = function()
+          local _ <close> = closing(function() task.wait(LONG) end)
+          task.wait(LONG)
+        end,
+        ["in <close>, by AcquireLock"] = function()
+          local _ <close> = closing(function()
+            guard:AcquireLock("held", LONG)
+          end)
+          spin()
+        end,
+        ["in <close>, by coroutine.yield"] = function()
+          local _ <close> = closing(function() yield() end)
+          spin()
+        end,
+        ["in one <close> after the other"] = function()
+          local _ <close> = closing(yield)
+          local _ <close> = closing(yield)
+          spin()
+        end,
+      }
+      for name, wait in pairs(waits) do
+        it("ends after its grace: " .. name, function()
+          local holder = task.spawn(function()
+            local _ <close> = guard:Lock "held"
+            task.wait(LONG)
+          end)
+          local start = steady()
+          local _, result = in_task(wait)
+          comes(result)
+          assert.is_true(steady() - start < LONG / 2)
+          ended(result, 0)
+          task.cancel(holder)
+        end)
+      end
+
+      it("has that grace", function()
+        local done
+        local _, result = in_task(function()
+          local _ <close> = closing(function()
+            task.wait(SHORT)
+            done = true
+          end)
+          task.wait(LONG)
+        end, { closeGrace = LONG })
+        task.run()
+        ended(result)
+        assert.is_true(done)
+      end)
     end)
 
     it("an error in onTimeout disturbs nobody", function()

@@ -85,6 +85,9 @@ bool eb_is_unwinding(void);
 /* The same: and not only because it has been given time for <close>? */
 bool eb_must_end(void);
 
+/* How long has this one, which was interrupted, still for <close>? */
+int64_t eb_grace_left_us(const eb_frame *frame);
+
 /* And has that been raised already? */
 bool eb_was_raised(void);
 
@@ -108,7 +111,8 @@ bool eb_is_guarded(const lua_State *L);
 /* Has what runs here a deadline within that time, which ends it? */
 bool eb_ends_within(int64_t ms);
 
-/* The deadline of a parked frame is not waited for any more. */
+/* The deadline of a parked frame is waited for; is not any more. */
+void eb_await(eb_state *state, eb_frame *frame);
 void eb_stop_awaiting(eb_state *state, eb_frame *frame);
 
 /* Sleeps; returns early where somebody is to be interrupted. */

@@ -110,6 +110,8 @@ static eb_run *abandon(lua_State *L) {
   const eg_outcome outcome = {.status = EG_FAILED,
                               .error = eg_str("abandoned")};
   eg_error error;
+  if (run != NULL)
+    eb_stop_asking(run);
   if (run == NULL || !run->open)
     return run;
   if (run->frame.linked) /* it is running: somebody plays with its metatable */
@@ -146,7 +148,8 @@ static int run_close(lua_State *L) {
 static int new_run(lua_State *L) {
   /* 1 guard */
   eb_run *run = lua_newuserdatauv(L, sizeof *run, EB_RUN_VALUES);
-  run->open = run->armed = run->is_late = run->frame.linked = false;
+  run->open = run->armed = run->is_late = run->asks = false;
+  run->frame.linked = false;
   luaL_setmetatable(L, run_metatable);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, EB_RUN_GUARD);

@@ -231,7 +231,7 @@ static int granted(lua_State *L, eb_guard *guard, const eb_settings *settings,
   run.key.data = lua_tolstring(L, EB_AT_KEY, &run.key.len);
   run.settings = settings;
   run.open = run.armed = run.frame.linked = run.frame.parked = false;
-  run.told = run.is_late = run.yields = false;
+  run.told = run.is_late = run.asks = run.yields = false;
   run.kept = EG_OK;
   if (lua_isyieldable(L))
     return eb_is_known(L) ? start_yieldable(L, &run) : start_private(L, &run);
