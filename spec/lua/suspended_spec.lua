@@ -446,6 +446,74 @@ describe("the deadline of a suspended function", function()
     end)
   end)
 
+  describe("holds for <close> when its coroutine is closed", function()
+    local interrupting = require "support.interrupting"
+
+    after_each(function()
+      ExecutionGuard.configure { engine = "signal" }
+    end)
+
+    local function suspend(close, more)
+      local co = coroutine.create(function()
+        return guard:RunOnce("k", function()
+          local _ <close> = setmetatable({}, { __close = close })
+          yield()
+        end, options(more))
+      end)
+      assert.is_true(coroutine.resume(co))
+      return co
+    end
+
+    local function closes(close, co)
+      local start = steady()
+      close(co)
+      assert.is_true(steady() - start < interrupting.MOST)
+      assert.equal("dead", coroutine.status(co))
+      assert.is_nil((debug.gethook()))
+    end
+
+    for _, engine in ipairs { "signal", "count" } do
+      for name, close in pairs { ["coroutine.close"] = coroutine.close,
+                                 ["task.cancel"] = task.cancel } do
+        it(("by %s, with engine '%s'"):format(name, engine), function()
+          ExecutionGuard.configure { engine = engine }
+          local co = suspend(interrupting.forever)
+          closes(close, co) -- it comes meanwhile
+          assert.equal("TimedOut", guard:GetStatus "k")
+          guard:Reset "k"
+          co = suspend(interrupting.forever)
+          interrupting.spin(2 * SHORT) -- it has come
+          closes(close, co)
+          assert.equal("TimedOut", interrupting.status_in_the_end(guard))
+          assert.same({ "k", "k" }, calls)
+        end)
+      end
+    end
+
+    it("which has the grace if it had come before", function()
+      local done
+      local co = suspend(function()
+        interrupting.spin(SHORT)
+        done = true
+      end, { closeGrace = LONG })
+      interrupting.spin(2 * SHORT)
+      assert.is_true(coroutine.close(co))
+      assert.is_true(done)
+      assert.same({ "k" }, calls)
+    end)
+
+    it("and so does that of a guard around it", function()
+      local co = suspend(interrupting.forever, { timeout = LONG })
+      assert.same({ false, nil, "timeout" }, {
+        guard:RunOnce("outer", function()
+          coroutine.close(co)
+        end, { timeout = SHORT })
+      })
+      assert.equal("dead", coroutine.status(co))
+      assert.is_false(guard:IsLocked "k")
+    end)
+  end)
+
   it("does not outlive the Lua values it belongs to", function()
     for _ = 1, 200 do
       local co = coroutine.wrap(function()

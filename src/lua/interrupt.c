@@ -236,6 +236,14 @@ void eb_look(void) {
   defer(top, false);
 }
 
+void eb_begin_close(void) {
+  eb_frame *top = top_frame(), *guard = outermost(top);
+  if (guard == NULL || guard->raised_us != 0 || guard->grace_us <= 0)
+    return;
+  guard->raised_us = machine_now();
+  unhook_all(top, guard);
+}
+
 static int raise_from(lua_State *L, eb_frame *top, eb_frame *guard) {
   if (guard->raised_us == 0) {
     guard->raised_us = machine_now();

@@ -64,8 +64,8 @@ void eb_reserve_parking(lua_State *L, lua_State *co);
 /* The latest frame that co has yielded out of; NULL: none. */
 eb_frame *eb_parked_top(lua_State *L, lua_State *co);
 
-/* A coroutine is about to be resumed, by `resume`, which is linked: its frames
-** follow.  It has come back: they are taken off, and remembered where it is
+/* A coroutine is about to be resumed or closed, by `resume`, which is linked:
+** its frames follow.  It has come back: they are taken off, and remembered where it is
 ** suspended (also if it could not be resumed at all). */
 void eb_unpark(lua_State *L, lua_State *co, eb_frame *resume);
 void eb_park(lua_State *L, lua_State *co, eb_frame *resume);
@@ -90,6 +90,10 @@ int64_t eb_grace_left_us(const eb_frame *frame);
 
 /* And has that been raised already? */
 bool eb_was_raised(void);
+
+/* A coroutine is about to be closed: where a guard is to be ended, that is its
+** interruption, and what follows has the grace. */
+void eb_begin_close(void);
 
 /* Looks at the chain as if a signal had come. */
 void eb_look(void);

@@ -60,6 +60,8 @@ static int wrapped_resume(lua_State *L) {
 int eb_reset(lua_State *L, lua_State *co) {
   eb_frame frame;
   eb_enter(co, &frame, EB_RESUME);
+  eb_unpark(L, co, &frame); /* the deadlines hold for <close>, too */
+  eb_begin_close();
 #if LUA_VERSION_RELEASE_NUM >= 50406
   int status = lua_closethread(co, L);
 #else
