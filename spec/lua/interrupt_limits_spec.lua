@@ -199,6 +199,38 @@ describe("interruption", function()
       assert.is_true(called)
     end)
 
+    it("which a guard further out ends goes no further, nor does what " ..
+       "called it", function()
+      local went_on
+      until_reached(function(reached)
+        ends(function()
+          guard:RunOnce("inner", function()
+            spin(LIMIT / 4)
+          end, { timeout = LIMIT / 10, interrupt = false, allowRerun = true,
+            onTimeout = function()
+              reached()
+              forever()
+            end })
+          went_on = true
+        end, { allowRerun = true, closeGrace = 1e9 })
+      end)
+      assert.is_nil(went_on)
+    end)
+
+    it("of a run that an executor's timeout ends is called then", function()
+      local executor = require "executionguard.executor"
+      local job = require "executionguard.job"
+      local order = {}
+      local limited = executor.new(job.new("job", function()
+        guard:RunOnce("inner", forever, { timeout = 30,
+          onTimeout = function(key) order[#order + 1] = key end })
+      end, { grace = LIMIT }), { timeout = LIMIT })
+      assert.is_nil((limited:Start()))
+      assert.same({ "inner" }, order)
+      ends(forever, { onTimeout = function(key) order[#order + 1] = key end })
+      assert.same({ "inner", "k" }, order)
+    end)
+
     it("of a guard that expires in that of another", function()
       local inner
       ends(forever, { onTimeout = function()

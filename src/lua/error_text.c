@@ -22,6 +22,15 @@ static int text_of(lua_State *L) {
   return 1;
 }
 
+void eb_push_error_text(lua_State *L, int index) {
+  lua_pushcfunction(L, text_of);
+  lua_pushvalue(L, index);
+  if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_type(L, -1) == LUA_TSTRING)
+    return;
+  lua_pop(L, 1);
+  lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, index));
+}
+
 /* Of a private coroutine: that of its host follows. */
 static void push_traceback(lua_State *L) {
   static const char title[] = "stack traceback:";
@@ -46,12 +55,7 @@ int eb_handler(lua_State *L) {
   if (state->errors >= MOST_NESTED ||
       (eb_is_sentinel(L, 1) && eb_is_unwinding()))
     return 1;
-  lua_pushcfunction(L, text_of);
-  lua_pushvalue(L, 1);
-  if (lua_pcall(L, 1, 1, 0) != LUA_OK || lua_type(L, -1) != LUA_TSTRING) {
-    lua_settop(L, 1);
-    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
-  }
+  eb_push_error_text(L, 1);
   push_traceback(L);
   lua_pushvalue(L, 1);
   int row = state->errors * STASH_ROW;

@@ -177,6 +177,13 @@ int eb_resume(lua_State *L, lua_State *co, int n, lua_State *host);
 ** top of co. */
 int eb_reset(lua_State *L, lua_State *co);
 
+/* ---- run_callbacks.c ---- */
+
+/* Somebody who may have ended runs further in has ended himself: their
+** callbacks are called, unless he too is being ended.  Raises where a guard
+** further out is to be ended meanwhile. */
+void eb_call_put_off(lua_State *L, eb_state *state);
+
 /* ---- limit.c: time limits without a record ---- */
 
 void eb_push_limits(lua_State *L); /* what our chunks need of it */

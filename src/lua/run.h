@@ -83,13 +83,13 @@ eb_run *eb_push_run(lua_State *L);
 
 /* ---- run_callbacks.c ---- */
 
-/* Calls onTimeout or onLost with the key; what it raises is only logged. */
+/* Calls onTimeout or onLost with the key; what it raises is only logged.
+** Raises where a guard further out is to be ended. */
 void eb_notify_run(lua_State *L, const eb_run *run, const char *name);
 
-/* The callback of a run that a guard further out has ended is called after
-** that one's.  None of them raises. */
+/* The callback of a run that somebody further out has ended is called after
+** that one's: see eb_call_put_off.  Raises nothing. */
 void eb_put_off(lua_State *L, const eb_run *run, const char *name);
-void eb_call_put_off(lua_State *L, const eb_run *run);
 
 /* ---- run_late.c: a deadline that comes while the run is suspended ---- */
 
