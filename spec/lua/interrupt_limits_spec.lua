@@ -22,6 +22,16 @@ describe("interruption", function()
   after_each(function() interrupting.stop(guard) end)
 
   describe("of what is as deep as it goes:", function()
+    it("a stack that overflows is no timeout, and only its top is told",
+      function()
+      local function f() return 1 + f() end
+      local _, why, reason = run(f, { timeout = 60 })
+      assert.equal("failed", reason)
+      assert.matches("stack overflow", why, 1, true)
+      local kept = guard:GetRecord "k".error
+      assert.matches("in upvalue 'f'\n\t...\t(the levels below", kept, 1, true)
+    end)
+
     it("pcall, 197 deep in a program", function()
       assert.equal("timeout\n", in_a_process [[
         local guard = require "executionguard".new()
