@@ -65,8 +65,8 @@ void eb_reserve_parking(lua_State *L, lua_State *co);
 eb_frame *eb_parked_top(lua_State *L, lua_State *co);
 
 /* A coroutine is about to be resumed or closed, by `resume`, which is linked:
-** its frames follow.  It has come back: they are taken off, and remembered where it is
-** suspended (also if it could not be resumed at all). */
+** its frames follow.  It has come back: they are taken off, and remembered
+** where it is suspended (also if it could not be resumed at all). */
 void eb_unpark(lua_State *L, lua_State *co, eb_frame *resume);
 void eb_park(lua_State *L, lua_State *co, eb_frame *resume);
 
