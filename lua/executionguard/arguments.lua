@@ -5,10 +5,20 @@ local core = require "executionguard.core"
 
 local create, status = coroutine.create, coroutine.status
 
+local function describe(value)
+  local kind = type(value)
+  if kind == "string" then
+    return ("the string '%s'"):format(value)
+  elseif kind == "number" or kind == "boolean" then
+    return ("the %s %s"):format(kind, value)
+  end
+  return kind == "nil" and kind or "a " .. kind
+end
+
 local function check_seconds(seconds, method)
   if type(seconds) ~= "number" then
-    error(("%s: seconds must be a number, not a %s"):format(
-      method, type(seconds)), 3)
+    error(("%s: seconds must be a number, not %s"):format(
+      method, describe(seconds)), 3)
   elseif not (seconds >= 0 and seconds < math.huge) then
     error(("%s: seconds must be 0 or more, and finite, not %s"):format(
       method, seconds), 3)
@@ -29,7 +39,7 @@ local function thread_of(value, method)
     return create(value)
   elseif kind ~= "thread" then
     error(("%s: a function or a thread is needed, not %s"):format(method,
-      kind == "nil" and kind or "a " .. kind), 3)
+      describe(value)), 3)
   elseif status(value) == "dead" then
     error(("%s: the thread is dead: it has ended, failed or was cancelled")
       :format(method), 3)
@@ -46,4 +56,4 @@ end
 core.own.claim()
 
 return { seconds = check_seconds, microseconds = microseconds,
-  thread = thread_of, packed = packed }
+  thread = thread_of, packed = packed, describe = describe }

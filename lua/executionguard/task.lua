@@ -60,6 +60,7 @@ local failures = require "executionguard.failures"
 local arguments = require "executionguard.arguments"
 local check_seconds, thread_of, packed = arguments.seconds, arguments.thread,
   arguments.packed
+local describe = arguments.describe
 
 local status = coroutine.status
 local plan_for = scheduler.plan_for
@@ -135,7 +136,7 @@ task.wait = scheduler.wait
 function task.cancel(thread)
   if type(thread) ~= "thread" then
     error(("task.cancel: a thread is needed, not %s"):format(
-      thread == nil and "nil" or "a " .. type(thread)), 2)
+      describe(thread)), 2)
   end
   local state = status(thread)
   if state == "running" then
@@ -202,8 +203,8 @@ task.current = scheduler.current
 -- together with what it was told.
 function task.onError(fn)
   if fn ~= nil and type(fn) ~= "function" then
-    error(("task.onError: a function or nil is needed, not a %s"):format(
-      type(fn)), 2)
+    error(("task.onError: a function or nil is needed, not %s"):format(
+      describe(fn)), 2)
   end
   return failures.set_handler(fn)
 end

@@ -108,7 +108,7 @@ end
 --- Seconds after its end that a record is forgotten. Default: never.
 ---@field recordTtl? number
 --- Try again when the function raises an error. Default: do not.
----@field retry? ExecutionGuard.Retry
+---@field retry? ExecutionGuard.Retry|false
 --- Seconds that a grant lasts without renewal; remote stores. Default 15.
 ---@field lease? number
 --- Seconds that a grant is renewed at most; remote stores. Default: no end.

@@ -76,10 +76,11 @@ end
 
 local run_tasks
 
--- Somebody waits, or has a deadline: the loop listens to the bell; nobody
--- does: it may end.
-local function listen()
-  if bell.pending() or bell.guarded() then
+-- Somebody waits, or is suspended and has a deadline: the loop listens to the
+-- bell; nobody does: it may end.  leaves: who calls is about to be suspended.
+-- A deadline of others who run here, around the loop itself say, keeps it not.
+local function listen(leaves)
+  if bell.pending() or bell.guarded(leaves) then
     stop = stop or undisturbed(loop.wake, bell.fd(), run_tasks)
   elseif stop then
     undisturbed(stop)
@@ -95,6 +96,9 @@ function Suspension:__close()
   suspended[self.thread] = nil
   if self.cancel then
     undisturbed(self.cancel)
+  end
+  if stop and loop then
+    listen()
   end
 end
 
@@ -115,8 +119,8 @@ local function suspend(seconds, register)
   end)
   if register then
     register(wake)
-  elseif bell.guarded() then
-    listen()
+  elseif bell.guarded(true) then
+    listen(true)
   end
   suspended[thread] = wake
   loop.suspend()

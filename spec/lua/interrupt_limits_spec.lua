@@ -22,6 +22,16 @@ describe("interruption", function()
   after_each(function() interrupting.stop(guard) end)
 
   describe("of what is as deep as it goes:", function()
+    it("a stack that overflows is no timeout, and only its top is told",
+      function()
+      local function f() return 1 + f() end
+      local _, why, reason = run(f, { timeout = 60 })
+      assert.equal("failed", reason)
+      assert.matches("stack overflow", why, 1, true)
+      local kept = guard:GetRecord "k".error
+      assert.matches("in upvalue 'f'\n\t...\t(the levels below", kept, 1, true)
+    end)
+
     it("pcall, 197 deep in a program", function()
       assert.equal("timeout\n", in_a_process [[
         local guard = require "executionguard".new()
@@ -197,6 +207,38 @@ describe("interruption", function()
         end, { allowRerun = true })
       end)
       assert.is_true(called)
+    end)
+
+    it("which a guard further out ends goes no further, nor does what " ..
+       "called it", function()
+      local went_on
+      until_reached(function(reached)
+        ends(function()
+          guard:RunOnce("inner", function()
+            spin(LIMIT / 4)
+          end, { timeout = LIMIT / 10, interrupt = false, allowRerun = true,
+            onTimeout = function()
+              reached()
+              forever()
+            end })
+          went_on = true
+        end, { allowRerun = true, closeGrace = 1e9 })
+      end)
+      assert.is_nil(went_on)
+    end)
+
+    it("of a run that an executor's timeout ends is called then", function()
+      local executor = require "executionguard.executor"
+      local job = require "executionguard.job"
+      local order = {}
+      local limited = executor.new(job.new("job", function()
+        guard:RunOnce("inner", forever, { timeout = 30,
+          onTimeout = function(key) order[#order + 1] = key end })
+      end, { grace = LIMIT }), { timeout = LIMIT })
+      assert.is_nil((limited:Start()))
+      assert.same({ "inner" }, order)
+      ends(forever, { onTimeout = function(key) order[#order + 1] = key end })
+      assert.same({ "inner", "k" }, order)
     end)
 
     it("of a guard that expires in that of another", function()

@@ -276,6 +276,18 @@ describe("the log:", function()
     assert.is_true(has("warn", "in onTimeout", "t"))
   end)
 
+  it("a callback that raises an object is told by what that says", function()
+    local guard = world.EG.new { logger = listen }
+    local object = setmetatable({}, { __tostring = function()
+      return "an object of its own"
+    end })
+    guard:RunOnce("t", late, { timeout = 1, onTimeout = function()
+      error(object)
+    end })
+    guard:Close()
+    assert.is_true(has("warn", "failed: an object of its own", "t"))
+  end)
+
   it("nothing is built when nobody listens", function()
     local guard = world.EG.new()
     guard:RunOnce("k", seven)

@@ -183,6 +183,19 @@ for _, name in ipairs(loops.names) do
       other:Close()
     end)
 
+    it("ends by itself in a guarded function, and between such", function()
+      local task = require "executionguard.task"
+      local start = steady()
+      local function outer()
+        run(function()
+          assert.is_true(guard:RunOnce("inner", task.wait, { timeout = 15 }))
+          task.wait(SPAN / 8)
+        end)
+      end
+      assert.is_true(guard:RunOnce("outer", outer, { timeout = 15 }))
+      assert.is_true(steady() - start < 10) -- nothing is listened for
+    end)
+
     it("runs the tasks of executionguard.task", function()
       local task = require "executionguard.task"
       local seen = {}
@@ -200,6 +213,6 @@ for _, name in ipairs(loops.names) do
 end
 
 if left_out > 0 then
-  print(("loop_spec: %d of 18 cases left out, libraries are missing")
-    :format(6 * left_out))
+  print(("loop_spec: %d of 21 cases left out, libraries are missing")
+    :format(7 * left_out))
 end

@@ -1001,6 +1001,15 @@ for _, way in ipairs(world.ways) do
         mine:Close()
       end)
 
+      it("a call turns that of new off", function()
+        local mine = world.new(way, { retry = { attempts = 4 / 2,
+          delay = 0, maxDelay = math.huge } })
+        local fn, calls = failing(1)
+        assert.is_false((mine:RunOnce("k", fn, { retry = false })))
+        assert.equal(1, #calls)
+        mine:Close()
+      end)
+
       it("duration is that of all attempts", function()
         local fn = failing(2)
         run("k", fn, { retry = { attempts = 3, delay = 1, factor = 1,

@@ -64,12 +64,13 @@ describe("the deadline of a suspended function", function()
       return thread, function() return answer, steady() - start end
     end
 
-    local function ended(result)
+    -- closes: how many of its <close> variables; with its grace used up, none
+    local function ended(result, closes)
       local answer, took = result()
       assert.same({ false, nil, "timeout", n = 3 }, answer)
       assert.is_true(took >= SHORT and took < LONG, took)
       assert.same({ "k" }, calls)
-      assert.equal(1, closed)
+      assert.equal(closes or 1, closed)
       assert.equal("TimedOut", guard:GetStatus "k")
     end
 
@@ -226,6 +227,76 @@ describe("the deadline of a suspended function", function()
       for i = 1, n do assert.equal("timeout", answers[i]) end
     end)
 
+    describe("which waits again when it was interrupted", function()
+      local function closing(fn)
+        return setmetatable({}, { __close = fn })
+      end
+
+      local function spin()
+        while true do end
+      end
+
+      local waits = {
+        ["in a loop, by task.wait"] = function()
+          while true do
+            pcall(spin)
+            task.wait(LONG)
+          end
+        end,
+        ["in <close>, by task.wait"] = function()
+          local _ <close> = closing(function() task.wait(LONG) end)
+          spin()
+        end,
+        ["in <close>, when it was suspended, by task.wait"] = function()
+          local _ <close> = closing(function() task.wait(LONG) end)
+          task.wait(LONG)
+        end,
+        ["in <close>, by AcquireLock"] = function()
+          local _ <close> = closing(function()
+            guard:AcquireLock("held", LONG)
+          end)
+          spin()
+        end,
+        ["in <close>, by coroutine.yield"] = function()
+          local _ <close> = closing(function() yield() end)
+          spin()
+        end,
+        ["in one <close> after the other"] = function()
+          local _ <close> = closing(yield)
+          local _ <close> = closing(yield)
+          spin()
+        end,
+      }
+      for name, wait in pairs(waits) do
+        it("ends after its grace: " .. name, function()
+          local holder = task.spawn(function()
+            local _ <close> = guard:Lock "held"
+            task.wait(LONG)
+          end)
+          local start = steady()
+          local _, result = in_task(wait)
+          comes(result)
+          assert.is_true(steady() - start < LONG / 2)
+          ended(result, 0)
+          task.cancel(holder)
+        end)
+      end
+
+      it("has that grace", function()
+        local done
+        local _, result = in_task(function()
+          local _ <close> = closing(function()
+            task.wait(SHORT)
+            done = true
+          end)
+          task.wait(LONG)
+        end, { closeGrace = LONG })
+        task.run()
+        ended(result)
+        assert.is_true(done)
+      end)
+    end)
+
     it("an error in onTimeout disturbs nobody", function()
       local _, result = in_task(function() task.wait(LONG) end,
         { onTimeout = error })
@@ -372,6 +443,74 @@ describe("the deadline of a suspended function", function()
       own:GetStatus "x"
       table.sort(calls)
       assert.same({ "k1", "k2", "k3", "k4", "k5" }, calls)
+    end)
+  end)
+
+  describe("holds for <close> when its coroutine is closed", function()
+    local interrupting = require "support.interrupting"
+
+    after_each(function()
+      ExecutionGuard.configure { engine = "signal" }
+    end)
+
+    local function suspend(close, more)
+      local co = coroutine.create(function()
+        return guard:RunOnce("k", function()
+          local _ <close> = setmetatable({}, { __close = close })
+          yield()
+        end, options(more))
+      end)
+      assert.is_true(coroutine.resume(co))
+      return co
+    end
+
+    local function closes(close, co)
+      local start = steady()
+      close(co)
+      assert.is_true(steady() - start < interrupting.MOST)
+      assert.equal("dead", coroutine.status(co))
+      assert.is_nil((debug.gethook()))
+    end
+
+    for _, engine in ipairs { "signal", "count" } do
+      for name, close in pairs { ["coroutine.close"] = coroutine.close,
+                                 ["task.cancel"] = task.cancel } do
+        it(("by %s, with engine '%s'"):format(name, engine), function()
+          ExecutionGuard.configure { engine = engine }
+          local co = suspend(interrupting.forever)
+          closes(close, co) -- it comes meanwhile
+          assert.equal("TimedOut", guard:GetStatus "k")
+          guard:Reset "k"
+          co = suspend(interrupting.forever)
+          interrupting.spin(2 * SHORT) -- it has come
+          closes(close, co)
+          assert.equal("TimedOut", interrupting.status_in_the_end(guard))
+          assert.same({ "k", "k" }, calls)
+        end)
+      end
+    end
+
+    it("which has the grace if it had come before", function()
+      local done
+      local co = suspend(function()
+        interrupting.spin(SHORT)
+        done = true
+      end, { closeGrace = LONG })
+      interrupting.spin(2 * SHORT)
+      assert.is_true(coroutine.close(co))
+      assert.is_true(done)
+      assert.same({ "k" }, calls)
+    end)
+
+    it("and so does that of a guard around it", function()
+      local co = suspend(interrupting.forever, { timeout = LONG })
+      assert.same({ false, nil, "timeout" }, {
+        guard:RunOnce("outer", function()
+          coroutine.close(co)
+        end, { timeout = SHORT })
+      })
+      assert.equal("dead", coroutine.status(co))
+      assert.is_false(guard:IsLocked "k")
     end)
   end)
 

@@ -465,7 +465,8 @@ describe("task", function()
           assert.is_false(ok)
           return err:match("task%." .. name .. ": (.*)$")
         end
-        assert.equal("seconds must be a number, not a string", wrong "1")
+        assert.equal("seconds must be a number, not the string '1'",
+          wrong "1")
         assert.equal("seconds must be 0 or more, and finite, not -1",
                      wrong(-1))
         assert.equal("seconds must be 0 or more, and finite, not inf",
@@ -603,8 +604,8 @@ describe("task", function()
       end
       assert.equal("task.delay: a function or a thread is needed, not nil",
                    refusal(task.delay, 1))
-      assert.equal("task.run: a function or a thread is needed, not a number",
-                   refusal(task.run, 1))
+      assert.equal("task.run: a function or a thread is needed, not the " ..
+                   "number 1", refusal(task.run, 1))
     end)
 
     it("one plan a thread", function()

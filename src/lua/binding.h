@@ -39,6 +39,7 @@ typedef struct eb_state {
   eg_call late_call;       /* rung for when there are some */
   long deadlines;          /* suspended runs that theirs will end */
   bool telling;
+  bool put_off;      /* run_callbacks.c: callbacks are still to be called */
   lua_State *unseen; /* job.c: a coroutine that nobody can know of */
 } eb_state;
 
@@ -305,6 +306,10 @@ int eb_handler(lua_State *L);
 ** stash had that height, and forgets them.  Takes no memory, so it raises
 ** nothing. */
 void eb_take_error_texts(lua_State *L, int index, int height);
+
+/* Pushes what the error object at that absolute index says.  Raises nothing
+** but for want of memory. */
+void eb_push_error_text(lua_State *L, int index);
 
 /* What the record keeps of a text that was pushed so. */
 eg_bytes eb_error_text(lua_State *L, int index);

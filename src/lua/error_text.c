@@ -10,6 +10,7 @@
 */
 #include "lua/interrupt.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { ERROR = 1, TEXT, TRACE, STASH_ROW = TRACE };
@@ -22,14 +23,63 @@ static int text_of(lua_State *L) {
   return 1;
 }
 
+void eb_push_error_text(lua_State *L, int index) {
+  lua_pushcfunction(L, text_of);
+  lua_pushvalue(L, index);
+  if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_type(L, -1) == LUA_TSTRING)
+    return;
+  lua_pop(L, 1);
+  lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, index));
+}
+
+/* Of a stack as deep as that, luaL_traceback would walk down to its bottom
+** again and again: of one that has overflowed for seconds, in which nothing is
+** interrupted.  So there is only its top; made in a buffer, as little room is
+** left on that stack. */
+enum { DEEP = 1000, LEVELS_KEPT = 20, LEVEL_MAX = 2 * LUA_IDSIZE + 80 };
+
+static size_t describe_level(const lua_Debug *ar, char *to) {
+  int n = snprintf(to, LEVEL_MAX, "\n\t%s:", ar->short_src);
+  if (ar->currentline > 0)
+    n += snprintf(to + n, 14, "%d:", ar->currentline);
+  if (*ar->namewhat != '\0')
+    n += snprintf(to + n, 30 + LUA_IDSIZE, " in %s '%.*s'", ar->namewhat,
+                  LUA_IDSIZE, ar->name);
+  else if (*ar->what == 'C')
+    n += snprintf(to + n, 6, " in ?");
+  else
+    n += snprintf(to + n, 30 + LUA_IDSIZE, " in function <%s:%d>",
+                  ar->short_src, ar->linedefined);
+  return (size_t)n;
+}
+
+static void push_levels(lua_State *L, lua_State *co, int level) {
+  static const char title[] = "stack traceback:";
+  static const char rest[] = "\n\t...\t(the levels below are left out)";
+  char text[sizeof title + LEVELS_KEPT * LEVEL_MAX + sizeof rest];
+  lua_Debug ar;
+  if (!lua_getstack(co, DEEP, &ar)) {
+    luaL_traceback(L, co, NULL, level);
+    return;
+  }
+  size_t n = sizeof title - 1;
+  memcpy(text, title, n);
+  for (int i = 0; i < LEVELS_KEPT && lua_getstack(co, level + i, &ar); i++) {
+    lua_getinfo(co, "Sln", &ar);
+    n += describe_level(&ar, text + n);
+  }
+  memcpy(text + n, rest, sizeof rest);
+  lua_pushlstring(L, text, n + sizeof rest - 1);
+}
+
 /* Of a private coroutine: that of its host follows. */
 static void push_traceback(lua_State *L) {
   static const char title[] = "stack traceback:";
-  luaL_traceback(L, L, NULL, 1);
+  push_levels(L, L, 1);
   lua_State *host = eb_host_of(L);
   if (host == NULL)
     return;
-  luaL_traceback(L, host, NULL, 0);
+  push_levels(L, host, 0);
   const char *rest = lua_tostring(L, -1);
   if (strncmp(rest, title, sizeof title - 1) == 0)
     rest += sizeof title - 1;
@@ -46,12 +96,7 @@ int eb_handler(lua_State *L) {
   if (state->errors >= MOST_NESTED ||
       (eb_is_sentinel(L, 1) && eb_is_unwinding()))
     return 1;
-  lua_pushcfunction(L, text_of);
-  lua_pushvalue(L, 1);
-  if (lua_pcall(L, 1, 1, 0) != LUA_OK || lua_type(L, -1) != LUA_TSTRING) {
-    lua_settop(L, 1);
-    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
-  }
+  eb_push_error_text(L, 1);
   push_traceback(L);
   lua_pushvalue(L, 1);
   int row = state->errors * STASH_ROW;

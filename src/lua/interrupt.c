@@ -182,6 +182,11 @@ static bool in_grace(const eb_frame *f) {
          machine_now() < f->raised_us + f->grace_us - f->grace_us / 8;
 }
 
+int64_t eb_grace_left_us(const eb_frame *frame) {
+  int64_t end = frame->raised_us + frame->grace_us, now = machine_now();
+  return in_grace(frame) && end > now ? end - now : 0;
+}
+
 bool eb_must_end(void) {
   const eb_frame *guard = outermost(top_frame());
   return guard != NULL && !in_grace(guard);
@@ -229,6 +234,14 @@ void eb_look(void) {
   defer(top, true); /* this may be no handler, and one may come */
   hook_all(top, guard);
   defer(top, false);
+}
+
+void eb_begin_close(void) {
+  eb_frame *top = top_frame(), *guard = outermost(top);
+  if (guard == NULL || guard->raised_us != 0 || guard->grace_us <= 0)
+    return;
+  guard->raised_us = machine_now();
+  unhook_all(top, guard);
 }
 
 static int raise_from(lua_State *L, eb_frame *top, eb_frame *guard) {
@@ -331,6 +344,11 @@ void eb_leave(lua_State *L, eb_frame *frame) {
 }
 
 /* ---------------------------------------------------------- parking -- */
+
+void eb_await(eb_state *state, eb_frame *frame) {
+  state->deadlines += !frame->awaited;
+  frame->awaited = true;
+}
 
 void eb_stop_awaiting(eb_state *state, eb_frame *frame) {
   state->deadlines -= frame->awaited;

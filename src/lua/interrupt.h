@@ -64,9 +64,9 @@ void eb_reserve_parking(lua_State *L, lua_State *co);
 /* The latest frame that co has yielded out of; NULL: none. */
 eb_frame *eb_parked_top(lua_State *L, lua_State *co);
 
-/* A coroutine is about to be resumed, by `resume`, which is linked: its frames
-** follow.  It has come back: they are taken off, and remembered where it is
-** suspended (also if it could not be resumed at all). */
+/* A coroutine is about to be resumed or closed, by `resume`, which is linked:
+** its frames follow.  It has come back: they are taken off, and remembered
+** where it is suspended (also if it could not be resumed at all). */
 void eb_unpark(lua_State *L, lua_State *co, eb_frame *resume);
 void eb_park(lua_State *L, lua_State *co, eb_frame *resume);
 
@@ -85,8 +85,15 @@ bool eb_is_unwinding(void);
 /* The same: and not only because it has been given time for <close>? */
 bool eb_must_end(void);
 
+/* How long has this one, which was interrupted, still for <close>? */
+int64_t eb_grace_left_us(const eb_frame *frame);
+
 /* And has that been raised already? */
 bool eb_was_raised(void);
+
+/* A coroutine is about to be closed: where a guard is to be ended, that is its
+** interruption, and what follows has the grace. */
+void eb_begin_close(void);
 
 /* Looks at the chain as if a signal had come. */
 void eb_look(void);
@@ -108,7 +115,8 @@ bool eb_is_guarded(const lua_State *L);
 /* Has what runs here a deadline within that time, which ends it? */
 bool eb_ends_within(int64_t ms);
 
-/* The deadline of a parked frame is not waited for any more. */
+/* The deadline of a parked frame is waited for; is not any more. */
+void eb_await(eb_state *state, eb_frame *frame);
 void eb_stop_awaiting(eb_state *state, eb_frame *frame);
 
 /* Sleeps; returns early where somebody is to be interrupted. */
@@ -168,6 +176,13 @@ int eb_resume(lua_State *L, lua_State *co, int n, lua_State *host);
 /* Closes it.  Returns Lua's status; other than LUA_OK: an error object is on
 ** top of co. */
 int eb_reset(lua_State *L, lua_State *co);
+
+/* ---- run_callbacks.c ---- */
+
+/* Somebody who may have ended runs further in has ended himself: their
+** callbacks are called, unless he too is being ended.  Raises where a guard
+** further out is to be ended meanwhile. */
+void eb_call_put_off(lua_State *L, eb_state *state);
 
 /* ---- limit.c: time limits without a record ---- */
 

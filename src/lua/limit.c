@@ -114,6 +114,7 @@ static int within(lua_State *L) {
     eb_checkpoint(L, eb_is_sentinel(L, -1));
     eb_convert_sentinel(L);
   }
+  eb_call_put_off(L, eb_get_state(L));
   return lua_gettop(L);
 }
 

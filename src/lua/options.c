@@ -233,15 +233,17 @@ typedef struct retry_field {
   const char *name;
   size_t offset;
   double least;
+  bool may_be_infinite;
   const char *wants;
 } retry_field;
 
 static const retry_field retry_fields[] = {
-    {"delay", offsetof(eb_retry, delay), 0,
+    {"delay", offsetof(eb_retry, delay), 0, false,
      "a finite number of seconds, 0 or more"},
-    {"factor", offsetof(eb_retry, factor), 1, "a finite number, 1 or more"},
-    {"maxDelay", offsetof(eb_retry, max_delay), 0,
-     "a finite number of seconds, 0 or more"},
+    {"factor", offsetof(eb_retry, factor), 1, false,
+     "a finite number, 1 or more"},
+    {"maxDelay", offsetof(eb_retry, max_delay), 0, true,
+     "a number of seconds, 0 or more"},
 };
 
 #define RETRY_FIELDS (sizeof retry_fields / sizeof *retry_fields)
@@ -257,7 +259,7 @@ static void set_retry_number(reader *r, const char *name, int value) {
       continue;
     if (lua_type(r->L, value) != LUA_TNUMBER ||
         !(lua_tonumber(r->L, value) >= f->least) ||
-        !(lua_tonumber(r->L, value) < HUGE_VAL))
+        !(f->may_be_infinite || lua_tonumber(r->L, value) < HUGE_VAL))
       bad(r, full, f->wants, value);
     *(double *)((char *)&r->settings->retry + f->offset) = lua_tonumber(r->L,
                                                                         value);
@@ -272,7 +274,7 @@ static void set_retry_field(reader *r, const char *name, int value) {
   lua_State *L = r->L;
   eb_retry *retry = &r->settings->retry;
   if (strcmp(name, "attempts") == 0) {
-    if (!lua_isinteger(L, value) || lua_tointeger(L, value) < 1)
+    if (lua_type(L, value) != LUA_TNUMBER || lua_tointeger(L, value) < 1)
       bad(r, "retry.attempts", "a whole number, 1 or more", value);
     retry->attempts = lua_tointeger(L, value);
   } else if (strcmp(name, "jitter") == 0) {
@@ -289,10 +291,14 @@ static void set_retry_field(reader *r, const char *name, int value) {
 
 static void set_retry(reader *r, const char *name, int value) {
   lua_State *L = r->L;
+  if (lua_type(L, value) == LUA_TBOOLEAN && !lua_toboolean(L, value)) {
+    r->settings->retry.attempts = 1; /* a call without that of its guard */
+    return;
+  }
   if (lua_type(L, value) != LUA_TTABLE)
     bad(r, name,
         "a table {attempts=, delay=, factor=, maxDelay=, jitter=, "
-        "on=}",
+        "on=}, or false",
         value);
   r->settings->retry.attempts = 3;
   for (lua_pushnil(L); lua_next(L, value) != 0; lua_pop(L, 1)) {

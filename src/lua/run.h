@@ -36,11 +36,13 @@ struct eb_run {
   bool yields;          /* it is in a userdata */
   bool told;            /* onTimeout was called */
   bool is_late;         /* in one of the state's lists of such */
+  bool asks;            /* `again` is in use */
   eg_bell *bell;        /* rung when it is; or NULL */
   eb_run *next, **link; /* in the state's list */
   eb_run *late_next, **late_link;
   eb_frame frame;
   eg_timer timer;
+  eg_timer again; /* when it is looked at anew, where it yields in its grace */
   eb_settings own; /* where it has to outlive the call's frame */
 };
 
@@ -81,13 +83,13 @@ eb_run *eb_push_run(lua_State *L);
 
 /* ---- run_callbacks.c ---- */
 
-/* Calls onTimeout or onLost with the key; what it raises is only logged. */
+/* Calls onTimeout or onLost with the key; what it raises is only logged.
+** Raises where a guard further out is to be ended. */
 void eb_notify_run(lua_State *L, const eb_run *run, const char *name);
 
-/* The callback of a run that a guard further out has ended is called after
-** that one's.  None of them raises. */
+/* The callback of a run that somebody further out has ended is called after
+** that one's: see eb_call_put_off.  Raises nothing. */
 void eb_put_off(lua_State *L, const eb_run *run, const char *name);
-void eb_call_put_off(lua_State *L, const eb_run *run);
 
 /* ---- run_late.c: a deadline that comes while the run is suspended ---- */
 
@@ -99,6 +101,9 @@ bool eb_watch_late(lua_State *L);
 ** it was stopped: no more. */
 void eb_note_late(eb_run *run);
 void eb_forget_late(eb_run *run);
+
+/* It is not looked at anew. */
+void eb_stop_asking(eb_run *run);
 
 /* Calls the callback of a run that has ended by TIMEOUT or LOST (kept); its
 ** userdata is at index. */

@@ -4,7 +4,18 @@
 */
 #include "lua/run.h"
 
-/* Calls onTimeout or onLost with the key; what it raises is only logged. */
+/* That callback of the guard at index 1, with the key at 2, failed; the error
+** is on top, and popped.  It is only logged, unless it is what ends a function
+** further out. */
+static void log_failure(lua_State *L, const eb_guard *guard,
+                        const char *name) {
+  eb_checkpoint(L, eb_is_sentinel(L, -1));
+  eb_push_error_text(L, lua_gettop(L));
+  eb_log_warn(L, guard, "%s of '%s' failed: %s", name, eb_key_text(L),
+              lua_tostring(L, -1));
+  lua_pop(L, 2);
+}
+
 void eb_notify_run(lua_State *L, const eb_run *run, const char *name) {
   if (run->guard->core == NULL)
     return;
@@ -14,27 +25,25 @@ void eb_notify_run(lua_State *L, const eb_run *run, const char *name) {
     return;
   }
   lua_pushvalue(L, EB_AT_KEY);
-  if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
-    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1)
-                                                      : luaL_typename(L, -1);
-    eb_log_warn(L, run->guard, "%s of '%s' failed: %s", name, eb_key_text(L),
-                text);
-    lua_pop(L, 2);
-  }
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK)
+    log_failure(L, run->guard, name);
 }
 
-/* Callbacks of runs that a guard further out has ended come after its own. */
+/* Callbacks of runs that a guard or a limit further out has ended come after
+** that one's. */
 
 static const char put_off_field[] = "ExecutionGuard put off";
 
+enum { GUARD = 1, KEY, CALLBACK, NAME, ROW = NAME };
+
 static int append(lua_State *L) {
-  /* 1 callback, 2 key */
+  /* a row */
   luaL_getsubtable(L, LUA_REGISTRYINDEX, put_off_field);
-  lua_Integer n = (lua_Integer)lua_rawlen(L, 3);
-  lua_pushvalue(L, 1);
-  lua_rawseti(L, 3, n + 1);
-  lua_pushvalue(L, 2);
-  lua_rawseti(L, 3, n + 2);
+  lua_Integer n = (lua_Integer)lua_rawlen(L, ROW + 1);
+  for (int i = 1; i <= ROW; i++) {
+    lua_pushvalue(L, i);
+    lua_rawseti(L, ROW + 1, n + i);
+  }
   return 0;
 }
 
@@ -43,31 +52,47 @@ void eb_put_off(lua_State *L, const eb_run *run, const char *name) {
     return;
   int top = lua_gettop(L);
   lua_pushcfunction(L, append);
-  eb_push_callback(L, EB_AT_GUARD, EB_AT_OPTIONS, name);
+  lua_pushvalue(L, EB_AT_GUARD);
   lua_pushvalue(L, EB_AT_KEY);
-  if (lua_isnil(L, -2) || lua_pcall(L, 2, 0, 0) == LUA_OK)
-    lua_settop(L, top);
-  else
-    eb_log_warn(L, run->guard, "%s was not called: no memory", name);
+  eb_push_callback(L, EB_AT_GUARD, EB_AT_OPTIONS, name);
+  lua_pushstring(L, name);
+  if (!lua_isnil(L, -2)) {
+    if (lua_pcall(L, ROW, 0, 0) == LUA_OK)
+      run->state->put_off = true;
+    else
+      eb_log_warn(L, run->guard, "%s was not called: no memory", name);
+  }
   lua_settop(L, top);
 }
 
-void eb_call_put_off(lua_State *L, const eb_run *run) {
+/* a row */
+static int call_row(lua_State *L) {
+  const eb_guard *guard = lua_touserdata(L, GUARD);
+  lua_pushvalue(L, CALLBACK);
+  lua_pushvalue(L, KEY);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK)
+    log_failure(L, guard, lua_tostring(L, NAME));
+  return 0;
+}
+
+void eb_call_put_off(lua_State *L, eb_state *state) {
   int top = lua_gettop(L);
-  if (eb_is_unwinding() ||
-      lua_getfield(L, LUA_REGISTRYINDEX, put_off_field) != LUA_TTABLE) {
-    lua_settop(L, top);
+  if (!state->put_off || eb_is_unwinding() || !lua_checkstack(L, ROW + 3))
     return;
-  }
+  state->put_off = false;
+  lua_getfield(L, LUA_REGISTRYINDEX, put_off_field);
   lua_pushnil(L);
   lua_setfield(L, LUA_REGISTRYINDEX, put_off_field);
   lua_Integer n = (lua_Integer)lua_rawlen(L, top + 1);
-  for (lua_Integer i = 1; i < n; i += 2) {
-    lua_rawgeti(L, top + 1, i);
-    lua_rawgeti(L, top + 1, i + 1);
-    if (lua_pcall(L, 1, 0, 0) != LUA_OK)
-      eb_log_warn(L, run->guard, "a callback of a run inside failed");
+  bool caught = false;
+  for (lua_Integer i = 0; i < n; i += ROW) {
+    lua_pushcfunction(L, call_row);
+    for (int j = 1; j <= ROW; j++)
+      lua_rawgeti(L, top + 1, i + j);
+    if (lua_pcall(L, ROW, 0, 0) != LUA_OK)
+      caught = caught || eb_is_sentinel(L, -1);
     lua_settop(L, top + 1);
   }
   lua_settop(L, top);
+  eb_checkpoint(L, caught);
 }

@@ -36,7 +36,6 @@ void eb_tell_timeout(lua_State *L, eb_run *run) {
 
 static int end_timeout(lua_State *L, eb_run *run) {
   eb_tell_timeout(L, run);
-  eb_call_put_off(L, run);
   return eb_answer(L, "timeout");
 }
 
@@ -44,7 +43,6 @@ static int end_lost(lua_State *L, eb_run *run) {
   eb_log_warn(L, run->guard, "'%s' was reset or lost; its outcome is refused",
               eb_key_text(L));
   eb_notify_run(L, run, EB_ON_LOST);
-  eb_call_put_off(L, run);
   return eb_answer(L, "lost");
 }
 

@@ -20,10 +20,8 @@ static const char late_key;
 
 /* ----------------------------------------------------------- the lists -- */
 
-/* In the keeper's thread, or in that which parks it; the timer is parked.  The
-** run stays until its timer is stopped. */
-static void on_fired(eg_timer *timer) {
-  eb_run *run = eb_run_of_timer(timer);
+/* Under the keeper's lock; the run stays until its timers are stopped. */
+static void call_for(eb_run *run) {
   eb_state *state = run->state;
   if (run->is_late)
     return; /* it has yielded again, in its grace or from a shield */
@@ -35,6 +33,37 @@ static void on_fired(eg_timer *timer) {
   while (!atomic_compare_exchange_weak(&state->fired, &first, run));
   if (run->bell != NULL)
     eg_bell_ring(run->bell, &state->late_call);
+}
+
+/* In the keeper's thread, or in that which parks it; the timer is parked. */
+static void on_fired(eg_timer *timer) { call_for(eb_run_of_timer(timer)); }
+
+static void on_again(eg_timer *timer) {
+  call_for((eb_run *)((char *)timer - offsetof(eb_run, again)));
+}
+
+/* It is suspended, and has been interrupted: when its grace is over it is
+** looked at anew, and as long as it yields all the same, every while. */
+#define AGAIN_US 1000
+
+static void ask_again(eb_run *run) {
+  int64_t left = eb_grace_left_us(&run->frame), now = eg_now_us();
+  if (left < AGAIN_US)
+    left = AGAIN_US;
+  memset(&run->again, 0, sizeof run->again);
+  run->again.grant.deadline_us = left < EG_FOREVER - now ? now + left
+                                                         : EG_FOREVER;
+  run->again.tell = on_again;
+  run->asks = true;
+  eb_await(run->state, &run->frame);
+  eg_timer_start(&run->again);
+  eg_timer_park(&run->again);
+}
+
+void eb_stop_asking(eb_run *run) {
+  if (run->asks)
+    eg_timer_stop(&run->again);
+  run->asks = false;
 }
 
 void eb_note_late(eb_run *run) {
@@ -68,6 +97,7 @@ static void take_fired(eb_state *state, eb_run **list) {
 }
 
 void eb_forget_late(eb_run *run) {
+  eb_stop_asking(run);
   if (!run->is_late)
     return;
   if (run->late_link == NULL)
@@ -140,12 +170,16 @@ int64_t eb_run_frees(const eb_state *state, const eb_guard *guard,
 
 /* ------------------------------------------------------------ resuming -- */
 
+/* What came of one of them: it is dealt with; somebody else will do that; it
+** is to be looked at anew. */
+typedef enum dealt { DONE, LEFT, AGAIN } dealt;
+
 /* Nothing keeps it from being ended where it is suspended now? */
 static bool may_end(lua_State *L, const eb_run *run) {
   const eb_frame *f = eb_parked_top(L, run->L);
   while (f != NULL && f->kind != EB_SHIELD && f != &run->frame)
     f = f->outer;
-  return f == &run->frame && f->interrupts && f->raised_us == 0;
+  return f == &run->frame && f->interrupts;
 }
 
 /* Was it yielded from within a function of our own? */
@@ -170,31 +204,36 @@ static bool expire(lua_State *L, int index, const eb_run *run, bool ask) {
   return done;
 }
 
-/* Deals with one of them.  False: somebody else will. */
-static bool deal_with(lua_State *L, int userdata, int thread, eb_run *run,
-                      bool may_resume) {
+/* One that was interrupted already is given the time that it has for <close>.
+*/
+static dealt deal_with(lua_State *L, int userdata, int thread, eb_run *run,
+                       bool may_resume) {
   if (may_end(L, run) && expire(L, thread, run, true)) {
+    if (eb_grace_left_us(&run->frame) > 0)
+      return AGAIN;
     if (!may_resume)
-      return false;
+      return LEFT;
     if (expire(L, thread, run, false))
-      return true;
+      return AGAIN; /* if it is still there */
   }
-  eb_tell_ended(L, userdata, run);
-  return true;
+  if (!run->told)
+    eb_tell_ended(L, userdata, run);
+  return DONE;
 }
 
-static bool end_late(lua_State *L, eb_run *run, bool may_resume) {
+static dealt end_late(lua_State *L, eb_run *run, bool may_resume) {
   int top = lua_gettop(L);
-  bool done = true;
+  dealt what = DONE;
+  eb_stop_asking(run);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &late_key);
   if (lua_rawgetp(L, top + 1, run) == LUA_TUSERDATA &&
       lua_rawgetp(L, top + 1, &run->frame) == LUA_TTHREAD && run->open &&
-      run->frame.parked && !run->told && eg_timer_timed_out(&run->timer)) {
+      run->frame.parked && eg_timer_timed_out(&run->timer)) {
     eb_stop_awaiting(run->state, &run->frame);
-    done = deal_with(L, top + 2, top + 3, run, may_resume);
+    what = deal_with(L, top + 2, top + 3, run, may_resume);
   }
   lua_settop(L, top);
-  return done;
+  return what;
 }
 
 /* A list that is worked off; who forgets one of its runs meanwhile takes it
@@ -206,13 +245,15 @@ static void work_off(lua_State *L, eb_state *state, eb_run **list,
     eb_run *run = *list;
     unlink_late(run);
     link_late(run, &at_hand);
-    bool done = end_late(L, run, may_resume);
+    dealt what = end_late(L, run, may_resume);
     if (at_hand == NULL)
       continue; /* it has ended, and may be something else by now */
     unlink_late(run);
-    run->is_late = !done;
-    if (!done)
+    run->is_late = what == LEFT;
+    if (what == LEFT)
       link_late(run, &state->late);
+    else if (what == AGAIN && run->frame.parked)
+      ask_again(run);
   }
 }
 

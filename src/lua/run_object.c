@@ -103,6 +103,14 @@ eg_status eb_commit_run(eb_run *run, const eg_outcome *outcome,
 
 /* ---------------------------------------------------------- userdata -- */
 
+/* Is its coroutine being closed?  Then nothing is below __close on its stack.
+*/
+static bool is_closing(lua_State *L, const eb_run *run) {
+  lua_Debug ar;
+  return run->L == L && eg_thread_anchored() == &run->frame &&
+         !lua_getstack(L, 1, &ar);
+}
+
 /* A run whose coroutine is gone ends as abandoned; one that has ended does
 ** nothing more. */
 static eb_run *abandon(lua_State *L) {
@@ -110,9 +118,13 @@ static eb_run *abandon(lua_State *L) {
   const eg_outcome outcome = {.status = EG_FAILED,
                               .error = eg_str("abandoned")};
   eg_error error;
+  if (run != NULL)
+    eb_stop_asking(run);
   if (run == NULL || !run->open)
     return run;
-  if (run->frame.linked) /* it is running: somebody plays with its metatable */
+  if (run->frame.linked &&
+      !is_closing(L,
+                  run)) /* it is running: somebody plays with its metatable */
     eg_timer_void(&run->timer);
   else
     eb_disarm_run(L, run);
@@ -146,7 +158,8 @@ static int run_close(lua_State *L) {
 static int new_run(lua_State *L) {
   /* 1 guard */
   eb_run *run = lua_newuserdatauv(L, sizeof *run, EB_RUN_VALUES);
-  run->open = run->armed = run->is_late = run->frame.linked = false;
+  run->open = run->armed = run->is_late = run->asks = false;
+  run->frame.linked = false;
   luaL_setmetatable(L, run_metatable);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, EB_RUN_GUARD);

@@ -60,14 +60,22 @@ static int unwind(lua_State *L, eb_run *run) {
   return lua_error(L);
 }
 
-static int finish(lua_State *L, eb_run *run, int status) {
+static int end(lua_State *L, eb_run *run, int status) {
   if (status == LUA_OK || status == LUA_YIELD)
     return eb_end_ok(L, run);
-  if (eb_is_unwinding() &&
-      (eb_was_raised() || eb_is_sentinel(L, EB_AT_RESULT)))
-    return unwind(L, run); /* also where a __close made another error of it */
   return eb_end_failed(L, run, true, eb_error_text(L, EB_AT_TEXT),
                        eb_error_text(L, EB_AT_TRACE));
+}
+
+static int finish(lua_State *L, eb_run *run, int status) {
+  if (status != LUA_OK && status != LUA_YIELD && eb_is_unwinding() &&
+      (eb_was_raised() || eb_is_sentinel(L, EB_AT_RESULT)))
+    return unwind(L, run); /* also where a __close made another error of it */
+  eb_state *state = run->state;
+  int results = end(L, run, status);
+  if (state->put_off)
+    eb_call_put_off(L, state);
+  return results;
 }
 
 /* The delay before another attempt ended otherwise: with the grant lost, or by
@@ -231,7 +239,7 @@ static int granted(lua_State *L, eb_guard *guard, const eb_settings *settings,
   run.key.data = lua_tolstring(L, EB_AT_KEY, &run.key.len);
   run.settings = settings;
   run.open = run.armed = run.frame.linked = run.frame.parked = false;
-  run.told = run.is_late = run.yields = false;
+  run.told = run.is_late = run.asks = run.yields = false;
   run.kept = EG_OK;
   if (lua_isyieldable(L))
     return eb_is_known(L) ? start_yieldable(L, &run) : start_private(L, &run);

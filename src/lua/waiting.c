@@ -443,10 +443,11 @@ static int set(lua_State *L) {
   return 0;
 }
 
-/* guarded() -> is there a function in this coroutine, or are there suspended
-** ones, that are ended at a deadline? */
+/* guarded(here) -> are there suspended functions, or (here) is there one in
+** this coroutine, that are ended at a deadline? */
 static int guarded(lua_State *L) {
-  lua_pushboolean(L, eb_is_guarded(L) || eb_get_state(L)->deadlines > 0);
+  lua_pushboolean(L, eb_get_state(L)->deadlines > 0 ||
+                         (lua_toboolean(L, 1) && eb_is_guarded(L)));
   return 1;
 }
 

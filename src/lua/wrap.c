@@ -31,6 +31,8 @@ int eb_resume(lua_State *L, lua_State *co, int n, lua_State *host) {
   int status = lua_resume(co, L, n, &results);
   eb_park(L, co, &frame);
   eb_leave(L, &frame);
+  if (status != LUA_YIELD) /* it may have had a limit */
+    eb_call_put_off(L, eb_get_state(L));
   if (status != LUA_OK && status != LUA_YIELD) {
     lua_xmove(co, L, 1);
     eb_convert_sentinel(L);
@@ -60,6 +62,8 @@ static int wrapped_resume(lua_State *L) {
 int eb_reset(lua_State *L, lua_State *co) {
   eb_frame frame;
   eb_enter(co, &frame, EB_RESUME);
+  eb_unpark(L, co, &frame); /* the deadlines hold for <close>, too */
+  eb_begin_close();
 #if LUA_VERSION_RELEASE_NUM >= 50406
   int status = lua_closethread(co, L);
 #else

@@ -4,6 +4,10 @@
 --   ExecutionGuard.configure { loop = require "executionguard.loop.luv" }
 --
 -- Its default loop; coroutines are ordinary ones.
+--
+-- luv ends the program when an error leaves one of its callbacks, and what
+-- ends a guarded function at its deadline is an error: a guard around uv.run()
+-- is to have `interrupt = false`; the callbacks may have guards of their own.
 
 local uv = require "luv"
 
