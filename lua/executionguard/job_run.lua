@@ -349,7 +349,9 @@ local function start_specially(run, parent)
   if j.listeners then
     listen(run)
   end
-  if j.work then
+  if j.work and parent and parent:_err() then
+    task.defer(may_begin, run) -- which it may not: nothing of it runs
+  elseif j.work then
     j.work._start(run, finish)
   else
     enqueue(run)

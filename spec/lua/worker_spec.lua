@@ -131,6 +131,36 @@ describe("worker", function()
     assert.equal(false, j:Result())
   end)
 
+  it("fails, and calls nothing, under a context that has ended", function()
+    local name = os.tmpname()
+    os.remove(name)
+    local function touch(ctx)
+      io.open(ctx:GetParams(), "w"):close()
+      while true do end
+    end
+    local background = context.background()
+    local over, cancel = context.withCancel(background)
+    cancel()
+    for err, parent in pairs {
+      [context.Canceled] = over,
+      [context.DeadlineExceeded] = context.withTimeout(background, 0),
+    } do
+      local j = job.new("w", job.worker(touch), { grace = 0.01 })
+      assert.is_true(j:Run(parent, name))
+      assert.equal("running", j:State())
+      assert.equal(true, j:Wait(MOST))
+      assert.same({ "failed", err }, { j:State(), j:Err() })
+      j:Run(parent, name)
+      assert.is_true(j:Cancel())
+      j:Wait(MOST)
+      assert.equal("canceled", j:State())
+    end
+    local exec = executor.new(job.new("w", job.worker(touch)),
+                              { timeout = 1e-9 })
+    assert.equal("Timeout", select(2, exec:Start(nil, name)).kind)
+    assert.is_nil(io.open(name), "it was called")
+  end)
+
   it("a function of any size", function()
     local lines = { "return function() local n = 0" }
     for i = 1, 5000 do
