@@ -77,12 +77,12 @@ local function canceled()
   return failure("Canceled", context.Canceled)
 end
 
--- What the end of a job's run means; nil: success.
-local function failure_of(j)
-  local state, err = j:State(), j:Err()
-  if state == job.State.Succeeded then
+-- What the end of a run means; nil: success.
+local function failure_of(run)
+  local err = run.err
+  if err == nil then
     return nil
-  elseif state == job.State.Canceled then
+  elseif run.canceled then
     return failure("Canceled", text_of(err), { cause = err })
   elseif err == context.DeadlineExceeded then
     return failure("Timeout", err, { cause = err })
@@ -95,8 +95,8 @@ end
 -- ---------------------------------------------------------------- object --
 
 -- Fields: job, rules (executor_options.lua); start: the Start that is going
--- on, {stop = cancel function, stopped, waiters}; succeeded; cool (steady:
--- until when); retries, errors; starts.
+-- on, {stop = cancel function, stopped, waiters, run = of the latest attempt};
+-- succeeded, result; cool (steady: until when); retries, errors; starts.
 local Executor = { __name = "ExecutionGuard executor" }
 Executor.__index = Executor
 
@@ -115,7 +115,7 @@ local function refusal(exec)
   elseif exec.rules.guard then
     return nil
   elseif exec.rules.once and exec.succeeded then
-    return only_once(exec.job:Result())
+    return only_once(exec.result)
   end
   local left = exec.cool and exec.cool - steady() or 0
   if left > 0 then
@@ -131,18 +131,22 @@ local function attempt(exec, ctx, params)
   if timeout then
     limited, release = context.withTimeout(ctx, timeout)
   end
-  if not j:Run(limited, params) then
+  local run = j:_start(limited, params)
+  exec.start.run = run
+  if not run then
     return failure("Pending", ("job %s is still pending"):format(j:ID()))
+  elseif exec.start.stopped then -- by a listener, as it began
+    job._cancel(run)
   end
-  local done, why = j:_await()
+  local done, why = job._await(run)
   if release then
     release()
   end
   if not done then
-    j:Cancel()
+    job._cancel(run)
     return failure("Failed", "the job does not end: " .. text_of(why))
   end
-  return failure_of(j)
+  return failure_of(run)
 end
 
 -- Does the rule, or its function, want another attempt after this one?
@@ -231,7 +235,7 @@ local function guarded(exec, ctx, params)
     if err then
       error(err, 0)
     end
-    return exec.job:Result()
+    return exec.start.run.result
   end
   local ok, result, reason, left = context.with(ctx, rules.guard.RunOnce,
     rules.guard, rules.key or exec.job:ID(), work, {
@@ -264,7 +268,9 @@ local function start_scope(exec, start)
   return setmetatable({}, { __close = function()
     exec.start = nil
     start.stop()
-    exec.job:Cancel()
+    if start.run then
+      job._cancel(start.run)
+    end
     inside.wake_all(start.waiters)
   end })
 end
@@ -285,7 +291,9 @@ local function run_start(exec, ctx, params)
   end
   if ran then
     exec.starts = exec.starts + 1
-    exec.succeeded = exec.succeeded or not err
+    if not err then
+      exec.succeeded, exec.result = true, start.run.result
+    end
     if exec.rules.cooldown then
       exec.cool = steady() + exec.rules.cooldown
     end
@@ -332,7 +340,9 @@ function Executor:Stop(wait)
     return self.job:Cancel()
   end
   start.stopped = true
-  self.job:Cancel()
+  if start.run then
+    job._cancel(start.run)
+  end
   start.stop()
   if not wait or self.start ~= start then
     return true
@@ -354,7 +364,7 @@ function Executor:Reset()
   if self.start then
     return false
   end
-  self.succeeded, self.cool = false, nil
+  self.succeeded, self.result, self.cool = false, nil, nil
   self.retries, self.errors = 0, {}
   if self.rules.guard then
     self.rules.guard:Reset(self.rules.key or self.job:ID())

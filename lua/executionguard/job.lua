@@ -42,7 +42,7 @@ local steady, wall = core.clock.steady, core.now
 local copy, text_of = options.copy, failures.text_of
 local scopes, scope_of = inside.scopes, inside.scope_of
 local turn_till, turn_run = inside.turn_till, inside.turn_run
-local start_run, begin_stop, set_state = runs.start, runs.stop, runs.set_state
+local start_run, cancel_run = runs.start, runs.cancel
 local isyieldable, running = coroutine.isyieldable, coroutine.running
 
 local CREATED <const>, RUNNING <const>, CANCELING <const>, SUCCEEDED <const>,
@@ -111,16 +111,7 @@ end
 -- j:Cancel() -> true; false: it was not running, or is being cancelled.
 function Job:Cancel()
   check(self, "Cancel")
-  local run = self.run
-  if not run or run.took or run.canceled then
-    return false
-  end
-  run.canceled = true
-  set_state(self, CANCELING)
-  if run.lost == nil then
-    begin_stop(run)
-  end
-  return true
+  return self.run and cancel_run(self.run)
 end
 
 -- Is this called inside of the run?
@@ -185,12 +176,24 @@ function Job:Wait(timeout)
   return wait_for(run, timeout, thread, main, scope and scope:_scope())
 end
 
--- The same for executors, whatever context the caller has: that is above the
--- job's, and ends it.
-function Job:_await()
+-- For executors, who start runs of their own, judge those, and end those: by
+-- then the job may have been run again by others.
+
+-- -> the run; nil: another goes on
+function Job:_start(parent, params)
   local run = self.run
-  return not run or run.took ~= false or wait_for(run, nil, running())
+  if not run or run.took then
+    return start_run(self, parent, params)
+  end
 end
+
+-- Waits for the end, whatever context the caller has: that is above the run's,
+-- and ends it.
+function job._await(run)
+  return run.took ~= false or wait_for(run, nil, running())
+end
+
+job._cancel = cancel_run
 
 -- ---------------------------------------------------------------- asking --
 

@@ -20,8 +20,8 @@ local BACKGROUND <const> = context.background()
 local GRACE <const> = 0.1 -- seconds, on a coroutine
 local CLOSE_GRACE <const> = 0.005 -- for <close> variables
 
-local RUNNING <const>, SUCCEEDED <const>, FAILED <const>,
-  CANCELED <const> = "running", "succeeded", "failed", "canceled"
+local RUNNING <const>, CANCELING <const>, SUCCEEDED <const>, FAILED <const>,
+  CANCELED <const> = "running", "canceling", "succeeded", "failed", "canceled"
 
 -- --------------------------------------------------------------- events --
 
@@ -153,7 +153,7 @@ local function verdict(run, ok, err)
   if lost then
     return FAILED, lost
   elseif not ok then
-    return FAILED, err
+    return FAILED, err == nil and "nil" or err
   end
   return SUCCEEDED
 end
@@ -265,6 +265,19 @@ local function begin_stop(run)
   end
 end
 
+-- -> true; false: it is over, or is being cancelled.
+local function cancel(run)
+  if run.took or run.canceled then
+    return false
+  end
+  run.canceled = true
+  set_state(run.job, CANCELING)
+  if run.lost == nil then
+    begin_stop(run)
+  end
+  return true
+end
+
 local function parent_ended(run, err)
   run.up = nil
   if not run.took and not run.canceled then
@@ -364,7 +377,8 @@ end
 
 local start_clocks = core.job.starter(Run)
 
--- Starts a run of a job that has none; everything starts afresh.
+-- Starts a run of a job that has none, and returns it; everything starts
+-- afresh.
 local function start(j, parent, params)
   local run = { job = j, started = false, begun = false, took = false,
     plain = true }
@@ -377,17 +391,19 @@ local function start(j, parent, params)
     run.params, run.plain = params, false
   end
   if not j.plain then
-    return start_specially(run, parent)
+    start_specially(run, parent)
+    return run
   end
   enqueue(run)
   if parent then
     limit_start(run, parent)
   end
+  return run
 end
 
 inside.set_body(body)
 
 core.own.claim()
 
-return { start = start, listen = listen, stop = begin_stop, emit = emit,
-  set_state = set_state, methods = Run }
+return { start = start, listen = listen, cancel = cancel, emit = emit,
+  methods = Run }

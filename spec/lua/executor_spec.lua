@@ -258,6 +258,15 @@ describe("executor", function()
       assert.equal(2.0, passed())
     end)
 
+    it("cancels the attempt as it begins, too", function()
+      local j = job.new("j", function() task.wait(100) end)
+      local exec = executor.new(j)
+      local stop = j:On("state", function() exec:Stop() end)
+      assert.equal("Canceled", select(2, exec:Start()).kind)
+      assert.equal("canceled", j:State())
+      stop()
+    end)
+
     it("ends the pause between two attempts", function()
       local exec = executor.new((failing(5)), executor.WithRetry(5, 100))
       local got
@@ -303,6 +312,95 @@ describe("executor", function()
     assert.is_false(exec:Stats().running)
     j:Wait()
     assert.equal("canceled", j:State())
+  end)
+
+  describe("a job that others run, too", function()
+    it("is judged by the run of the Start, not by the next", function()
+      local calls = 0
+      local j = job.new("j", function()
+        calls = calls + 1
+        task.wait(5)
+        if calls > 1 then
+          return nil, "not this one"
+        end
+        return "first"
+      end)
+      local again = true
+      j:On("state", function(_, state)
+        if state == "succeeded" and again then
+          again = false
+          j:Run()
+        end
+      end)
+      local exec = executor.new(j, executor.Once())
+      assert.equal(true, exec:Start())
+      assert.equal("running", j:State())
+      j:Wait()
+      assert.same({ "failed", 2 }, { j:State(), calls })
+      assert.equal("first", select(2, exec:Start()).result)
+    end)
+
+    it("by who waited for it", function()
+      local j = job.new("j", function() task.wait(5) return "r" end)
+      local got
+      task.spawn(function()
+        task.wait(1)
+        j:Wait()
+        j:Run()
+      end)
+      task.spawn(function() got = { executor.new(j):Start() } end)
+      task.run()
+      assert.same({ true }, got)
+      assert.equal("succeeded", j:State())
+      assert.equal(10.0, passed())
+    end)
+
+    it("in the pause of a Start, which leaves that run alone", function()
+      for _, way in ipairs { "Run", "Start" } do
+        local calls = 0
+        local j = job.new("j", function()
+          calls = calls + 1
+          if calls == 1 then
+            error("broken", 0)
+          end
+          task.wait(100)
+          return "theirs"
+        end)
+        local a = executor.new(j, executor.WithRetry(3, 10))
+        local b = executor.new(j)
+        local of_a, of_b
+        task.spawn(function() of_a = { a:Start() } end)
+        task.delay(5, function()
+          of_b = { (way == "Run" and j or b)[way](way == "Run" and j or b) }
+        end)
+        task.run()
+        assert.equal("Pending", of_a[2].kind)
+        assert.same({ true }, of_b)
+        assert.same({ "succeeded", "theirs", 2 },
+                    { j:State(), j:Result(), calls })
+      end
+    end)
+
+    it("in a pause in which the Start is stopped", function()
+      local fail = true
+      local j = job.new("j", function()
+        if fail then
+          fail = false
+          error("broken", 0)
+        end
+        task.wait(100)
+      end)
+      local a = executor.new(j, executor.WithRetry(3, 50))
+      local got
+      task.spawn(function() got = { a:Start() } end)
+      task.delay(5, j.Run, j)
+      task.wait(10)
+      assert.is_true(a:Stop(true))
+      assert.equal("Canceled", got[2].kind)
+      assert.equal("running", j:State())
+      j:Wait()
+      assert.equal("succeeded", j:State())
+    end)
   end)
 
   it("onComplete is called after every Start that ran", function()
