@@ -68,8 +68,8 @@ local IS_STATE = { [CREATED] = true, [RUNNING] = true, [CANCELING] = true,
 
 -- Fields: id, fn; state; created (epoch); run (the latest; false: none yet);
 -- plain: it has neither logger, nor work, nor listeners; where there are any:
--- labels, logger, grace, work (how it runs elsewhere), listeners {state = {},
--- progress = {}}, executors.
+-- labels, logger, grace, work (how it runs elsewhere), listeners {state =
+-- {{fn =, off =}}, progress = {}}, telling (job_run.lua), executors.
 local Job = { __name = "ExecutionGuard job" }
 Job.__index = Job
 
@@ -286,7 +286,8 @@ function Job:Stats()
 end
 
 -- j:On("state" or "progress", fn) -> stop.  Calls fn(j, value) at each change,
--- on this Lua state; fn must not wait.
+-- in order, on this Lua state; fn must not wait.  stop() takes it off, and
+-- says whether it did.
 function Job:On(event, fn)
   check(self, "On")
   if event ~= "state" and event ~= "progress" then
@@ -299,14 +300,16 @@ function Job:On(event, fn)
   self.listeners = self.listeners or {}
   local list = self.listeners[event] or {}
   self.listeners[event] = list
-  list[#list + 1] = fn
+  local it = { fn = fn }
+  list[#list + 1] = it
   self.plain = false
   if self.run then
     runs.listen(self.run)
   end
   return function()
     for i, listener in ipairs(list) do
-      if listener == fn then
+      if listener == it then
+        it.off = true
         table.remove(list, i)
         return true
       end

@@ -29,8 +29,11 @@ local RUNNING <const>, CANCELING <const>, SUCCEEDED <const>, FAILED <const>,
 local function emit(j, event, value)
   local listeners = j.listeners and j.listeners[event]
   if listeners then
-    for _, fn in ipairs(table.move(listeners, 1, #listeners, 1, {})) do
-      local ok, err = pcall(fn, j, value)
+    for _, it in ipairs(table.move(listeners, 1, #listeners, 1, {})) do
+      local ok, err = true, nil
+      if not it.off then -- by one before it
+        ok, err = pcall(it.fn, j, value)
+      end
       if not ok then
         j:_log("Warn", ("a function given to On %q failed"):format(event),
                { error = text_of(err) })
@@ -39,9 +42,48 @@ local function emit(j, event, value)
   end
 end
 
+-- STATES are told one after the other, each to all, in order, also where a
+-- listener, or an OnDone, has just started the next run: what comes while a
+-- telling goes on waits behind it, in it.
+local Telling = { __close = function(telling)
+  if telling.job.telling == telling then -- it was closed half-way
+    telling.job.telling = nil
+  end
+end }
+
+-- The state is to be told, by tell_states; nil: by him who does it already.
+local function note_state(j, state)
+  local telling = j.telling
+  if telling then
+    telling[#telling + 1] = state
+    return nil
+  end
+  telling = setmetatable({ job = j, thread = running(), state }, Telling)
+  j.telling = telling
+  return telling
+end
+
+local function tell_states(j, telling)
+  local i = 1
+  while telling[i] do
+    emit(j, "state", telling[i])
+    i = i + 1
+  end
+  j.telling = nil
+end
+
+local function tell_state(j, state)
+  if j.listeners then
+    local telling <close> = note_state(j, state)
+    if telling then
+      tell_states(j, telling)
+    end
+  end
+end
+
 local function set_state(j, state)
   j.state = state
-  emit(j, "state", state)
+  tell_state(j, state)
 end
 
 -- ------------------------------------------------------- what fn gets --
@@ -129,15 +171,15 @@ end
 
 -- ---------------------------------------------------------------- the end --
 
-local function log_end(j, err, trace)
-  if j.state == FAILED then
+local function log_end(j, state, err, trace)
+  if state == FAILED then
     if trace then
       j:_log("Error", "job failed: " .. text_of(err), { traceback = trace })
     else
       j:_log("Warn", "job failed: " .. text_of(err))
     end
   else
-    j:_log("Debug", "job " .. j.state)
+    j:_log("Debug", "job " .. state)
   end
 end
 
@@ -188,8 +230,9 @@ local function limit_run(run, seconds)
 end
 
 -- All others are told, once nothing of it goes on.
-local function tell(run, trace)
+local function tell(run, state, trace)
   local j, waiters = run.job, run.waiters
+  local telling <close> = j.listeners and note_state(j, state) or nil
   if run.context then
     context._cancel(run.context)
   end
@@ -197,9 +240,11 @@ local function tell(run, trace)
     run.waiters = nil
     inside.wake_all(waiters)
   end
-  emit(j, "state", j.state)
+  if telling then
+    tell_states(j, telling)
+  end
   if trace or j.logger then
-    log_end(j, run.err, trace)
+    log_end(j, state, run.err, trace)
   end
 end
 
@@ -218,7 +263,7 @@ local function finish(run, ok, value, trace)
   run.trace = trace
   release(run)
   j.state = state
-  tell(run, trace)
+  tell(run, state, trace)
 end
 
 -- An error has ended the coroutine; called by the scheduler.
@@ -372,7 +417,7 @@ local function start_specially(run, parent)
       limit_start(run, parent)
     end
   end
-  emit(j, "state", RUNNING)
+  tell_state(j, RUNNING)
 end
 
 local start_clocks = core.job.starter(Run)

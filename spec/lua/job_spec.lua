@@ -132,6 +132,71 @@ describe("job", function()
     end)
   end)
 
+  describe("On", function()
+    it("tells each listener each state once, in order, also of a run that " ..
+       "one of them starts", function()
+      for _, way in ipairs { "a listener", "an OnDone", "a plain one" } do
+        local runs, j = 0, nil
+        local first, second = {}, {}
+        j = job.new("j", function(ctx)
+          runs = runs + 1
+          if way == "an OnDone" and runs == 1 then
+            ctx:Context():OnDone(function() j:Run() end)
+          end
+          return nil, runs == 1 and "broken" or nil
+        end)
+        j:On("state", function(_, state)
+          first[#first + 1] = state
+          if way == "a listener" and runs == 1 and state == "failed" then
+            j:Run()
+          end
+        end)
+        j:On("state", function(_, state) second[#second + 1] = state end)
+        j:Run()
+        j:Wait()
+        if way == "a plain one" then
+          j:Run()
+        end
+        j:Wait()
+        local all = { "running", "failed", "running", "succeeded" }
+        assert.same({ all, all }, { first, second }, way)
+      end
+    end)
+
+    it("goes on after a listener whose coroutine was closed", function()
+      local j = job.new("j", nothing)
+      local seen = {}
+      j:On("state", function(_, state)
+        seen[#seen + 1] = state
+        if #seen == 1 then
+          task.wait(1000)
+        end
+      end)
+      local thread = task.spawn(j.Run, j)
+      task.cancel(thread)
+      j:Wait()
+      j:Run()
+      j:Wait()
+      assert.same({ "running", "succeeded", "running", "succeeded" }, seen)
+    end)
+
+    it("a stop function takes off its own listener, once, and at once",
+    function()
+      local j, calls, stop = job.new("j", nothing), 0, nil
+      local function count() calls = calls + 1 end
+      j:On("state", function() stop() end)
+      stop = j:On("state", count)
+      local other = j:On("state", count)
+      j:Run()
+      assert.equal(1, calls)
+      j:Wait()
+      assert.equal(2, calls)
+      assert.is_false(stop())
+      assert.is_true(other())
+      assert.is_false(other())
+    end)
+  end)
+
   describe("Run", function()
     it("begins at the scheduler's next turn", function()
       local ran = false
