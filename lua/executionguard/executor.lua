@@ -95,8 +95,8 @@ end
 -- ---------------------------------------------------------------- object --
 
 -- Fields: job, rules (executor_options.lua); start: the Start that is going
--- on, {stop = cancel function, stopped, waiters, run = of the latest attempt};
--- succeeded, result; cool (steady: until when); retries, errors; starts.
+-- on, {stop = cancel function, stopped, waiters, run = of the latest attempt,
+-- asking = the coroutine that is in retry.on}; succeeded, result; cool (steady: until when); retries, errors; starts.
 local Executor = { __name = "ExecutionGuard executor" }
 Executor.__index = Executor
 
@@ -162,7 +162,10 @@ local function wants_more(exec, ctx, err, number)
   if cause == nil then
     cause = err
   end
+  local asking = exec.start
+  asking.asking = coroutine.running()
   local ok, answer = pcall(retry.on, cause, number)
+  asking.asking = nil
   if not ok then
     pcall(warn, "[ExecutionGuard] retry.on of job ", exec.job:ID(),
           " failed: ", text_of(answer))
@@ -328,7 +331,9 @@ end
 
 -- exec:Stop(wait?) -> true; false: nothing ran.  Ends the attempt that runs,
 -- or the pause between two; with wait, comes back when Start has ended, or
--- nil, err when the caller's context has.
+-- nil, err when the caller's context has; nil, "deadlock": it is stopped, but
+-- cannot end before the caller comes back (the job's function, its listeners,
+-- retry.on).  Of a job that runs without a Start, ends that run.
 function Executor:Stop(wait)
   check(self, "Stop")
   if wait ~= nil and type(wait) ~= "boolean" then
@@ -337,7 +342,11 @@ function Executor:Stop(wait)
   end
   local start = self.start
   if not start then
-    return self.job:Cancel()
+    local j = self.job
+    if wait then
+      return j:_stopped()
+    end
+    return j:Cancel()
   end
   start.stopped = true
   if start.run then
@@ -348,11 +357,18 @@ function Executor:Stop(wait)
     return true
   end
   local thread = coroutine.running()
+  if start.asking == thread or job._holds(self.job, start.run) then
+    return nil, "deadlock"
+  end
   local scope = inside.scope_of(thread)
   local ctx = scope and scope:_scope()
-  if ctx and ctx:_err() or
-     inside.park("Stop", thread, nil, ctx, start.waiters) == inside.ENDED then
+  local err = ctx and ctx:_err()
+  local word = not err and
+               inside.park("Stop", thread, nil, ctx, start.waiters)
+  if err or word == inside.ENDED then
     return nil, ctx:_err()
+  elseif word == "deadlock" then
+    return nil, word
   end
   return true
 end

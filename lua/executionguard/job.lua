@@ -193,6 +193,29 @@ function job._await(run)
   return run.took ~= false or wait_for(run, nil, running())
 end
 
+-- Would the running coroutine, by waiting, hold up the end of that run: does
+-- the run's function call it, or a listener of the job?
+function job._holds(j, run)
+  return run and not run.took and is_inside(run) or
+         j.telling ~= nil and j.telling.thread == running()
+end
+
+-- Has it been stopped, and is it over?  Waits for that; as Wait.
+function Job:_stopped()
+  local run = self.run
+  if not run or run.took then
+    return false
+  end
+  cancel_run(run)
+  if job._holds(self, run) then
+    return nil, "deadlock"
+  end
+  local thread, main = running()
+  local scope = scope_of(thread)
+  return run.took ~= false or
+         wait_for(run, nil, thread, main, scope and scope:_scope())
+end
+
 job._cancel = cancel_run
 
 -- ---------------------------------------------------------------- asking --

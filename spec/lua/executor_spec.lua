@@ -258,6 +258,82 @@ describe("executor", function()
       assert.equal(2.0, passed())
     end)
 
+    it("does not wait inside of its own Start", function()
+      for _, from in ipairs { "fn", "a listener", "the listener of the end",
+                              "retry.on" } do
+        for _, where in ipairs { "a task", "the main coroutine" } do
+          local exec, said
+          local function stop()
+            said = said or table.pack(exec:Stop(true))
+          end
+          local j = job.new("j", function()
+            if from == "fn" then
+              stop()
+            elseif from ~= "retry.on" then
+              task.wait(10)
+            end
+            error("broken", 0)
+          end)
+          if from:match "listener" then
+            j:On("state", function(_, state)
+              if from == "a listener" or state == "failed" then
+                stop()
+              end
+            end)
+          end
+          exec = executor.new(j, { retry = { attempts = 3,
+            on = from == "retry.on" and stop or nil } })
+          local err
+          local function start() err = select(2, exec:Start()) end
+          if where == "a task" then
+            task.spawn(start)
+          else
+            start()
+          end
+          task.run()
+          local what = from .. " in " .. where
+          assert.same({ n = 2, nil, "deadlock" }, said, what)
+          assert.equal("Canceled", err.kind, what)
+          assert.is_false(exec:Stats().running, what)
+        end
+      end
+    end)
+
+    it("waits inside of a task that a listener spawned", function()
+      local j = job.new("j", function() task.wait(100) end)
+      local exec, said = executor.new(j), nil
+      local stop = j:On("state", function(_, state)
+        if state == "running" then
+          task.spawn(function() said = exec:Stop(true) end)
+        end
+      end)
+      assert.equal("Canceled", select(2, exec:Start()).kind)
+      task.run()
+      stop()
+      assert.is_true(said)
+    end)
+
+    it("ends, and waits for, a run that no Start began", function()
+      local j = job.new("j", function()
+        task.wait(100)
+        task.wait(100)
+      end)
+      local exec = executor.new(j)
+      assert.is_false(exec:Stop(true))
+      for _, where in ipairs { "here", "in a task" } do
+        j:Run()
+        local got
+        local function stop() got = { exec:Stop(true), j:State() } end
+        if where == "here" then
+          stop()
+        else
+          task.spawn(stop)
+          task.run()
+        end
+        assert.same({ true, "canceled" }, got, where)
+      end
+    end)
+
     it("cancels the attempt as it begins, too", function()
       local j = job.new("j", function() task.wait(100) end)
       local exec = executor.new(j)
