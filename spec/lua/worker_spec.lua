@@ -12,6 +12,7 @@ local world = require "support.world"
 
 local steady = core.clock.steady
 local MOST <const> = 60 -- seconds, on a busy machine
+local MOST_RESULT <const> = 64 * 1024 * 1024 -- as the guide says
 local CORES <const> = job.workers().limit
 
 local function forever(ctx)
@@ -341,6 +342,47 @@ describe("worker", function()
                 { j:State(), j:Err() })
   end)
 
+  -- A table that is small here, and would be some 2^40 values when packed.
+  local function endless(ctx)
+    ctx:SetProgress(0)
+    local t = {}
+    for _ = 1, 40 do
+      t = { t, t }
+    end
+    return t
+  end
+
+  it("a result has a size limit, which can be set", function()
+    local j = run(function() return ("x"):rep(100) end)
+    assert.equal(100, #j:Result())
+    job.workers { maxResult = 64 }
+    j = run(function() return ("x"):rep(100) end)
+    local wrong = run(endless):Err()
+    job.workers { maxResult = MOST_RESULT }
+    assert.equal("result: a string of 100 bytes; at most 64 are stored",
+                 j:Err())
+    assert.matches("more than 64 bytes %(maxResult%)", wrong)
+    j = run(function() return ("x"):rep((1 << 26) + 1) end)
+    assert.equal("failed", j:State())
+    assert.matches("at most 67108864 are stored", j:Err())
+  end)
+
+  it("that packs its result for ever is stopped", function()
+    job.workers { maxResult = 0xffffffff }
+    local j = start(endless, nil, { grace = 0.05 })
+    begun(j)
+    j:Cancel()
+    assert.equal(true, j:Wait(MOST))
+    assert.same({ "canceled", "context canceled" }, { j:State(), j:Err() })
+    assert.is_nil(j:Stats().stuck)
+    j:Run((context.withTimeout(context.background(), 0.05)))
+    assert.equal(true, j:Wait(MOST))
+    job.workers { maxResult = MOST_RESULT }
+    assert.same({ "failed", "context deadline exceeded" },
+                { j:State(), j:Err() })
+    assert.equal(0, job.workers().lost)
+  end)
+
   it("that calls os.exit ends alone", function()
     local j = run(function()
       pcall(os.exit, 1)
@@ -466,5 +508,7 @@ describe("worker", function()
                    world.message(job.workers, { size = 1 }))
     assert.matches("option 'threads' must be a whole number above 0, not 0",
                    world.message(job.workers, { threads = 0 }))
+    assert.matches("job.workers: options must be a table .*, not 5",
+                   world.message(job.workers, 5))
   end)
 end)

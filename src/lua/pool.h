@@ -63,6 +63,7 @@ typedef struct eb_work {
   eg_call nudge;               /* what the worker's bell rings for */
   eb_line *lines, **last_line; /* m: of the log */
   atomic_int why;
+  _Atomic int64_t until_us;  /* then what it returned is not packed any more */
   _Atomic uint64_t progress; /* bits of a double */
   atomic_bool told;          /* the owner knows that there is progress */
   eb_end end;
@@ -105,6 +106,8 @@ void eb_pool_stats_read(eb_pool_stats *stats);
 void eb_pool_limit(int threads);
 void eb_pool_memory(size_t bytes);
 size_t eb_pool_memory_each(void);
+void eb_pool_result(size_t bytes);
+size_t eb_pool_result_most(void); /* bytes of a result */
 
 /* Threads that are at no work end, and it waits for that. */
 void eb_pool_drain(void);

@@ -14,7 +14,6 @@
 EG_API int luaopen_executionguard_core(lua_State *L);
 
 #define CLOSE_GRACE_US 5000
-#define MOST_RESULT ((size_t)256 * 1024 * 1024)
 
 struct eb_worker {
   lua_State *L;
@@ -214,20 +213,29 @@ static void push_function(lua_State *L, const eb_code *code) {
   lua_remove(L, -2);
 }
 
+/* What is small enough, in the time that there is. */
+static bool pack(lua_State *L, int index, eb_work *work, eb_bytes *bytes,
+                 char *why) {
+  return eb_encode_until(L, index, eb_pool_result_most(), &work->until_us,
+                         bytes, why);
+}
+
 static void store(lua_State *L, int index, eb_work *work, eb_blob *blob) {
   char text[EB_WHY];
   eb_bytes bytes;
   eb_bytes_init(&bytes);
-  bool ok = eb_encode(L, index, MOST_RESULT, &bytes, text);
+  bool ok = pack(L, index, work, &bytes, text);
   if (!ok && work->end == EB_OK) {
     work->end = EB_FAILED;
     eb_bytes_free(&bytes);
+    if (eg_now_us() >= atomic_load(&work->until_us))
+      return; /* as if interrupted: the owner knows why */
     luaL_error(L, "%s", text);
   } else if (!ok) {
     eb_bytes_free(&bytes);
     luaL_tolstring(L, index, NULL);
     lua_replace(L, index);
-    ok = eb_encode(L, index, MOST_RESULT, &bytes, text);
+    ok = eb_encode(L, index, EG_RESULT_MAX, &bytes, text);
   }
   if (ok && !eb_blob_set(blob, bytes.data, bytes.len))
     work->end = EB_NO_MEMORY;
