@@ -450,6 +450,11 @@ local function tick(schedule)
   local due = steady()
   repeat
     due = due + every
+    local missed = math.tointeger((steady() - due) // every) or 0
+    if missed > 0 then -- nothing was turned meanwhile: one Start for all
+      due = due + missed * every
+      schedule.skips = schedule.skips + missed
+    end
     local extra = jitter > 0 and jitter * math.random() or 0
     local going = context.with(schedule.context, task.wait,
                                math.max(due + extra - steady(), 0))
@@ -462,8 +467,9 @@ end
 
 -- executor.schedule(exec, {every=, jitter=, context=, params=}) -> a schedule.
 -- A Start every so many seconds and up to jitter more, by the task scheduler,
--- the first after `every`.  What falls into a Start that is going on, or into
--- a cooldown, is skipped and counted.  schedule:Stop() -> true, or false if it
+-- the first after `every`.  What falls into a Start that is going on, into a
+-- cooldown, or into a time in which the scheduler stood still (but for the
+-- latest) is skipped and counted.  schedule:Stop() -> true, or false if it
 -- had ended: no more Starts; the one that is going on is stopped.
 -- schedule:Stats() -> {runs, skips, failures, lastError}.
 function executor.schedule(exec, given)

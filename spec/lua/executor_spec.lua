@@ -619,6 +619,23 @@ describe("executor", function()
       task.run()
     end)
 
+    it("makes up for a stall by one Start, and keeps its beat", function()
+      local times = {}
+      local exec = executor.new(job.new("j", function()
+        times[#times + 1] = passed()
+        if #times == 2 then
+          world.advance(60 * 10 + 30) -- it holds up all
+        end
+      end))
+      local schedule = executor.schedule(exec, { every = 60 })
+      task.wait(60 * 15 + 1)
+      local stats = schedule:Stats()
+      schedule:Stop()
+      task.run()
+      assert.same({ 60.0, 120.0, 750.0, 780.0, 840.0, 900.0 }, times)
+      assert.same({ 6, 9 }, { stats.runs, stats.skips })
+    end)
+
     it("has jitter that does not add up", function()
       local times = {}
       local exec = executor.new(job.new("j", function()
