@@ -229,6 +229,12 @@ local function refused(reason, result, left)
     why and reason .. ": " .. why or reason), { reason = reason })
 end
 
+local ONE_ATTEMPT <const> = { attempts = 1 }
+
+local function key_of(exec)
+  return exec.rules.key or exec.job:ID()
+end
+
 -- -> error or nil, and whether the job ran
 local function guarded(exec, ctx, params)
   local rules, ran, err = exec.rules, false, nil
@@ -240,11 +246,17 @@ local function guarded(exec, ctx, params)
     end
     return exec.start.run.result
   end
-  local ok, result, reason, left = context.with(ctx, rules.guard.RunOnce,
-    rules.guard, rules.key or exec.job:ID(), work, {
-      timeout = 0, allowRerun = not rules.once, cooldown = rules.cooldown,
+  -- the rules are the executor's, whatever the guard does by default
+  local fine, ok, result, reason, left = pcall(context.with, ctx,
+    rules.guard.RunOnce, rules.guard, key_of(exec), work, {
+      timeout = 0, allowRerun = not rules.once,
+      cooldown = rules.cooldown or 0, retry = ONE_ATTEMPT,
     })
-  if not ran then
+  if not fine and ran then -- this Start is interrupted
+    error(ok, 0)
+  elseif not fine then -- the guard is closed
+    return failure("Failed", text_of(ok), { cause = ok }), false
+  elseif not ran then
     return refused(reason, result, left), false
   elseif ok or err then
     return err, true
@@ -374,18 +386,36 @@ function Executor:Stop(wait)
 end
 
 -- exec:Reset(): as if it had never started; false, and nothing: it runs.  With
--- a guard its record is reset, too.
+-- a guard its record is reset, too; nil, err where that cannot be.
 function Executor:Reset()
   check(self, "Reset")
   if self.start then
     return false
   end
+  if self.rules.guard then
+    local ok, wrong = pcall(self.rules.guard.Reset, self.rules.guard,
+                            key_of(self))
+    if not ok then
+      return nil, failure("Failed", text_of(wrong), { cause = wrong })
+    end
+  end
   self.succeeded, self.result, self.cool = false, nil, nil
   self.retries, self.errors = 0, {}
-  if self.rules.guard then
-    self.rules.guard:Reset(self.rules.key or self.job:ID())
-  end
   return true
+end
+
+-- Seconds left of the cooldown; 0: none.  That of a guard may have been begun
+-- by others.
+local function cooldown_of(exec)
+  local left = exec.cool and exec.cool - steady() or 0
+  local guard = exec.rules.cooldown and exec.rules.guard
+  if guard then
+    local ok, record = pcall(guard.GetRecord, guard, key_of(exec))
+    if ok then
+      left = record and record.cooldownLeft or 0
+    end
+  end
+  return math.max(left, 0)
 end
 
 -- exec:Stats() -> {id, retries, cooldown, lastErrors, starts, running}:
@@ -393,10 +423,9 @@ end
 -- none), and their errors.
 function Executor:Stats()
   check(self, "Stats")
-  local left = self.cool and self.cool - steady() or 0
   return {
     id = self.job:ID(), retries = self.retries,
-    cooldown = left > 0 and left or 0,
+    cooldown = cooldown_of(self),
     lastErrors = table.move(self.errors, 1, #self.errors, 1, {}),
     starts = self.starts, running = self.start ~= nil,
   }
@@ -416,7 +445,7 @@ function executor.new(j, ...)
       options.describe(j)), 2)
   end
   local exec = setmetatable({
-    job = j, rules = options.read(...), retries = 0, errors = {},
+    job = j, rules = options.read(j:ID(), ...), retries = 0, errors = {},
     starts = 0, succeeded = false,
   }, Executor)
   j.executors = j.executors or {}

@@ -8,6 +8,8 @@ local describe = job_options.describe
 
 local options = { describe = describe }
 
+local KEY_MAX <const> = 512 -- bytes, of a guard's keys
+
 -- Each check: what is wrong with a value, or nil.
 
 local function must_be(name, what, value)
@@ -71,8 +73,8 @@ local function check_retry(value)
 end
 
 local function check_key(value)
-  if type(value) ~= "string" or value == "" or #value > 512 then
-    return must_be("key", "a string of 1 to 512 bytes", value)
+  if type(value) ~= "string" or value == "" or #value > KEY_MAX then
+    return must_be("key", ("a string of 1 to %d bytes"):format(KEY_MAX), value)
   end
 end
 
@@ -160,8 +162,9 @@ local function retry_of(given)
   }
 end
 
--- What executor.new was given, of its caller; the last of each name counts.
-function options.read(...)
+-- What executor.new was given, of its caller, for a job of that id; the last of
+-- each name counts.
+function options.read(id, ...)
   local rules = {}
   for i = 1, select("#", ...) do
     local given = select(i, ...)
@@ -179,6 +182,9 @@ function options.read(...)
   end
   if rules.key and not rules.guard then
     error("executor.new: option 'key' is of no use without a guard", 3)
+  elseif rules.guard and not rules.key and #id > KEY_MAX then
+    error(("executor.new: the job's id, which is the key, has %d bytes; at " ..
+      "most %d are taken: give option 'key'"):format(#id, KEY_MAX), 3)
   end
   rules.retry = retry_of(rules.retry)
   rules.timeout = positive(rules.timeout)

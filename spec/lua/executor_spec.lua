@@ -4,6 +4,7 @@
 
 local context = require "executionguard.context"
 local executor = require "executionguard.executor"
+local ExecutionGuard = require "executionguard"
 local job = require "executionguard.job"
 local task = require "executionguard.task"
 local turns = require "support.turns"
@@ -564,6 +565,50 @@ describe("executor", function()
         assert.equal(3, a:Stats().retries)
       end)
 
+      it("goes by its own rules, whatever the guard does by default",
+      function()
+        local strict = world.new(way, { name = name, cooldown = 50,
+                                        retry = { attempts = 3, delay = 1 } })
+        local j, calls = failing(1)
+        local exec = executor.new(j, { guard = strict, key = "own" })
+        assert.equal("Failed", select(2, exec:Start()).kind)
+        assert.equal(1, calls())
+        assert.equal(true, exec:Start())
+        strict:Close()
+      end)
+
+      it("tells the cooldown that others began", function()
+        local a, b = both(nothing, { cooldown = 60 })
+        assert.equal(0, b:Stats().cooldown)
+        assert.equal(true, a:Start())
+        world.advance(10)
+        assert.near(50, b:Stats().cooldown, 1e-3)
+        assert.near(50, a:Stats().cooldown, 1e-3)
+        assert.near(50, here:GetRecord("shared").cooldownLeft, 1e-3)
+        world.advance(51)
+        assert.equal(0, b:Stats().cooldown)
+        assert.is_nil(here:GetRecord("shared").cooldownLeft)
+      end)
+
+      it("answers nil, err when the guard is closed", function()
+        local a = both(nothing)
+        local schedule = executor.schedule(a, { every = 60 })
+        here:Close()
+        for _, method in ipairs { "Start", "Reset" } do
+          local ok, err = a[method](a)
+          assert.is_nil(ok)
+          assert.equal("Failed", err.kind)
+          assert.matches("guard is closed", tostring(err))
+          assert.equal(tostring(err), err.cause)
+        end
+        assert.equal(0, a:Stats().cooldown)
+        task.wait(150)
+        schedule:Stop()
+        task.run()
+        assert.equal(2, schedule:Stats().failures)
+        assert.matches("closed", tostring(schedule:Stats().lastError))
+      end)
+
       it("says when the result cannot be stored", function()
         local a = both(function() return print end)
         local _, err = a:Start()
@@ -700,6 +745,11 @@ describe("executor", function()
     refused("option 'guard' must be a guard", { guard = {} })
     refused("option 'key' is of no use without a guard", { key = "k" })
     refused("options must be a table", 5)
+    local long = job.new(("k"):rep(513), nothing)
+    local guard <close> = ExecutionGuard.new()
+    assert.matches("the job's id, which is the key, has 513 bytes",
+                   message(executor.new, long, { guard = guard }))
+    executor.new(long, { guard = guard, key = "short" })
     assert.matches("executor.WithRetry: option 'retry.attempts'",
                    message(executor.WithRetry, "x"))
     assert.matches("executor.WithTimeout: option 'timeout'",
