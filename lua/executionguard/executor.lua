@@ -96,7 +96,8 @@ end
 
 -- Fields: job, rules (executor_options.lua); start: the Start that is going
 -- on, {stop = cancel function, stopped, waiters, run = of the latest attempt,
--- asking = the coroutine that is in retry.on}; succeeded, result; cool (steady: until when); retries, errors; starts.
+-- asking = the coroutine that is in retry.on}; succeeded, result; cool
+-- (steady: until when); retries, errors; starts.
 local Executor = { __name = "ExecutionGuard executor" }
 Executor.__index = Executor
 
