@@ -449,8 +449,7 @@ function executor.new(j, ...)
     job = j, rules = options.read(j:ID(), ...), retries = 0, errors = {},
     starts = 0, succeeded = false,
   }, Executor)
-  j.executors = j.executors or {}
-  table.insert(j.executors, exec)
+  j:_add_executor(exec)
   return exec
 end
 

@@ -74,7 +74,8 @@ end
 
 local function check_key(value)
   if type(value) ~= "string" or value == "" or #value > KEY_MAX then
-    return must_be("key", ("a string of 1 to %d bytes"):format(KEY_MAX), value)
+    return must_be("key", ("a string of 1 to %d bytes"):format(KEY_MAX),
+                   value)
   end
 end
 

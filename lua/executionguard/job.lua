@@ -69,12 +69,12 @@ local IS_STATE = { [CREATED] = true, [RUNNING] = true, [CANCELING] = true,
 -- Fields: id, fn; state; created (epoch); run (the latest; false: none yet);
 -- plain: it has neither logger, nor work, nor listeners; where there are any:
 -- labels, logger, grace, work (how it runs elsewhere), listeners {state =
--- {{fn =, off =}}, progress = {}}, telling (job_run.lua), executors.
+-- {{fn =, off =}}, progress = {}}, telling (job_run.lua), executors (-> number).
 local Job = { __name = "ExecutionGuard job" }
 Job.__index = Job
 
 local all = setmetatable({}, { __mode = "k" }) -- job -> number, in order
-local count = 0
+local count = 0 -- of jobs and executors
 
 -- ------------------------------------------------------------- helpers --
 
@@ -404,20 +404,33 @@ function job._is(value)
   return getmetatable(value) == Job
 end
 
+-- Of a table object -> number, those that there still are.
+local function in_order(numbers)
+  local list = {}
+  for object in pairs(numbers) do
+    list[#list + 1] = object
+  end
+  table.sort(list, function(a, b) return numbers[a] < numbers[b] end)
+  return list
+end
+
+-- For executors, which go with the garbage, too.
+function Job:_add_executor(exec)
+  count = count + 1
+  self.executors = self.executors or setmetatable({}, { __mode = "k" })
+  self.executors[exec] = count
+end
+
 -- job.list() -> Stats() of every job there is in this Lua state, in the order
 -- of their making; with `executors`, their statistics, where it has any.  Jobs
 -- that nobody refers to go with the garbage.
 function job.list()
-  local list = {}
-  for j in pairs(all) do
-    list[#list + 1] = j
-  end
-  table.sort(list, function(a, b) return all[a] < all[b] end)
+  local list = in_order(all)
   for i, j in ipairs(list) do
     local stats = j:Stats()
     if j.executors then
       stats.executors = {}
-      for _, exec in ipairs(j.executors) do
+      for _, exec in ipairs(in_order(j.executors)) do
         table.insert(stats.executors, exec:Stats())
       end
     end

@@ -728,6 +728,24 @@ describe("executor", function()
     error "not found"
   end)
 
+  it("goes with the garbage, though its job stays, which lists it", function()
+    local j = job.new("j", nothing)
+    local kept = { executor.new(j, { cooldown = 1 }) }
+    local dropped = setmetatable({}, { __mode = "k" })
+    for _ = 1, 1000 do
+      dropped[executor.new(j)] = true
+    end
+    kept[2] = executor.new(j, { once = true })
+    kept[2]:Start()
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(next(dropped))
+    local list = job.list()
+    assert.same({ 0, 1 }, { list[#list].executors[1].starts,
+                            list[#list].executors[2].starts })
+    assert.equal(2, #list[#list].executors)
+  end)
+
   it("refuses what makes no sense", function()
     local message, j = world.message, job.new("j", nothing)
     local function refused(pattern, ...)
