@@ -251,7 +251,7 @@ function Context:OnDone(fn)
   end
   local err = err_of(self)
   if err then
-    fn(err)
+    tell({ fn = function() fn(err) end })
     return function() return false end
   end
   local listener = self:_listen(function(_, reason) fn(reason) end)
@@ -354,7 +354,8 @@ end
 local function check_number(value, method, what)
   if type(value) ~= "number" or value ~= value then
     error(("%s: %s must be a number, not %s"):format(method, what,
-      type(value) == "number" and "NaN" or "a " .. type(value)), 3)
+      value == nil and "nil" or value ~= value and "NaN" or
+      "a " .. type(value)), 3)
   end
 end
 

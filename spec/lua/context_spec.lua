@@ -78,6 +78,28 @@ describe("context", function()
     assert.equal(0, said)
   end)
 
+  it("OnDone raises nothing of what fn raises, also when it has ended",
+  function()
+    local said, real = {}, warn
+    finally(function() _G.warn = real end)
+    _G.warn = function(...) said[#said + 1] = table.concat { ... } end
+    local ctx, cancel = context.withCancel(context.background())
+    ctx:OnDone(error_bad)
+    cancel()
+    assert.is_false(ctx:OnDone(error_bad)())
+    assert.equal(2, #said)
+    assert.equal(said[1], said[2])
+    assert.matches("a function given to OnDone failed: bad", said[2])
+  end)
+
+  it("says what is missing", function()
+    local background = context.background()
+    assert.matches("withTimeout: seconds must be a number, not nil",
+                   world.message(context.withTimeout, background))
+    assert.matches("withDeadline: the time must be a number, not NaN",
+                   world.message(context.withDeadline, background, 0 / 0))
+  end)
+
   it("withCancel ends when it is cancelled, once", function()
     local ctx, cancel = context.withCancel(context.background())
     assert.is_false(ctx:Done())
