@@ -517,7 +517,15 @@ function executor.schedule(exec, given)
   return schedule
 end
 
+local function check_schedule(schedule, method)
+  if getmetatable(schedule) ~= Schedule then
+    error(("%s: called on %s, not on a schedule (write schedule:%s(), with " ..
+      "a colon)"):format(method, options.describe(schedule), method), 3)
+  end
+end
+
 function Schedule:Stop()
+  check_schedule(self, "Stop")
   if self.context:_err() then
     return false
   end
@@ -526,6 +534,7 @@ function Schedule:Stop()
 end
 
 function Schedule:Stats()
+  check_schedule(self, "Stats")
   return { runs = self.runs, skips = self.skips, failures = self.failures,
            lastError = self.lastError }
 end

@@ -100,6 +100,7 @@ local CHECKS = {
 local Option = { __name = "ExecutionGuard executor option" }
 
 -- needed: the name of the value that has to be there.
+-- Called in brackets: a tail call would not know who called it.
 local function option(values, method, needed)
   local wrong = first_complaint(values, CHECKS, "") or
                 needed and values[needed] == nil and CHECKS[needed](nil)
@@ -112,32 +113,32 @@ end
 -- executor.WithRetry(attempts, delay?): without growing delays; {factor=} is
 -- for those.
 function options.WithRetry(attempts, delay)
-  return option({ retry = { attempts = attempts, delay = delay } },
-                "WithRetry")
+  return (option({ retry = { attempts = attempts, delay = delay } },
+                 "WithRetry"))
 end
 
 function options.WithTimeout(seconds)
-  return option({ timeout = seconds }, "WithTimeout", "timeout")
+  return (option({ timeout = seconds }, "WithTimeout", "timeout"))
 end
 
 function options.NoTimeout()
-  return option({ timeout = 0 }, "NoTimeout")
+  return (option({ timeout = 0 }, "NoTimeout"))
 end
 
 function options.WithCooldown(seconds)
-  return option({ cooldown = seconds }, "WithCooldown", "cooldown")
+  return (option({ cooldown = seconds }, "WithCooldown", "cooldown"))
 end
 
 function options.Once()
-  return option({ once = true }, "Once")
+  return (option({ once = true }, "Once"))
 end
 
 function options.OnComplete(fn)
-  return option({ onComplete = fn }, "OnComplete", "onComplete")
+  return (option({ onComplete = fn }, "OnComplete", "onComplete"))
 end
 
 function options.WithGuard(guard, key)
-  return option({ guard = guard, key = key }, "WithGuard", "guard")
+  return (option({ guard = guard, key = key }, "WithGuard", "guard"))
 end
 
 -- ---------------------------------------------------------------- reading --
@@ -163,8 +164,8 @@ local function retry_of(given)
   }
 end
 
--- What executor.new was given, of its caller, for a job of that id; the last of
--- each name counts.
+-- What executor.new was given, of its caller, for a job of that id; of each
+-- name the last counts.
 function options.read(id, ...)
   local rules = {}
   for i = 1, select("#", ...) do

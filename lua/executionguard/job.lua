@@ -69,7 +69,8 @@ local IS_STATE = { [CREATED] = true, [RUNNING] = true, [CANCELING] = true,
 -- Fields: id, fn; state; created (epoch); run (the latest; false: none yet);
 -- plain: it has neither logger, nor work, nor listeners; where there are any:
 -- labels, logger, grace, work (how it runs elsewhere), listeners {state =
--- {{fn =, off =}}, progress = {}}, telling (job_run.lua), executors (-> number).
+-- {{fn =, off =}}, progress = {}}, telling (job_run.lua), executors (->
+-- number).
 local Job = { __name = "ExecutionGuard job" }
 Job.__index = Job
 
@@ -78,14 +79,13 @@ local count = 0 -- of jobs and executors
 
 -- ------------------------------------------------------------- helpers --
 
--- Cheaper than to ask for the metatable; what cannot be indexed at all is
--- refused by Lua.
+-- Cheaper than to ask for the metatable.
 Job._is_job = Job
 
 local function check(j, method)
-  if j._is_job ~= Job then
-    error(("%s: called on a %s, not on a job (write j:%s(...), with a colon)")
-      :format(method, type(j), method), 3)
+  if type(j) ~= "table" or j._is_job ~= Job then
+    error(("%s: called on %s, not on a job (write j:%s(...), with a colon)")
+      :format(method, j == nil and "nil" or "a " .. type(j), method), 3)
   end
 end
 
@@ -95,6 +95,9 @@ end
 -- turn; false: it is running.  After it is done it can be run again, and
 -- everything starts afresh.  Raises for what is no context.
 function Job:Run(parent, params)
+  if type(self) ~= "table" then
+    check(self, "Run")
+  end
   local run = self.run
   if run == nil then
     check(self, "Run")
@@ -146,8 +149,7 @@ local function wait_for(run, timeout, thread, main, ctx)
   return false
 end
 
-local function check_wait(j, timeout)
-  check(j, "Wait")
+local function check_timeout(timeout)
   if timeout ~= nil and (type(timeout) ~= "number" or timeout < 0 or
                               timeout ~= timeout) then
     error(("Wait: the timeout must be a number of seconds, 0 or more, not %s")
@@ -159,10 +161,11 @@ end
 -- was never run; nil, err when the caller's context has ended; nil, "deadlock"
 -- where nothing is left that could end it.  Raises inside of the job.
 function Job:Wait(timeout)
-  local run = self.run
-  if timeout ~= nil or run == nil then
-    check_wait(self, timeout)
+  if timeout ~= nil or type(self) ~= "table" or self.run == nil then
+    check(self, "Wait")
+    check_timeout(timeout)
   end
+  local run = self.run
   if not run or run.took then
     return run and true or false
   end

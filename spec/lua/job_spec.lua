@@ -2,6 +2,7 @@
 -- executionguard.job on coroutines: every promise of its guide.
 
 local context = require "executionguard.context"
+local executor = require "executionguard.executor"
 local ExecutionGuard = require "executionguard"
 local job = require "executionguard.job"
 local task = require "executionguard.task"
@@ -130,6 +131,38 @@ describe("job", function()
         assert.equal(pending[state] or false, job.isPending(state))
       end
     end)
+  end)
+
+  it("a method called with a dot says how to call it, and where", function()
+    local j = job.new("j", nothing)
+    for _, method in ipairs { "Cancel", "Run", "Wait", "State", "Result",
+                              "On" } do
+      for what, self in pairs { ["a number"] = 5, ["a string"] = "x",
+                                ["a boolean"] = true, ["a table"] = {} } do
+        assert.matches(("^%%S*job_spec.lua:%%d+: %s: called on %s, not on " ..
+                        "a job %%(write j:%s%%("):format(method, what, method),
+          world.message(function() j[method](self) end))
+      end
+      assert.matches(": called on nil, not on a job",
+                     world.message(function() j[method]() end))
+    end
+  end)
+
+  it("options say where they were wrong", function()
+    local made = {
+      function() job.WithGrace(-1) end,
+      function() job.WithLabels { 1 } end,
+      function() job.WithLogger {} end,
+      function() executor.WithTimeout "5" end,
+      function() executor.WithTimeout() end,
+      function() executor.WithRetry "3" end,
+      function() executor.WithCooldown(0 / 0) end,
+      function() executor.OnComplete() end,
+      function() executor.WithGuard() end,
+    }
+    for i, make in ipairs(made) do
+      assert.matches("^%S*job_spec.lua:%d+: %l+%.%u", world.message(make), i)
+    end
   end)
 
   describe("On", function()
