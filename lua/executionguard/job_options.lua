@@ -178,7 +178,10 @@ end
 -- Says it to the job's logger, with its id among the fields; raises nothing.
 function options.log(j, level, message, fields)
   local all = { job = j.id }
-  for key, value in pairs(fields or all) do
+  if fields ~= nil and type(fields) ~= "table" then
+    all.fields = fields -- a mistake, but of one who wants to be heard
+  end
+  for key, value in next, type(fields) == "table" and fields or {} do
     all[key] = value
   end
   local logger = j.logger

@@ -42,11 +42,17 @@ local ENDS <const> = {
 }
 
 local function conclude(run, finish)
-  local kind, value, trace = run.ticket:outcome()
+  local kind, value, trace, text, kept = run.ticket:outcome()
   close(run)
+  if kept ~= nil then
+    run.result, run.has_result = kept, true
+  end
   if kind == "ok" then
     finish(run, true, value)
   else
+    if text and type(value) == "table" then
+      setmetatable(value, { __tostring = function() return text end })
+    end
     finish(run, false, ENDS[kind] or value, trace)
   end
 end

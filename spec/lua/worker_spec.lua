@@ -82,6 +82,99 @@ describe("worker", function()
     assert.matches("function: ", run(function() error(print) end):Err())
   end)
 
+  it("an error that has a text keeps it, beside its fields", function()
+    for _, raise in ipairs { true, false } do
+      local j = run(function(ctx)
+        local err = setmetatable({ code = 7 }, { __tostring = function(e)
+          return "error number " .. e.code
+        end })
+        if ctx:GetParams() then
+          error(err)
+        end
+        return nil, err
+      end, raise)
+      assert.equal(7, j:Err().code)
+      assert.equal("error number 7", tostring(j:Err()))
+      assert.equal("error number 7", j:Stats().error)
+    end
+    local j = run(function()
+      error(setmetatable({ code = 7 }, { __tostring = error }))
+    end)
+    assert.same({ code = 7 }, j:Err())
+  end)
+
+  it("what SetResult was given stays where the job fails, as on a coroutine",
+  function()
+    for _, way in ipairs { "raise", "return", "run" } do
+      local function fn(ctx)
+        ctx:SetResult { 5 }
+        ctx:SetProgress(0)
+        if ctx:GetParams() == "raise" then
+          error("bad", 0)
+        elseif ctx:GetParams() == "return" then
+          return nil, "bad"
+        end
+        require "executionguard.task".wait(1000)
+      end
+      for _, j in ipairs { job.new("w", job.worker(fn), { grace = 0.01 }),
+                           job.new("c", fn, { grace = 0.01 }) } do
+        j:Run(nil, way)
+        if way == "run" then
+          begun(j)
+          j:Cancel()
+        end
+        assert.equal(true, j:Wait(MOST))
+        assert.same({ way == "run" and "canceled" or "failed", { 5 } },
+                    { j:State(), j:Result() })
+      end
+    end
+  end)
+
+  it("its context is of no use when it is over", function()
+    job.workers { threads = 1 }
+    local seen = {}
+    local logger = {}
+    for _, level in ipairs { "Debug", "Info", "Warn", "Error" } do
+      logger[level] = function(_, message) seen[#seen + 1] = message end
+    end
+    run(function(ctx)
+      old_one, old_logger = ctx, ctx:Logger() -- luacheck: ignore
+    end)
+    local j = job.new("w", job.worker(function()
+      old_one:SetProgress(0.5) -- luacheck: ignore
+      old_one:SetResult "not mine" -- luacheck: ignore
+      old_one:Logger():Info "lost" -- luacheck: ignore
+      old_logger:Info "lost" -- luacheck: ignore
+    end), { logger = logger })
+    j:Run()
+    assert.equal(true, j:Wait(MOST))
+    assert.equal("succeeded", j:State(), tostring(j:Err()))
+    assert.same({ -1, nil }, { j:Progress(), j:Result() })
+    assert.same({ "job succeeded" }, seen)
+  end)
+
+  it("a logger takes any fields", function()
+    local function fn(ctx)
+      ctx:Logger():Info("m", 5)
+      ctx:Logger():Info("n", setmetatable({ a = 1 }, { __pairs = error }))
+      ctx:Logger():Info()
+    end
+    for _, what in ipairs { job.worker(fn), fn } do
+      local lines, logger = {}, {}
+      for _, level in ipairs { "Debug", "Info", "Warn", "Error" } do
+        logger[level] = function(_, message, fields)
+          lines[#lines + 1] = { tostring(message), fields.fields or fields.a }
+        end
+      end
+      local j = job.new("j", what, { logger = logger })
+      j:Run()
+      assert.equal(true, j:Wait(MOST))
+      assert.equal("succeeded", j:State(), tostring(j:Err()))
+      assert.same({ { "m", 5 }, { "n", 1 }, { "nil" } }, { lines[1], lines[2],
+                                                           lines[3] })
+    end
+  end)
+
   it("<close> variables see the very error", function()
     local j = run(function()
       local seen

@@ -93,6 +93,8 @@ void eb_work_release(eb_work *work) {
   eb_blob_free(&work->args);
   eb_blob_free(&work->value);
   eb_blob_free(&work->trace);
+  eb_blob_free(&work->text);
+  eb_blob_free(&work->kept);
   eb_lines_free(&work->lines);
   free(work);
 }

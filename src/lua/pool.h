@@ -70,6 +70,8 @@ typedef struct eb_work {
   bool dirty;    /* the worker's state is not to be used again */
   eb_blob value; /* the result, or the error; MessagePack */
   eb_blob trace;
+  eb_blob text;         /* of an error that is a table with __tostring */
+  eb_blob kept;         /* by SetResult, of one that failed; MessagePack */
   struct eb_work *next; /* m: in the queue */
 } eb_work;
 

@@ -231,23 +231,32 @@ static int decode(lua_State *L) {
   return 1;
 }
 
-/* ticket:outcome() -> "ok", value; "failed", error, traceback; "exited",
-** "no memory" */
+static void push_blob(lua_State *L, const eb_blob *blob) {
+  if (blob->data != NULL)
+    lua_pushlstring(L, (const char *)blob->data, blob->len);
+  else
+    lua_pushnil(L);
+}
+
+static void push_decoded(lua_State *L, const eb_blob *blob) {
+  eg_bytes value = {blob->data, blob->len};
+  if (blob->data != NULL)
+    eb_decode(L, value);
+  else
+    lua_pushnil(L);
+}
+
+/* ticket:outcome() -> "ok", value; "failed", error, traceback, its text where
+** it has a __tostring, result of SetResult; "exited", "no memory" */
 static int outcome(lua_State *L) {
   static const char *const names[] = {"ok", "failed", "exited", "no memory"};
   eb_work *work = check_ticket(L)->work;
   lua_pushstring(L, names[work->end]);
-  if (work->value.data != NULL) {
-    eg_bytes value = {work->value.data, work->value.len};
-    eb_decode(L, value);
-  } else {
-    lua_pushnil(L);
-  }
-  if (work->trace.data != NULL)
-    lua_pushlstring(L, (const char *)work->trace.data, work->trace.len);
-  else
-    lua_pushnil(L);
-  return 3;
+  push_decoded(L, &work->value);
+  push_blob(L, &work->trace);
+  push_blob(L, &work->text);
+  push_decoded(L, &work->kept);
+  return 5;
 }
 
 /* ------------------------------------------------------------- the pool -- */

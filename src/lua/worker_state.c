@@ -151,12 +151,30 @@ static int say(lua_State *L) {
   return 1;
 }
 
+/* What is small enough, in the time that there is. */
+static bool pack(lua_State *L, int index, eb_work *work, eb_bytes *bytes,
+                 char *why) {
+  return eb_encode_until(L, index, eb_pool_result_most(), &work->until_us,
+                         bytes, why);
+}
+
+/* keep(result), of a job that has failed; what does not cross is lost */
+static int keep(lua_State *L) {
+  char text[EB_WHY];
+  eb_bytes bytes;
+  eb_work *work = current_work(L);
+  lua_settop(L, 1);
+  eb_bytes_init(&bytes);
+  if (pack(L, 1, work, &bytes, text))
+    eb_blob_set(&work->kept, bytes.data, bytes.len);
+  eb_bytes_free(&bytes);
+  return 0;
+}
+
 void eb_push_worker_side(lua_State *L) {
-  static const luaL_Reg functions[] = {{"call", call},
-                                       {"why", why},
-                                       {"progress", progress},
-                                       {"log", say},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"call", call}, {"keep", keep},
+                                       {"why", why},   {"progress", progress},
+                                       {"log", say},   {NULL, NULL}};
   lua_newtable(L);
   lua_insert(L, -EB_UPVALUES - 1);
   eb_set_functions(L, functions);
@@ -213,11 +231,27 @@ static void push_function(lua_State *L, const eb_code *code) {
   lua_remove(L, -2);
 }
 
-/* What is small enough, in the time that there is. */
-static bool pack(lua_State *L, int index, eb_work *work, eb_bytes *bytes,
-                 char *why) {
-  return eb_encode_until(L, index, eb_pool_result_most(), &work->until_us,
-                         bytes, why);
+/* text(error) -> its text, which may be anybody's function */
+static int text_of(lua_State *L) {
+  luaL_tolstring(L, 1, NULL);
+  return 1;
+}
+
+/* A table crosses without its metatable: its text goes along. */
+static void store_text(lua_State *L, int index, eb_work *work) {
+  int top = lua_gettop(L);
+  index = lua_absindex(L, index);
+  if (lua_istable(L, index) &&
+      luaL_getmetafield(L, index, "__tostring") != LUA_TNIL) {
+    lua_pushcfunction(L, text_of);
+    lua_pushvalue(L, index);
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK) {
+      size_t len;
+      const char *text = lua_tolstring(L, -1, &len);
+      eb_blob_set(&work->text, text, len);
+    }
+  }
+  lua_settop(L, top);
 }
 
 static void store(lua_State *L, int index, eb_work *work, eb_blob *blob) {
@@ -270,6 +304,8 @@ static int run(lua_State *L) {
     const char *text = lua_tolstring(L, -2, &len);
     eb_blob_set(&work->trace, text, len);
   }
+  if (work->end == EB_FAILED)
+    store_text(L, -3, work);
   store(L, lua_gettop(L) - 2, work, &work->value);
   return 0;
 }
