@@ -141,7 +141,8 @@ end
 -- threads: how many there may be (default: as many as cores); memory: bytes
 -- that the Lua state of each may take (default: its share of three quarters of
 -- the machine's); maxResult: bytes that a result may take (default: 64 MiB).
--- lost: those that could not be stopped.
+-- lost: those that could not be stopped.  A job that waits for another on a
+-- worker keeps its thread meanwhile: with one thread for ever.
 function worker.pool(given)
   if given ~= nil and type(given) ~= "table" then
     error(("job.workers: options must be a table {threads=, memory=, " ..
