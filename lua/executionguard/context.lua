@@ -54,102 +54,168 @@ local function timer_came(ctx)
   err_of(ctx)
 end
 
-local function parent_ended(ctx, err)
-  ctx.up = nil
-  local deadline = ctx.deadline
-  if deadline and deadline <= ctx.parent.ended then
-    finish(ctx, EXCEEDED, deadline)
-  else
-    finish(ctx, err, ctx.parent.ended)
-  end
-end
+-- What a child listens with: finish knows what to do.
+local function parent_ended() end
 
+-- -> its listener at the parent, to be taken off
 local function stop_listening(ctx)
   local timer, up = ctx.timer, ctx.up
   ctx.timer, ctx.up = nil, nil
   if timer and coroutine.status(timer) == "suspended" then
     task.cancel(timer)
   end
-  if up then
-    ctx.parent:_unlisten(up)
-  end
+  return up
 end
 
 local order = 0 -- of listeners
 
 -- Calls fn(what, err) when it ends, which it has not yet; -> a listener.
 function Context:_listen(fn, what)
-  order = order + 1
-  local listener = { fn = fn, what = what, order = order }
-  if self.listeners then
-    self.listeners[listener] = true
-    return listener
-  end
-  self.listeners = { [listener] = true }
-  if self.deadline then
-    self.timer = task.delay(math.max(self.deadline - now(), 0) / 1e6,
-                            timer_came, self)
-  end
-  if self.parent then
-    self.up = self.parent:_listen(parent_ended, self)
-  end
-  return listener
+  local ctx, mine = self, nil
+  repeat -- up, as far as nobody has listened yet
+    order = order + 1
+    local listener = { fn = fn, what = what, order = order }
+    local known = ctx.listeners
+    mine = mine or listener
+    if fn == parent_ended then
+      what.up = listener
+    end
+    if known then
+      known[listener] = true
+      return mine
+    end
+    ctx.listeners = { [listener] = true }
+    if ctx.deadline then
+      ctx.timer = task.delay(math.max(ctx.deadline - now(), 0) / 1e6,
+                             timer_came, ctx)
+    end
+    fn, what, ctx = parent_ended, ctx, ctx.parent
+  until not ctx
+  return mine
 end
 
 function Context:_unlisten(listener)
-  local listeners = self.listeners
-  if listeners and listeners[listener] then
-    listeners[listener] = nil
-    if next(listeners) == nil then
-      self.listeners = nil
-      stop_listening(self)
+  local ctx = self
+  while listener do -- up, as far as nobody listens any more
+    local listeners = ctx.listeners
+    if not listeners or not listeners[listener] then
+      return
     end
+    listeners[listener] = nil
+    if next(listeners) ~= nil then
+      return
+    end
+    ctx.listeners = nil
+    listener = stop_listening(ctx)
+    ctx = ctx.parent
   end
 end
 
--- Ends a context that has not ended.
-function finish(ctx, err, at)
+-- ------------------------------------------------------------- the end --
+
+local function by_order(a, b)
+  return a.order < b.order
+end
+
+-- Ends a context that has not ended.  -> its listeners, to be told in order;
+-- nil: none.
+local function set_ended(ctx, err, at)
   ctx.err, ctx.ended = err, at
   local listeners = ctx.listeners
   if not listeners then
-    return
+    return nil
   end
   ctx.listeners = nil
-  stop_listening(ctx)
-  local list = {}
+  local up = stop_listening(ctx)
+  if up then
+    ctx.parent:_unlisten(up)
+  end
+  local list = { err = err, on = listeners, next = 1 }
   for listener in pairs(listeners) do
     list[#list + 1] = listener
   end
-  table.sort(list, function(a, b) return a.order < b.order end)
-  for _, listener in ipairs(list) do
-    if listeners[listener] then -- none before it has taken it off
-      local ok, wrong = pcall(listener.fn, listener.what, err)
-      if not ok then
-        pcall(warn, "[ExecutionGuard] a function given to OnDone failed: ",
-              tostring(wrong))
+  table.sort(list, by_order)
+  return list
+end
+
+local function tell(listener, err)
+  local ok, wrong = pcall(listener.fn, listener.what, err)
+  if not ok then
+    pcall(warn, "[ExecutionGuard] a function given to OnDone failed: ",
+          tostring(wrong))
+  end
+end
+
+-- The parent of ctx has ended.
+local function end_below(ctx, err)
+  ctx.up = nil
+  local deadline, at = ctx.deadline, ctx.parent.ended
+  if deadline and deadline <= at then
+    return set_ended(ctx, EXCEEDED, deadline)
+  end
+  return set_ended(ctx, err, at)
+end
+
+-- Ends a context that has not ended, and those below that are listened to, as
+-- deep as they go.
+function finish(ctx, err, at)
+  local list = set_ended(ctx, err, at)
+  while list do
+    local listener = list[list.next]
+    list.next = list.next + 1
+    if not listener then
+      list = list.above
+    elseif not list.on[listener] then -- luacheck: ignore 542
+      -- one before it has taken it off
+    elseif listener.fn ~= parent_ended then
+      tell(listener, list.err)
+    elseif not listener.what.err then
+      local below = end_below(listener.what, list.err)
+      if below then
+        below.above = list
+        list = below
       end
     end
   end
 end
 
+-- Of a context and those above it: which one ended first, why and when; nil:
+-- none has.  What has ended knows of those above it.
+local function first_end(ctx)
+  local which, why, at, time = nil, nil, math.huge, nil
+  while ctx do
+    local err, ended, deadline = ctx.err, ctx.ended, ctx.deadline
+    if not err and ctx.asks then -- of a worker: what its owner has said
+      err = ctx.asks()
+      ended = err and now()
+    end
+    if not err and deadline then
+      time = time or now()
+      if deadline <= time then
+        err, ended = EXCEEDED, deadline
+      end
+    end
+    if err and ended < at then
+      which, why, at = ctx, err, ended
+    end
+    if ctx.err then
+      break
+    end
+    ctx = ctx.parent
+  end
+  return which, why, at
+end
+
 -- Whatever came first counts: the deadline, or the parent's end.
 function err_of(ctx)
-  if ctx.err then
-    return ctx.err
-  end
-  local parent, deadline, asks = ctx.parent, ctx.deadline, ctx.asks
-  local said = asks and asks() -- of a worker: what its owner has said
-  if said then
-    finish(ctx, said, now())
-    return said
-  end
-  local err = parent and err_of(parent)
-  if ctx.err then -- told by the parent
-    return ctx.err
-  elseif err and not (deadline and deadline <= parent.ended) then
-    finish(ctx, err, parent.ended)
-  elseif deadline and (err or now() >= deadline) then
-    finish(ctx, EXCEEDED, deadline)
+  if not ctx.err then
+    local which, why, at = first_end(ctx)
+    if which and not which.err then
+      finish(which, why, at)
+    end
+    if which and not ctx.err then -- not told by those above
+      finish(ctx, why, at)
+    end
   end
   return ctx.err
 end
@@ -185,7 +251,7 @@ function Context:OnDone(fn)
   end
   local err = err_of(self)
   if err then
-    fn(err)
+    tell({ fn = function() fn(err) end })
     return function() return false end
   end
   local listener = self:_listen(function(_, reason) fn(reason) end)
@@ -288,7 +354,8 @@ end
 local function check_number(value, method, what)
   if type(value) ~= "number" or value ~= value then
     error(("%s: %s must be a number, not %s"):format(method, what,
-      type(value) == "number" and "NaN" or "a " .. type(value)), 3)
+      value == nil and "nil" or value ~= value and "NaN" or
+      "a " .. type(value)), 3)
   end
 end
 

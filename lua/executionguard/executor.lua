@@ -77,12 +77,12 @@ local function canceled()
   return failure("Canceled", context.Canceled)
 end
 
--- What the end of a job's run means; nil: success.
-local function failure_of(j)
-  local state, err = j:State(), j:Err()
-  if state == job.State.Succeeded then
+-- What the end of a run means; nil: success.
+local function failure_of(run)
+  local err = run.err
+  if err == nil then
     return nil
-  elseif state == job.State.Canceled then
+  elseif run.canceled then
     return failure("Canceled", text_of(err), { cause = err })
   elseif err == context.DeadlineExceeded then
     return failure("Timeout", err, { cause = err })
@@ -95,8 +95,9 @@ end
 -- ---------------------------------------------------------------- object --
 
 -- Fields: job, rules (executor_options.lua); start: the Start that is going
--- on, {stop = cancel function, stopped, waiters}; succeeded; cool (steady:
--- until when); retries, errors; starts.
+-- on, {stop = cancel function, stopped, waiters, run = of the latest attempt,
+-- asking = the coroutine that is in retry.on}; succeeded, result; cool
+-- (steady: until when); retries, errors; starts.
 local Executor = { __name = "ExecutionGuard executor" }
 Executor.__index = Executor
 
@@ -115,7 +116,7 @@ local function refusal(exec)
   elseif exec.rules.guard then
     return nil
   elseif exec.rules.once and exec.succeeded then
-    return only_once(exec.job:Result())
+    return only_once(exec.result)
   end
   local left = exec.cool and exec.cool - steady() or 0
   if left > 0 then
@@ -131,18 +132,22 @@ local function attempt(exec, ctx, params)
   if timeout then
     limited, release = context.withTimeout(ctx, timeout)
   end
-  if not j:Run(limited, params) then
+  local run = j:_start(limited, params)
+  exec.start.run = run
+  if not run then
     return failure("Pending", ("job %s is still pending"):format(j:ID()))
+  elseif exec.start.stopped then -- by a listener, as it began
+    job._cancel(run)
   end
-  local done, why = j:_await()
+  local done, why = job._await(run)
   if release then
     release()
   end
   if not done then
-    j:Cancel()
+    job._cancel(run)
     return failure("Failed", "the job does not end: " .. text_of(why))
   end
-  return failure_of(j)
+  return failure_of(run)
 end
 
 -- Does the rule, or its function, want another attempt after this one?
@@ -158,7 +163,10 @@ local function wants_more(exec, ctx, err, number)
   if cause == nil then
     cause = err
   end
+  local asking = exec.start
+  asking.asking = coroutine.running()
   local ok, answer = pcall(retry.on, cause, number)
+  asking.asking = nil
   if not ok then
     pcall(warn, "[ExecutionGuard] retry.on of job ", exec.job:ID(),
           " failed: ", text_of(answer))
@@ -222,6 +230,12 @@ local function refused(reason, result, left)
     why and reason .. ": " .. why or reason), { reason = reason })
 end
 
+local ONE_ATTEMPT <const> = { attempts = 1 }
+
+local function key_of(exec)
+  return exec.rules.key or exec.job:ID()
+end
+
 -- -> error or nil, and whether the job ran
 local function guarded(exec, ctx, params)
   local rules, ran, err = exec.rules, false, nil
@@ -231,13 +245,19 @@ local function guarded(exec, ctx, params)
     if err then
       error(err, 0)
     end
-    return exec.job:Result()
+    return exec.start.run.result
   end
-  local ok, result, reason, left = context.with(ctx, rules.guard.RunOnce,
-    rules.guard, rules.key or exec.job:ID(), work, {
-      timeout = 0, allowRerun = not rules.once, cooldown = rules.cooldown,
+  -- the rules are the executor's, whatever the guard does by default
+  local fine, ok, result, reason, left = pcall(context.with, ctx,
+    rules.guard.RunOnce, rules.guard, key_of(exec), work, {
+      timeout = 0, allowRerun = not rules.once,
+      cooldown = rules.cooldown or 0, retry = ONE_ATTEMPT,
     })
-  if not ran then
+  if not fine and ran then -- this Start is interrupted
+    error(ok, 0)
+  elseif not fine then -- the guard is closed
+    return failure("Failed", text_of(ok), { cause = ok }), false
+  elseif not ran then
     return refused(reason, result, left), false
   elseif ok or err then
     return err, true
@@ -264,7 +284,9 @@ local function start_scope(exec, start)
   return setmetatable({}, { __close = function()
     exec.start = nil
     start.stop()
-    exec.job:Cancel()
+    if start.run then
+      job._cancel(start.run)
+    end
     inside.wake_all(start.waiters)
   end })
 end
@@ -285,7 +307,9 @@ local function run_start(exec, ctx, params)
   end
   if ran then
     exec.starts = exec.starts + 1
-    exec.succeeded = exec.succeeded or not err
+    if not err then
+      exec.succeeded, exec.result = true, start.run.result
+    end
     if exec.rules.cooldown then
       exec.cool = steady() + exec.rules.cooldown
     end
@@ -320,7 +344,9 @@ end
 
 -- exec:Stop(wait?) -> true; false: nothing ran.  Ends the attempt that runs,
 -- or the pause between two; with wait, comes back when Start has ended, or
--- nil, err when the caller's context has.
+-- nil, err when the caller's context has; nil, "deadlock": it is stopped, but
+-- cannot end before the caller comes back (the job's function, its listeners,
+-- retry.on).  Of a job that runs without a Start, ends that run.
 function Executor:Stop(wait)
   check(self, "Stop")
   if wait ~= nil and type(wait) ~= "boolean" then
@@ -329,37 +355,68 @@ function Executor:Stop(wait)
   end
   local start = self.start
   if not start then
-    return self.job:Cancel()
+    local j = self.job
+    if wait then
+      return j:_stopped()
+    end
+    return j:Cancel()
   end
   start.stopped = true
-  self.job:Cancel()
+  if start.run then
+    job._cancel(start.run)
+  end
   start.stop()
   if not wait or self.start ~= start then
     return true
   end
   local thread = coroutine.running()
+  if start.asking == thread or job._holds(self.job, start.run) then
+    return nil, "deadlock"
+  end
   local scope = inside.scope_of(thread)
   local ctx = scope and scope:_scope()
-  if ctx and ctx:_err() or
-     inside.park("Stop", thread, nil, ctx, start.waiters) == inside.ENDED then
+  local err = ctx and ctx:_err()
+  local word = not err and
+               inside.park("Stop", thread, nil, ctx, start.waiters)
+  if err or word == inside.ENDED then
     return nil, ctx:_err()
+  elseif word == "deadlock" then
+    return nil, word
   end
   return true
 end
 
 -- exec:Reset(): as if it had never started; false, and nothing: it runs.  With
--- a guard its record is reset, too.
+-- a guard its record is reset, too; nil, err where that cannot be.
 function Executor:Reset()
   check(self, "Reset")
   if self.start then
     return false
   end
-  self.succeeded, self.cool = false, nil
-  self.retries, self.errors = 0, {}
   if self.rules.guard then
-    self.rules.guard:Reset(self.rules.key or self.job:ID())
+    local ok, wrong = pcall(self.rules.guard.Reset, self.rules.guard,
+                            key_of(self))
+    if not ok then
+      return nil, failure("Failed", text_of(wrong), { cause = wrong })
+    end
   end
+  self.succeeded, self.result, self.cool = false, nil, nil
+  self.retries, self.errors = 0, {}
   return true
+end
+
+-- Seconds left of the cooldown; 0: none.  That of a guard may have been begun
+-- by others.
+local function cooldown_of(exec)
+  local left = exec.cool and exec.cool - steady() or 0
+  local guard = exec.rules.cooldown and exec.rules.guard
+  if guard then
+    local ok, record = pcall(guard.GetRecord, guard, key_of(exec))
+    if ok then
+      left = record and record.cooldownLeft or 0
+    end
+  end
+  return math.max(left, 0)
 end
 
 -- exec:Stats() -> {id, retries, cooldown, lastErrors, starts, running}:
@@ -367,10 +424,9 @@ end
 -- none), and their errors.
 function Executor:Stats()
   check(self, "Stats")
-  local left = self.cool and self.cool - steady() or 0
   return {
     id = self.job:ID(), retries = self.retries,
-    cooldown = left > 0 and left or 0,
+    cooldown = cooldown_of(self),
     lastErrors = table.move(self.errors, 1, #self.errors, 1, {}),
     starts = self.starts, running = self.start ~= nil,
   }
@@ -390,11 +446,10 @@ function executor.new(j, ...)
       options.describe(j)), 2)
   end
   local exec = setmetatable({
-    job = j, rules = options.read(...), retries = 0, errors = {},
+    job = j, rules = options.read(j:ID(), ...), retries = 0, errors = {},
     starts = 0, succeeded = false,
   }, Executor)
-  j.executors = j.executors or {}
-  table.insert(j.executors, exec)
+  j:_add_executor(exec)
   return exec
 end
 
@@ -424,6 +479,11 @@ local function tick(schedule)
   local due = steady()
   repeat
     due = due + every
+    local missed = math.tointeger((steady() - due) // every) or 0
+    if missed > 0 then -- nothing was turned meanwhile: one Start for all
+      due = due + missed * every
+      schedule.skips = schedule.skips + missed
+    end
     local extra = jitter > 0 and jitter * math.random() or 0
     local going = context.with(schedule.context, task.wait,
                                math.max(due + extra - steady(), 0))
@@ -436,8 +496,9 @@ end
 
 -- executor.schedule(exec, {every=, jitter=, context=, params=}) -> a schedule.
 -- A Start every so many seconds and up to jitter more, by the task scheduler,
--- the first after `every`.  What falls into a Start that is going on, or into
--- a cooldown, is skipped and counted.  schedule:Stop() -> true, or false if it
+-- the first after `every`.  What falls into a Start that is going on, into a
+-- cooldown, or into a time in which the scheduler stood still (but for the
+-- latest) is skipped and counted.  schedule:Stop() -> true, or false if it
 -- had ended: no more Starts; the one that is going on is stopped.
 -- schedule:Stats() -> {runs, skips, failures, lastError}.
 function executor.schedule(exec, given)
@@ -456,7 +517,15 @@ function executor.schedule(exec, given)
   return schedule
 end
 
+local function check_schedule(schedule, method)
+  if getmetatable(schedule) ~= Schedule then
+    error(("%s: called on %s, not on a schedule (write schedule:%s(), with " ..
+      "a colon)"):format(method, options.describe(schedule), method), 3)
+  end
+end
+
 function Schedule:Stop()
+  check_schedule(self, "Stop")
   if self.context:_err() then
     return false
   end
@@ -465,6 +534,7 @@ function Schedule:Stop()
 end
 
 function Schedule:Stats()
+  check_schedule(self, "Stats")
   return { runs = self.runs, skips = self.skips, failures = self.failures,
            lastError = self.lastError }
 end

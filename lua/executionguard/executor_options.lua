@@ -8,6 +8,8 @@ local describe = job_options.describe
 
 local options = { describe = describe }
 
+local KEY_MAX <const> = 512 -- bytes, of a guard's keys
+
 -- Each check: what is wrong with a value, or nil.
 
 local function must_be(name, what, value)
@@ -71,8 +73,9 @@ local function check_retry(value)
 end
 
 local function check_key(value)
-  if type(value) ~= "string" or value == "" or #value > 512 then
-    return must_be("key", "a string of 1 to 512 bytes", value)
+  if type(value) ~= "string" or value == "" or #value > KEY_MAX then
+    return must_be("key", ("a string of 1 to %d bytes"):format(KEY_MAX),
+                   value)
   end
 end
 
@@ -97,6 +100,7 @@ local CHECKS = {
 local Option = { __name = "ExecutionGuard executor option" }
 
 -- needed: the name of the value that has to be there.
+-- Called in brackets: a tail call would not know who called it.
 local function option(values, method, needed)
   local wrong = first_complaint(values, CHECKS, "") or
                 needed and values[needed] == nil and CHECKS[needed](nil)
@@ -109,32 +113,32 @@ end
 -- executor.WithRetry(attempts, delay?): without growing delays; {factor=} is
 -- for those.
 function options.WithRetry(attempts, delay)
-  return option({ retry = { attempts = attempts, delay = delay } },
-                "WithRetry")
+  return (option({ retry = { attempts = attempts, delay = delay } },
+                 "WithRetry"))
 end
 
 function options.WithTimeout(seconds)
-  return option({ timeout = seconds }, "WithTimeout", "timeout")
+  return (option({ timeout = seconds }, "WithTimeout", "timeout"))
 end
 
 function options.NoTimeout()
-  return option({ timeout = 0 }, "NoTimeout")
+  return (option({ timeout = 0 }, "NoTimeout"))
 end
 
 function options.WithCooldown(seconds)
-  return option({ cooldown = seconds }, "WithCooldown", "cooldown")
+  return (option({ cooldown = seconds }, "WithCooldown", "cooldown"))
 end
 
 function options.Once()
-  return option({ once = true }, "Once")
+  return (option({ once = true }, "Once"))
 end
 
 function options.OnComplete(fn)
-  return option({ onComplete = fn }, "OnComplete", "onComplete")
+  return (option({ onComplete = fn }, "OnComplete", "onComplete"))
 end
 
 function options.WithGuard(guard, key)
-  return option({ guard = guard, key = key }, "WithGuard", "guard")
+  return (option({ guard = guard, key = key }, "WithGuard", "guard"))
 end
 
 -- ---------------------------------------------------------------- reading --
@@ -160,8 +164,9 @@ local function retry_of(given)
   }
 end
 
--- What executor.new was given, of its caller; the last of each name counts.
-function options.read(...)
+-- What executor.new was given, of its caller, for a job of that id; of each
+-- name the last counts.
+function options.read(id, ...)
   local rules = {}
   for i = 1, select("#", ...) do
     local given = select(i, ...)
@@ -179,6 +184,9 @@ function options.read(...)
   end
   if rules.key and not rules.guard then
     error("executor.new: option 'key' is of no use without a guard", 3)
+  elseif rules.guard and not rules.key and #id > KEY_MAX then
+    error(("executor.new: the job's id, which is the key, has %d bytes; at " ..
+      "most %d are taken: give option 'key'"):format(#id, KEY_MAX), 3)
   end
   rules.retry = retry_of(rules.retry)
   rules.timeout = positive(rules.timeout)

@@ -42,7 +42,7 @@ local steady, wall = core.clock.steady, core.now
 local copy, text_of = options.copy, failures.text_of
 local scopes, scope_of = inside.scopes, inside.scope_of
 local turn_till, turn_run = inside.turn_till, inside.turn_run
-local start_run, begin_stop, set_state = runs.start, runs.stop, runs.set_state
+local start_run, cancel_run = runs.start, runs.cancel
 local isyieldable, running = coroutine.isyieldable, coroutine.running
 
 local CREATED <const>, RUNNING <const>, CANCELING <const>, SUCCEEDED <const>,
@@ -68,24 +68,24 @@ local IS_STATE = { [CREATED] = true, [RUNNING] = true, [CANCELING] = true,
 
 -- Fields: id, fn; state; created (epoch); run (the latest; false: none yet);
 -- plain: it has neither logger, nor work, nor listeners; where there are any:
--- labels, logger, grace, work (how it runs elsewhere), listeners {state = {},
--- progress = {}}, executors.
+-- labels, logger, grace, work (how it runs elsewhere), listeners {state =
+-- {{fn =, off =}}, progress = {}}, telling (job_run.lua), executors (->
+-- number).
 local Job = { __name = "ExecutionGuard job" }
 Job.__index = Job
 
 local all = setmetatable({}, { __mode = "k" }) -- job -> number, in order
-local count = 0
+local count = 0 -- of jobs and executors
 
 -- ------------------------------------------------------------- helpers --
 
--- Cheaper than to ask for the metatable; what cannot be indexed at all is
--- refused by Lua.
+-- Cheaper than to ask for the metatable.
 Job._is_job = Job
 
 local function check(j, method)
-  if j._is_job ~= Job then
-    error(("%s: called on a %s, not on a job (write j:%s(...), with a colon)")
-      :format(method, type(j), method), 3)
+  if type(j) ~= "table" or j._is_job ~= Job then
+    error(("%s: called on %s, not on a job (write j:%s(...), with a colon)")
+      :format(method, j == nil and "nil" or "a " .. type(j), method), 3)
   end
 end
 
@@ -95,6 +95,9 @@ end
 -- turn; false: it is running.  After it is done it can be run again, and
 -- everything starts afresh.  Raises for what is no context.
 function Job:Run(parent, params)
+  if type(self) ~= "table" then
+    check(self, "Run")
+  end
   local run = self.run
   if run == nil then
     check(self, "Run")
@@ -111,16 +114,7 @@ end
 -- j:Cancel() -> true; false: it was not running, or is being cancelled.
 function Job:Cancel()
   check(self, "Cancel")
-  local run = self.run
-  if not run or run.took or run.canceled then
-    return false
-  end
-  run.canceled = true
-  set_state(self, CANCELING)
-  if run.lost == nil then
-    begin_stop(run)
-  end
-  return true
+  return self.run and cancel_run(self.run)
 end
 
 -- Is this called inside of the run?
@@ -155,8 +149,7 @@ local function wait_for(run, timeout, thread, main, ctx)
   return false
 end
 
-local function check_wait(j, timeout)
-  check(j, "Wait")
+local function check_timeout(timeout)
   if timeout ~= nil and (type(timeout) ~= "number" or timeout < 0 or
                               timeout ~= timeout) then
     error(("Wait: the timeout must be a number of seconds, 0 or more, not %s")
@@ -168,10 +161,11 @@ end
 -- was never run; nil, err when the caller's context has ended; nil, "deadlock"
 -- where nothing is left that could end it.  Raises inside of the job.
 function Job:Wait(timeout)
-  local run = self.run
-  if timeout ~= nil or run == nil then
-    check_wait(self, timeout)
+  if timeout ~= nil or type(self) ~= "table" or self.run == nil then
+    check(self, "Wait")
+    check_timeout(timeout)
   end
+  local run = self.run
   if not run or run.took then
     return run and true or false
   end
@@ -185,12 +179,47 @@ function Job:Wait(timeout)
   return wait_for(run, timeout, thread, main, scope and scope:_scope())
 end
 
--- The same for executors, whatever context the caller has: that is above the
--- job's, and ends it.
-function Job:_await()
+-- For executors, who start runs of their own, judge those, and end those: by
+-- then the job may have been run again by others.
+
+-- -> the run; nil: another goes on
+function Job:_start(parent, params)
   local run = self.run
-  return not run or run.took ~= false or wait_for(run, nil, running())
+  if not run or run.took then
+    return start_run(self, parent, params)
+  end
 end
+
+-- Waits for the end, whatever context the caller has: that is above the run's,
+-- and ends it.
+function job._await(run)
+  return run.took ~= false or wait_for(run, nil, running())
+end
+
+-- Would the running coroutine, by waiting, hold up the end of that run: does
+-- the run's function call it, or a listener of the job?
+function job._holds(j, run)
+  return run and not run.took and is_inside(run) or
+         j.telling ~= nil and j.telling.thread == running()
+end
+
+-- Has it been stopped, and is it over?  Waits for that; as Wait.
+function Job:_stopped()
+  local run = self.run
+  if not run or run.took then
+    return false
+  end
+  cancel_run(run)
+  if job._holds(self, run) then
+    return nil, "deadlock"
+  end
+  local thread, main = running()
+  local scope = scope_of(thread)
+  return run.took ~= false or
+         wait_for(run, nil, thread, main, scope and scope:_scope())
+end
+
+job._cancel = cancel_run
 
 -- ---------------------------------------------------------------- asking --
 
@@ -283,7 +312,8 @@ function Job:Stats()
 end
 
 -- j:On("state" or "progress", fn) -> stop.  Calls fn(j, value) at each change,
--- on this Lua state; fn must not wait.
+-- in order, on this Lua state; fn must not wait.  stop() takes it off, and
+-- says whether it did.
 function Job:On(event, fn)
   check(self, "On")
   if event ~= "state" and event ~= "progress" then
@@ -296,14 +326,16 @@ function Job:On(event, fn)
   self.listeners = self.listeners or {}
   local list = self.listeners[event] or {}
   self.listeners[event] = list
-  list[#list + 1] = fn
+  local it = { fn = fn }
+  list[#list + 1] = it
   self.plain = false
   if self.run then
     runs.listen(self.run)
   end
   return function()
     for i, listener in ipairs(list) do
-      if listener == fn then
+      if listener == it then
+        it.off = true
         table.remove(list, i)
         return true
       end
@@ -375,20 +407,33 @@ function job._is(value)
   return getmetatable(value) == Job
 end
 
+-- Of a table object -> number, those that there still are.
+local function in_order(numbers)
+  local list = {}
+  for object in pairs(numbers) do
+    list[#list + 1] = object
+  end
+  table.sort(list, function(a, b) return numbers[a] < numbers[b] end)
+  return list
+end
+
+-- For executors, which go with the garbage, too.
+function Job:_add_executor(exec)
+  count = count + 1
+  self.executors = self.executors or setmetatable({}, { __mode = "k" })
+  self.executors[exec] = count
+end
+
 -- job.list() -> Stats() of every job there is in this Lua state, in the order
 -- of their making; with `executors`, their statistics, where it has any.  Jobs
 -- that nobody refers to go with the garbage.
 function job.list()
-  local list = {}
-  for j in pairs(all) do
-    list[#list + 1] = j
-  end
-  table.sort(list, function(a, b) return all[a] < all[b] end)
+  local list = in_order(all)
   for i, j in ipairs(list) do
     local stats = j:Stats()
     if j.executors then
       stats.executors = {}
-      for _, exec in ipairs(j.executors) do
+      for _, exec in ipairs(in_order(j.executors)) do
         table.insert(stats.executors, exec:Stats())
       end
     end

@@ -102,6 +102,7 @@ end
 
 local Option = { __name = "ExecutionGuard job option" }
 
+-- Called in brackets: a tail call would not know who called it.
 local function option(name, value, method)
   local wrong = CHECKS[name](value)
   if wrong then
@@ -116,19 +117,19 @@ function options.WithLabel(key, value)
   if wrong then
     error("job.WithLabel: " .. wrong, 2)
   end
-  return option("labels", { [key] = value }, "WithLabel")
+  return (option("labels", { [key] = value }, "WithLabel"))
 end
 
 function options.WithLabels(labels)
-  return option("labels", labels, "WithLabels")
+  return (option("labels", labels, "WithLabels"))
 end
 
 function options.WithLogger(logger)
-  return option("logger", logger, "WithLogger")
+  return (option("logger", logger, "WithLogger"))
 end
 
 function options.WithGrace(seconds)
-  return option("grace", seconds, "WithGrace")
+  return (option("grace", seconds, "WithGrace"))
 end
 
 -- Gives a new job its options, of job.new's caller.
@@ -177,7 +178,10 @@ end
 -- Says it to the job's logger, with its id among the fields; raises nothing.
 function options.log(j, level, message, fields)
   local all = { job = j.id }
-  for key, value in pairs(fields or all) do
+  if fields ~= nil and type(fields) ~= "table" then
+    all.fields = fields -- a mistake, but of one who wants to be heard
+  end
+  for key, value in next, type(fields) == "table" and fields or {} do
     all[key] = value
   end
   local logger = j.logger

@@ -20,8 +20,8 @@ local BACKGROUND <const> = context.background()
 local GRACE <const> = 0.1 -- seconds, on a coroutine
 local CLOSE_GRACE <const> = 0.005 -- for <close> variables
 
-local RUNNING <const>, SUCCEEDED <const>, FAILED <const>,
-  CANCELED <const> = "running", "succeeded", "failed", "canceled"
+local RUNNING <const>, CANCELING <const>, SUCCEEDED <const>, FAILED <const>,
+  CANCELED <const> = "running", "canceling", "succeeded", "failed", "canceled"
 
 -- --------------------------------------------------------------- events --
 
@@ -29,8 +29,11 @@ local RUNNING <const>, SUCCEEDED <const>, FAILED <const>,
 local function emit(j, event, value)
   local listeners = j.listeners and j.listeners[event]
   if listeners then
-    for _, fn in ipairs(table.move(listeners, 1, #listeners, 1, {})) do
-      local ok, err = pcall(fn, j, value)
+    for _, it in ipairs(table.move(listeners, 1, #listeners, 1, {})) do
+      local ok, err = true, nil
+      if not it.off then -- by one before it
+        ok, err = pcall(it.fn, j, value)
+      end
       if not ok then
         j:_log("Warn", ("a function given to On %q failed"):format(event),
                { error = text_of(err) })
@@ -39,9 +42,48 @@ local function emit(j, event, value)
   end
 end
 
+-- STATES are told one after the other, each to all, in order, also where a
+-- listener, or an OnDone, has just started the next run: what comes while a
+-- telling goes on waits behind it, in it.
+local Telling = { __close = function(telling)
+  if telling.job.telling == telling then -- it was closed half-way
+    telling.job.telling = nil
+  end
+end }
+
+-- The state is to be told, by tell_states; nil: by him who does it already.
+local function note_state(j, state)
+  local telling = j.telling
+  if telling then
+    telling[#telling + 1] = state
+    return nil
+  end
+  telling = setmetatable({ job = j, thread = running(), state }, Telling)
+  j.telling = telling
+  return telling
+end
+
+local function tell_states(j, telling)
+  local i = 1
+  while telling[i] do
+    emit(j, "state", telling[i])
+    i = i + 1
+  end
+  j.telling = nil
+end
+
+local function tell_state(j, state)
+  if j.listeners then
+    local telling <close> = note_state(j, state)
+    if telling then
+      tell_states(j, telling)
+    end
+  end
+end
+
 local function set_state(j, state)
   j.state = state
-  emit(j, "state", state)
+  tell_state(j, state)
 end
 
 -- ------------------------------------------------------- what fn gets --
@@ -129,15 +171,15 @@ end
 
 -- ---------------------------------------------------------------- the end --
 
-local function log_end(j, err, trace)
-  if j.state == FAILED then
+local function log_end(j, state, err, trace)
+  if state == FAILED then
     if trace then
       j:_log("Error", "job failed: " .. text_of(err), { traceback = trace })
     else
       j:_log("Warn", "job failed: " .. text_of(err))
     end
   else
-    j:_log("Debug", "job " .. j.state)
+    j:_log("Debug", "job " .. state)
   end
 end
 
@@ -153,7 +195,7 @@ local function verdict(run, ok, err)
   if lost then
     return FAILED, lost
   elseif not ok then
-    return FAILED, err
+    return FAILED, err == nil and "nil" or err
   end
   return SUCCEEDED
 end
@@ -188,8 +230,9 @@ local function limit_run(run, seconds)
 end
 
 -- All others are told, once nothing of it goes on.
-local function tell(run, trace)
+local function tell(run, state, trace)
   local j, waiters = run.job, run.waiters
+  local telling <close> = j.listeners and note_state(j, state) or nil
   if run.context then
     context._cancel(run.context)
   end
@@ -197,9 +240,11 @@ local function tell(run, trace)
     run.waiters = nil
     inside.wake_all(waiters)
   end
-  emit(j, "state", j.state)
+  if telling then
+    tell_states(j, telling)
+  end
   if trace or j.logger then
-    log_end(j, run.err, trace)
+    log_end(j, state, run.err, trace)
   end
 end
 
@@ -218,7 +263,7 @@ local function finish(run, ok, value, trace)
   run.trace = trace
   release(run)
   j.state = state
-  tell(run, trace)
+  tell(run, state, trace)
 end
 
 -- An error has ended the coroutine; called by the scheduler.
@@ -263,6 +308,19 @@ local function begin_stop(run)
     limit_run(run, grace)
     run.timer = task.delay(grace, expire, run)
   end
+end
+
+-- -> true; false: it is over, or is being cancelled.
+local function cancel(run)
+  if run.took or run.canceled then
+    return false
+  end
+  run.canceled = true
+  set_state(run.job, CANCELING)
+  if run.lost == nil then
+    begin_stop(run)
+  end
+  return true
 end
 
 local function parent_ended(run, err)
@@ -349,7 +407,9 @@ local function start_specially(run, parent)
   if j.listeners then
     listen(run)
   end
-  if j.work then
+  if j.work and parent and parent:_err() then
+    task.defer(may_begin, run) -- which it may not: nothing of it runs
+  elseif j.work then
     j.work._start(run, finish)
   else
     enqueue(run)
@@ -357,12 +417,13 @@ local function start_specially(run, parent)
       limit_start(run, parent)
     end
   end
-  emit(j, "state", RUNNING)
+  tell_state(j, RUNNING)
 end
 
 local start_clocks = core.job.starter(Run)
 
--- Starts a run of a job that has none; everything starts afresh.
+-- Starts a run of a job that has none, and returns it; everything starts
+-- afresh.
 local function start(j, parent, params)
   local run = { job = j, started = false, begun = false, took = false,
     plain = true }
@@ -375,17 +436,19 @@ local function start(j, parent, params)
     run.params, run.plain = params, false
   end
   if not j.plain then
-    return start_specially(run, parent)
+    start_specially(run, parent)
+    return run
   end
   enqueue(run)
   if parent then
     limit_start(run, parent)
   end
+  return run
 end
 
 inside.set_body(body)
 
 core.own.claim()
 
-return { start = start, listen = listen, stop = begin_stop, emit = emit,
-  set_state = set_state, methods = Run }
+return { start = start, listen = listen, cancel = cancel, emit = emit,
+  methods = Run }

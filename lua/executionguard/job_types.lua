@@ -216,7 +216,7 @@ function Jobs.worker(what) end
 ---@field queued integer
 ---@field lost integer
 --- Settings of the pool, if any; how it is.
----@param options? {threads: integer?, memory: integer?}
+---@param options? {threads: integer?, memory: integer?, maxResult: integer?}
 ---@return ExecutionGuard.WorkerPool
 function Jobs.workers(options) end
 ---@param key string

@@ -17,9 +17,10 @@
 
 local core = require "executionguard.core"
 local job = require "executionguard.job"
+local options = require "executionguard.job_options"
 local terminal = require "executionguard.terminal"
 
-local steady = core.clock.steady
+local steady, describe = core.clock.steady, options.describe
 
 local progress = {}
 
@@ -92,9 +93,25 @@ end
 
 -- --------------------------------------------------------------- drawing --
 
+-- What cannot be written is said once, and no more is drawn: a display has to
+-- do no harm to the jobs.
 local function put(display, text)
-  display.out:write(text)
-  display.out:flush()
+  if display.broken then
+    return
+  end
+  local ok, wrong = pcall(function()
+    for _, method in ipairs { "write", "flush" } do
+      local fine, err = display.out[method](display.out, text)
+      if not fine and err ~= nil then
+        error(err, 0)
+      end
+    end
+  end)
+  if not ok then
+    display.broken = true
+    pcall(warn, "[ExecutionGuard] a progress display ends, as its output " ..
+          "cannot be written: ", tostring(wrong))
+  end
 end
 
 -- The jobs that there is room for, and how many there is none for: those that
@@ -117,7 +134,10 @@ end
 -- All lines, over those that were drawn before.
 local function redraw(display)
   local columns, rows = display.columns, math.huge
-  if display.is_terminal then -- whose size may have changed
+  if display.broken then
+    return
+  elseif display.is_terminal and io.type(display.out) == "file" then
+    -- its size may have changed
     columns, rows = core.terminal(display.out)
     columns, rows = columns or display.columns, rows or math.huge
   end
@@ -167,7 +187,7 @@ end
 -- display:Add(job): one more.
 function Display:Add(j)
   if not job._is(j) then
-    error("Add: a job is needed, not a " .. type(j), 2)
+    error("Add: a job is needed, not " .. describe(j), 2)
   end
   self.jobs[#self.jobs + 1] = j
   self.style.width = math.max(self.style.width, width_of(j:ID()))
@@ -194,8 +214,39 @@ end
 
 Display.__close = Display.Stop
 
-local OPTIONS <const> = { out = true, terminal = true, interval = true,
-  ascii = true }
+local function is_file(out)
+  if io.type(out) then
+    return io.type(out) == "file"
+  end
+  local ok, can = pcall(function() return out.write and out.flush end)
+  return ok and can ~= nil
+end
+
+-- name -> may it be that value? what it must be
+local OPTIONS <const> = {
+  out = { is_file, "an open file, or an object with write and flush" },
+  terminal = { function(value)
+    return value == false or math.type(value) == "integer" and value > 0
+  end, "a number of columns, or false" },
+  interval = { function(value)
+    return type(value) == "number" and value >= 0
+  end, "a number of seconds, 0 or more" },
+  ascii = { function(value) return type(value) == "boolean" end, "a boolean" },
+}
+
+-- What is wrong, or nil.
+local function complaint(given)
+  for name, value in pairs(given) do
+    local option = OPTIONS[name]
+    if not option then
+      return ("there is no option %s; there are ascii, interval, out and " ..
+        "terminal"):format(describe(name))
+    elseif not option[1](value) then
+      return ("option '%s' must be %s, not %s"):format(name, option[2],
+        io.type(value) and "a " .. io.type(value) or describe(value))
+    end
+  end
+end
 
 -- progress.show(job...  , {out=, terminal=, interval=, ascii=}?) -> a display,
 -- until display:Stop() or its end as a <close> variable.  out: a file, default
@@ -204,15 +255,19 @@ local OPTIONS <const> = { out = true, terminal = true, interval = true,
 -- the locale says.
 function progress.show(...)
   local given, n = {}, select("#", ...)
-  local last = select(n, ...)
-  if n > 0 and type(last) == "table" and not job._is(last) then
+  local last = n > 0 and select(n, ...) or nil
+  if type(last) == "table" and not job._is(last) then
     given, n = last, n - 1
   end
-  for name in pairs(given) do
-    if not OPTIONS[name] then
-      error(("progress.show: there is no option '%s'"):format(
-        tostring(name)), 2)
+  local wrong = complaint(given)
+  for i = 1, n do
+    local j = select(i, ...)
+    if not wrong and not job._is(j) then
+      wrong = "a job is needed, not " .. describe(j)
     end
+  end
+  if wrong then
+    error("progress.show: " .. wrong, 2)
   end
   local out, columns = given.out or io.stderr, given.terminal
   local is_terminal = columns == nil and io.type(out) == "file" and

@@ -34,6 +34,7 @@ end
 ---@field endTime? number when it ended
 ---@field lastExecutionTime? number end of the last run; outlives a Reset
 ---@field duration? number seconds that the latest run took
+---@field cooldownLeft? number seconds in which nothing new starts
 ---@field result? any what is kept of it
 ---@field error? string text of the error, then its traceback
 ---@field owner? ExecutionGuard.Owner where it is locked

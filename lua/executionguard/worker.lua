@@ -42,11 +42,17 @@ local ENDS <const> = {
 }
 
 local function conclude(run, finish)
-  local kind, value, trace = run.ticket:outcome()
+  local kind, value, trace, text, kept = run.ticket:outcome()
   close(run)
+  if kept ~= nil then
+    run.result, run.has_result = kept, true
+  end
   if kind == "ok" then
     finish(run, true, value)
   else
+    if text and type(value) == "table" then
+      setmetatable(value, { __tostring = function() return text end })
+    end
     finish(run, false, ENDS[kind] or value, trace)
   end
 end
@@ -130,17 +136,25 @@ function worker.new(what)
   return setmetatable({ code = code }, Worker)
 end
 
--- job.workers{threads=, memory=} -> {limit, threads, busy, queued, lost}.
+-- job.workers{threads=, memory=, maxResult=} -> {limit, threads, busy, queued,
+-- lost}.
 -- threads: how many there may be (default: as many as cores); memory: bytes
 -- that the Lua state of each may take (default: its share of three quarters of
--- the machine's).  lost: those that could not be stopped.
+-- the machine's); maxResult: bytes that a result may take (default: 64 MiB).
+-- lost: those that could not be stopped.  A job that waits for another on a
+-- worker keeps its thread meanwhile: with one thread for ever.
 function worker.pool(given)
-  for name, value in pairs(given or {}) do
-    if name ~= "threads" and name ~= "memory" then
-      error(("job.workers: there is no option %s; there are memory and " ..
-        "threads"):format(options.describe(name)), 2)
+  if given ~= nil and type(given) ~= "table" then
+    error(("job.workers: options must be a table {threads=, memory=, " ..
+      "maxResult=}, not %s"):format(options.describe(given)), 2)
+  end
+  for name, value in pairs(given or NONE) do
+    if name ~= "threads" and name ~= "memory" and name ~= "maxResult" then
+      error(("job.workers: there is no option %s; there are maxResult, " ..
+        "memory and threads"):format(options.describe(name)), 2)
     elseif math.type(value) ~= "integer" or value < 1 or
-           name == "threads" and value > 1024 then
+           name == "threads" and value > 1024 or
+           name == "maxResult" and value > 0xffffffff then
       error(("job.workers: option '%s' must be a whole number above 0, " ..
         "not %s"):format(name, options.describe(value)), 2)
     end
@@ -150,6 +164,9 @@ function worker.pool(given)
   end
   if given and given.memory then
     workers.memory(given.memory)
+  end
+  if given and given.maxResult then
+    workers.result(given.maxResult)
   end
   return workers.stats()
 end

@@ -64,20 +64,26 @@ function Run:SetProgress(progress)
     end
     progress = near
   end
-  side.progress(progress)
+  if not self.over then -- else it would be that of the next job
+    side.progress(progress)
+  end
 end
 
 function Run:SetResult(result)
-  self.result, self.has_result = result, true
+  if not self.over then
+    self.result, self.has_result = result, true
+  end
 end
 
 local LEVELS <const> = { "Debug", "Info", "Warn", "Error" }
 
 function Run:Logger()
-  local logger = {}
+  local logger, run = {}, self
   for _, level in ipairs(LEVELS) do
     logger[level] = function(_, message, fields)
-      side.log(level, tostring(message), fields)
+      if not run.over then
+        side.log(level, tostring(message), fields)
+      end
     end
   end
   return logger
@@ -101,6 +107,10 @@ return function(fn, args)
   current, scopes[main] = run, run
   local ok, value, err = side.call(fn, run, look)
   local dirty = finish(run)
+  local failed = not ok or value == nil and err ~= nil
+  if failed and run.has_result then
+    side.keep(run.result)
+  end
   if ok and value == nil and err ~= nil then
     return false, err, nil, dirty
   elseif ok then

@@ -13,6 +13,8 @@ local passed = turns.passed
 
 local CANCELED, EXCEEDED = "context canceled", "context deadline exceeded"
 
+local function nothing() end
+
 local function error_bad()
   error("bad", 0)
 end
@@ -27,6 +29,75 @@ describe("context", function()
     assert.is_false(ctx:Done())
     assert.is_nil(ctx:Err())
     assert.is_nil(ctx:Deadline())
+  end)
+
+  it("chains may be of any depth", function()
+    local deep <const> = 20000
+    local said, real = 0, warn
+    finally(function() _G.warn = real end)
+    _G.warn = function() said = said + 1 end
+    for _, listened in ipairs { true, false } do
+      for _, way in ipairs { "canceled", "timed out", "in its midst" } do
+        local top, cancel = context.withCancel(context.background())
+        if way == "timed out" then
+          top = context.withTimeout(top, 5)
+        end
+        local ctx, midst = top, nil
+        for i = 1, deep do
+          if i == deep // 2 and way == "in its midst" then
+            ctx = context.withTimeout(ctx, 5)
+            midst = ctx
+          else
+            ctx = context.withValue(ctx, "depth", i)
+          end
+        end
+        local told, stop
+        if listened then
+          stop = ctx:OnDone(nothing)
+          assert.is_true(stop())
+          ctx:OnDone(function(err) told = err end)
+        end
+        assert.is_nil(ctx:Err())
+        local err = CANCELED
+        if way == "canceled" then
+          cancel()
+        else
+          err = EXCEEDED
+          world.advance(5)
+        end
+        assert.equal(err, ctx:Err())
+        assert.equal(listened and err or nil, told)
+        assert.equal(way ~= "in its midst" and err or nil, top:Err())
+        if midst then
+          assert.equal(err, midst:Err())
+          cancel()
+        end
+        task.step()
+      end
+    end
+    assert.equal(0, said)
+  end)
+
+  it("OnDone raises nothing of what fn raises, also when it has ended",
+  function()
+    local said, real = {}, warn
+    finally(function() _G.warn = real end)
+    _G.warn = function(...) said[#said + 1] = table.concat { ... } end
+    local ctx, cancel = context.withCancel(context.background())
+    ctx:OnDone(error_bad)
+    cancel()
+    assert.is_false(ctx:OnDone(error_bad)())
+    assert.equal(2, #said)
+    assert.equal(said[1], said[2])
+    assert.matches("a function given to OnDone failed: bad", said[2])
+  end)
+
+  it("says what is missing", function()
+    local background = context.background()
+    assert.matches("withTimeout: seconds must be a number, not nil",
+                   world.message(context.withTimeout, background))
+    assert.matches("withDeadline: the time must be a number, not NaN",
+                   world.message(context.withDeadline, background, 0 / 0))
   end)
 
   it("withCancel ends when it is cancelled, once", function()

@@ -4,6 +4,7 @@
 
 local context = require "executionguard.context"
 local executor = require "executionguard.executor"
+local ExecutionGuard = require "executionguard"
 local job = require "executionguard.job"
 local task = require "executionguard.task"
 local turns = require "support.turns"
@@ -258,6 +259,91 @@ describe("executor", function()
       assert.equal(2.0, passed())
     end)
 
+    it("does not wait inside of its own Start", function()
+      for _, from in ipairs { "fn", "a listener", "the listener of the end",
+                              "retry.on" } do
+        for _, where in ipairs { "a task", "the main coroutine" } do
+          local exec, said
+          local function stop()
+            said = said or table.pack(exec:Stop(true))
+          end
+          local j = job.new("j", function()
+            if from == "fn" then
+              stop()
+            elseif from ~= "retry.on" then
+              task.wait(10)
+            end
+            error("broken", 0)
+          end)
+          if from:match "listener" then
+            j:On("state", function(_, state)
+              if from == "a listener" or state == "failed" then
+                stop()
+              end
+            end)
+          end
+          exec = executor.new(j, { retry = { attempts = 3,
+            on = from == "retry.on" and stop or nil } })
+          local err
+          local function start() err = select(2, exec:Start()) end
+          if where == "a task" then
+            task.spawn(start)
+          else
+            start()
+          end
+          task.run()
+          local what = from .. " in " .. where
+          assert.same({ n = 2, nil, "deadlock" }, said, what)
+          assert.equal("Canceled", err.kind, what)
+          assert.is_false(exec:Stats().running, what)
+        end
+      end
+    end)
+
+    it("waits inside of a task that a listener spawned", function()
+      local j = job.new("j", function() task.wait(100) end)
+      local exec, said = executor.new(j), nil
+      local stop = j:On("state", function(_, state)
+        if state == "running" then
+          task.spawn(function() said = exec:Stop(true) end)
+        end
+      end)
+      assert.equal("Canceled", select(2, exec:Start()).kind)
+      task.run()
+      stop()
+      assert.is_true(said)
+    end)
+
+    it("ends, and waits for, a run that no Start began", function()
+      local j = job.new("j", function()
+        task.wait(100)
+        task.wait(100)
+      end)
+      local exec = executor.new(j)
+      assert.is_false(exec:Stop(true))
+      for _, where in ipairs { "here", "in a task" } do
+        j:Run()
+        local got
+        local function stop() got = { exec:Stop(true), j:State() } end
+        if where == "here" then
+          stop()
+        else
+          task.spawn(stop)
+          task.run()
+        end
+        assert.same({ true, "canceled" }, got, where)
+      end
+    end)
+
+    it("cancels the attempt as it begins, too", function()
+      local j = job.new("j", function() task.wait(100) end)
+      local exec = executor.new(j)
+      local stop = j:On("state", function() exec:Stop() end)
+      assert.equal("Canceled", select(2, exec:Start()).kind)
+      assert.equal("canceled", j:State())
+      stop()
+    end)
+
     it("ends the pause between two attempts", function()
       local exec = executor.new((failing(5)), executor.WithRetry(5, 100))
       local got
@@ -303,6 +389,95 @@ describe("executor", function()
     assert.is_false(exec:Stats().running)
     j:Wait()
     assert.equal("canceled", j:State())
+  end)
+
+  describe("a job that others run, too", function()
+    it("is judged by the run of the Start, not by the next", function()
+      local calls = 0
+      local j = job.new("j", function()
+        calls = calls + 1
+        task.wait(5)
+        if calls > 1 then
+          return nil, "not this one"
+        end
+        return "first"
+      end)
+      local again = true
+      j:On("state", function(_, state)
+        if state == "succeeded" and again then
+          again = false
+          j:Run()
+        end
+      end)
+      local exec = executor.new(j, executor.Once())
+      assert.equal(true, exec:Start())
+      assert.equal("running", j:State())
+      j:Wait()
+      assert.same({ "failed", 2 }, { j:State(), calls })
+      assert.equal("first", select(2, exec:Start()).result)
+    end)
+
+    it("by who waited for it", function()
+      local j = job.new("j", function() task.wait(5) return "r" end)
+      local got
+      task.spawn(function()
+        task.wait(1)
+        j:Wait()
+        j:Run()
+      end)
+      task.spawn(function() got = { executor.new(j):Start() } end)
+      task.run()
+      assert.same({ true }, got)
+      assert.equal("succeeded", j:State())
+      assert.equal(10.0, passed())
+    end)
+
+    it("in the pause of a Start, which leaves that run alone", function()
+      for _, way in ipairs { "Run", "Start" } do
+        local calls = 0
+        local j = job.new("j", function()
+          calls = calls + 1
+          if calls == 1 then
+            error("broken", 0)
+          end
+          task.wait(100)
+          return "theirs"
+        end)
+        local a = executor.new(j, executor.WithRetry(3, 10))
+        local b = executor.new(j)
+        local of_a, of_b
+        task.spawn(function() of_a = { a:Start() } end)
+        task.delay(5, function()
+          of_b = { (way == "Run" and j or b)[way](way == "Run" and j or b) }
+        end)
+        task.run()
+        assert.equal("Pending", of_a[2].kind)
+        assert.same({ true }, of_b)
+        assert.same({ "succeeded", "theirs", 2 },
+                    { j:State(), j:Result(), calls })
+      end
+    end)
+
+    it("in a pause in which the Start is stopped", function()
+      local fail = true
+      local j = job.new("j", function()
+        if fail then
+          fail = false
+          error("broken", 0)
+        end
+        task.wait(100)
+      end)
+      local a = executor.new(j, executor.WithRetry(3, 50))
+      local got
+      task.spawn(function() got = { a:Start() } end)
+      task.delay(5, j.Run, j)
+      task.wait(10)
+      assert.is_true(a:Stop(true))
+      assert.equal("Canceled", got[2].kind)
+      assert.equal("running", j:State())
+      j:Wait()
+      assert.equal("succeeded", j:State())
+    end)
   end)
 
   it("onComplete is called after every Start that ran", function()
@@ -390,6 +565,50 @@ describe("executor", function()
         assert.equal(3, a:Stats().retries)
       end)
 
+      it("goes by its own rules, whatever the guard does by default",
+      function()
+        local strict = world.new(way, { name = name, cooldown = 50,
+                                        retry = { attempts = 3, delay = 1 } })
+        local j, calls = failing(1)
+        local exec = executor.new(j, { guard = strict, key = "own" })
+        assert.equal("Failed", select(2, exec:Start()).kind)
+        assert.equal(1, calls())
+        assert.equal(true, exec:Start())
+        strict:Close()
+      end)
+
+      it("tells the cooldown that others began", function()
+        local a, b = both(nothing, { cooldown = 60 })
+        assert.equal(0, b:Stats().cooldown)
+        assert.equal(true, a:Start())
+        world.advance(10)
+        assert.near(50, b:Stats().cooldown, 1e-3)
+        assert.near(50, a:Stats().cooldown, 1e-3)
+        assert.near(50, here:GetRecord("shared").cooldownLeft, 1e-3)
+        world.advance(51)
+        assert.equal(0, b:Stats().cooldown)
+        assert.is_nil(here:GetRecord("shared").cooldownLeft)
+      end)
+
+      it("answers nil, err when the guard is closed", function()
+        local a = both(nothing)
+        local schedule = executor.schedule(a, { every = 60 })
+        here:Close()
+        for _, method in ipairs { "Start", "Reset" } do
+          local ok, err = a[method](a)
+          assert.is_nil(ok)
+          assert.equal("Failed", err.kind)
+          assert.matches("guard is closed", tostring(err))
+          assert.equal(tostring(err), err.cause)
+        end
+        assert.equal(0, a:Stats().cooldown)
+        task.wait(150)
+        schedule:Stop()
+        task.run()
+        assert.equal(2, schedule:Stats().failures)
+        assert.matches("closed", tostring(schedule:Stats().lastError))
+      end)
+
       it("says when the result cannot be stored", function()
         local a = both(function() return print end)
         local _, err = a:Start()
@@ -445,6 +664,23 @@ describe("executor", function()
       task.run()
     end)
 
+    it("makes up for a stall by one Start, and keeps its beat", function()
+      local times = {}
+      local exec = executor.new(job.new("j", function()
+        times[#times + 1] = passed()
+        if #times == 2 then
+          world.advance(60 * 10 + 30) -- it holds up all
+        end
+      end))
+      local schedule = executor.schedule(exec, { every = 60 })
+      task.wait(60 * 15 + 1)
+      local stats = schedule:Stats()
+      schedule:Stop()
+      task.run()
+      assert.same({ 60.0, 120.0, 750.0, 780.0, 840.0, 900.0 }, times)
+      assert.same({ 6, 9 }, { stats.runs, stats.skips })
+    end)
+
     it("has jitter that does not add up", function()
       local times = {}
       local exec = executor.new(job.new("j", function()
@@ -492,6 +728,24 @@ describe("executor", function()
     error "not found"
   end)
 
+  it("goes with the garbage, though its job stays, which lists it", function()
+    local j = job.new("j", nothing)
+    local kept = { executor.new(j, { cooldown = 1 }) }
+    local dropped = setmetatable({}, { __mode = "k" })
+    for _ = 1, 1000 do
+      dropped[executor.new(j)] = true
+    end
+    kept[2] = executor.new(j, { once = true })
+    kept[2]:Start()
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(next(dropped))
+    local list = job.list()
+    assert.same({ 0, 1 }, { list[#list].executors[1].starts,
+                            list[#list].executors[2].starts })
+    assert.equal(2, #list[#list].executors)
+  end)
+
   it("refuses what makes no sense", function()
     local message, j = world.message, job.new("j", nothing)
     local function refused(pattern, ...)
@@ -509,6 +763,11 @@ describe("executor", function()
     refused("option 'guard' must be a guard", { guard = {} })
     refused("option 'key' is of no use without a guard", { key = "k" })
     refused("options must be a table", 5)
+    local long = job.new(("k"):rep(513), nothing)
+    local guard <close> = ExecutionGuard.new()
+    assert.matches("the job's id, which is the key, has 513 bytes",
+                   message(executor.new, long, { guard = guard }))
+    executor.new(long, { guard = guard, key = "short" })
     assert.matches("executor.WithRetry: option 'retry.attempts'",
                    message(executor.WithRetry, "x"))
     assert.matches("executor.WithTimeout: option 'timeout'",

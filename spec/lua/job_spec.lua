@@ -2,6 +2,7 @@
 -- executionguard.job on coroutines: every promise of its guide.
 
 local context = require "executionguard.context"
+local executor = require "executionguard.executor"
 local ExecutionGuard = require "executionguard"
 local job = require "executionguard.job"
 local task = require "executionguard.task"
@@ -129,6 +130,103 @@ describe("job", function()
         assert.equal(done[state] or false, job.isDone(state))
         assert.equal(pending[state] or false, job.isPending(state))
       end
+    end)
+  end)
+
+  it("a method called with a dot says how to call it, and where", function()
+    local j = job.new("j", nothing)
+    for _, method in ipairs { "Cancel", "Run", "Wait", "State", "Result",
+                              "On" } do
+      for what, self in pairs { ["a number"] = 5, ["a string"] = "x",
+                                ["a boolean"] = true, ["a table"] = {} } do
+        assert.matches(("^%%S*job_spec.lua:%%d+: %s: called on %s, not on " ..
+                        "a job %%(write j:%s%%("):format(method, what, method),
+          world.message(function() j[method](self) end))
+      end
+      assert.matches(": called on nil, not on a job",
+                     world.message(function() j[method]() end))
+    end
+  end)
+
+  it("options say where they were wrong", function()
+    local made = {
+      function() job.WithGrace(-1) end,
+      function() job.WithLabels { 1 } end,
+      function() job.WithLogger {} end,
+      function() executor.WithTimeout "5" end,
+      function() executor.WithTimeout() end,
+      function() executor.WithRetry "3" end,
+      function() executor.WithCooldown(0 / 0) end,
+      function() executor.OnComplete() end,
+      function() executor.WithGuard() end,
+    }
+    for i, make in ipairs(made) do
+      assert.matches("^%S*job_spec.lua:%d+: %l+%.%u", world.message(make), i)
+    end
+  end)
+
+  describe("On", function()
+    it("tells each listener each state once, in order, also of a run that " ..
+       "one of them starts", function()
+      for _, way in ipairs { "a listener", "an OnDone", "a plain one" } do
+        local runs, j = 0, nil
+        local first, second = {}, {}
+        j = job.new("j", function(ctx)
+          runs = runs + 1
+          if way == "an OnDone" and runs == 1 then
+            ctx:Context():OnDone(function() j:Run() end)
+          end
+          return nil, runs == 1 and "broken" or nil
+        end)
+        j:On("state", function(_, state)
+          first[#first + 1] = state
+          if way == "a listener" and runs == 1 and state == "failed" then
+            j:Run()
+          end
+        end)
+        j:On("state", function(_, state) second[#second + 1] = state end)
+        j:Run()
+        j:Wait()
+        if way == "a plain one" then
+          j:Run()
+        end
+        j:Wait()
+        local all = { "running", "failed", "running", "succeeded" }
+        assert.same({ all, all }, { first, second }, way)
+      end
+    end)
+
+    it("goes on after a listener whose coroutine was closed", function()
+      local j = job.new("j", nothing)
+      local seen = {}
+      j:On("state", function(_, state)
+        seen[#seen + 1] = state
+        if #seen == 1 then
+          task.wait(1000)
+        end
+      end)
+      local thread = task.spawn(j.Run, j)
+      task.cancel(thread)
+      j:Wait()
+      j:Run()
+      j:Wait()
+      assert.same({ "running", "succeeded", "running", "succeeded" }, seen)
+    end)
+
+    it("a stop function takes off its own listener, once, and at once",
+    function()
+      local j, calls, stop = job.new("j", nothing), 0, nil
+      local function count() calls = calls + 1 end
+      j:On("state", function() stop() end)
+      stop = j:On("state", count)
+      local other = j:On("state", count)
+      j:Run()
+      assert.equal(1, calls)
+      j:Wait()
+      assert.equal(2, calls)
+      assert.is_false(stop())
+      assert.is_true(other())
+      assert.is_false(other())
     end)
   end)
 

@@ -6,6 +6,7 @@ local process = require "support.process"
 local progress = require "executionguard.progress"
 local task = require "executionguard.task"
 local turns = require "support.turns"
+local world = require "support.world"
 
 local function nothing() end
 
@@ -41,6 +42,64 @@ end
 describe("progress", function()
   before_each(turns.begin)
   after_each(turns.finish)
+
+  it("checks its options", function()
+    local j = job.new("j", nothing)
+    local closed = io.tmpfile()
+    closed:close()
+    for pattern, given in pairs {
+      ["option 'interval' must be a number .*, not the string 'x'"] =
+        { interval = "x" },
+      ["option 'out' must be an open file.*, not the string 'x'"] =
+        { out = "x" },
+      ["option 'out' .*, not a closed file"] = { out = closed },
+      ["option 'terminal' must be .*, not 0"] = { terminal = 0 },
+      ["option 'ascii' must be a boolean, not 1"] = { ascii = 1 },
+      ["there is no option the string 'foo'; there are ascii"] = { foo = 1 },
+    } do
+      local message = world.message(function() progress.show(j, given) end)
+      assert.matches("^%S*progress_spec.lua:%d+: progress.show: " .. pattern,
+                     message)
+    end
+    assert.matches("^%S*progress_spec.lua:%d+: progress.show: a job is " ..
+      "needed, not 5", world.message(function() progress.show(5) end))
+    assert.matches("Add: a job is needed, not nil",
+                   world.message(function() progress.show():Add() end))
+  end)
+
+  it("warns once when its output cannot be written, and is silent then",
+  function()
+    local said, real = {}, warn
+    finally(function() _G.warn = real end)
+    _G.warn = function(...) said[#said + 1] = table.concat { ... } end
+    local out, full = io.tmpfile(), assert(io.open("/dev/full", "w"))
+    for pattern, file in pairs { ["closed file"] = out,
+                                 ["No space left"] = full } do
+      for _, columns in ipairs { 80, false } do
+        said = {}
+        local j = job.new("j", function(ctx)
+          for i = 1, 10 do
+            ctx:SetProgress(i / 10)
+            task.wait(1)
+          end
+        end)
+        local display = progress.show(j, { out = file, terminal = columns })
+        if file == out and io.type(out) == "file" then
+          out:close()
+        end
+        j:Run()
+        j:Wait()
+        display:Stop()
+        assert.equal("succeeded", j:State())
+        assert.equal(1, #said, pattern)
+        assert.matches("display ends, as its output .*" .. pattern, said[1])
+        if file == out then
+          break -- it cannot be closed again
+        end
+      end
+    end
+    full:close()
+  end)
 
   describe("progress.line", function()
     it("has bar, per cent, rate, time left and state", function()

@@ -12,6 +12,7 @@ local world = require "support.world"
 
 local steady = core.clock.steady
 local MOST <const> = 60 -- seconds, on a busy machine
+local MOST_RESULT <const> = 64 * 1024 * 1024 -- as the guide says
 local CORES <const> = job.workers().limit
 
 local function forever(ctx)
@@ -81,6 +82,99 @@ describe("worker", function()
     assert.matches("function: ", run(function() error(print) end):Err())
   end)
 
+  it("an error that has a text keeps it, beside its fields", function()
+    for _, raise in ipairs { true, false } do
+      local j = run(function(ctx)
+        local err = setmetatable({ code = 7 }, { __tostring = function(e)
+          return "error number " .. e.code
+        end })
+        if ctx:GetParams() then
+          error(err)
+        end
+        return nil, err
+      end, raise)
+      assert.equal(7, j:Err().code)
+      assert.equal("error number 7", tostring(j:Err()))
+      assert.equal("error number 7", j:Stats().error)
+    end
+    local j = run(function()
+      error(setmetatable({ code = 7 }, { __tostring = error }))
+    end)
+    assert.same({ code = 7 }, j:Err())
+  end)
+
+  it("what SetResult was given stays where the job fails, as on a coroutine",
+  function()
+    for _, way in ipairs { "raise", "return", "run" } do
+      local function fn(ctx)
+        ctx:SetResult { 5 }
+        ctx:SetProgress(0)
+        if ctx:GetParams() == "raise" then
+          error("bad", 0)
+        elseif ctx:GetParams() == "return" then
+          return nil, "bad"
+        end
+        require "executionguard.task".wait(1000)
+      end
+      for _, j in ipairs { job.new("w", job.worker(fn), { grace = 0.01 }),
+                           job.new("c", fn, { grace = 0.01 }) } do
+        j:Run(nil, way)
+        if way == "run" then
+          begun(j)
+          j:Cancel()
+        end
+        assert.equal(true, j:Wait(MOST))
+        assert.same({ way == "run" and "canceled" or "failed", { 5 } },
+                    { j:State(), j:Result() })
+      end
+    end
+  end)
+
+  it("its context is of no use when it is over", function()
+    job.workers { threads = 1 }
+    local seen = {}
+    local logger = {}
+    for _, level in ipairs { "Debug", "Info", "Warn", "Error" } do
+      logger[level] = function(_, message) seen[#seen + 1] = message end
+    end
+    run(function(ctx)
+      old_one, old_logger = ctx, ctx:Logger() -- luacheck: ignore
+    end)
+    local j = job.new("w", job.worker(function()
+      old_one:SetProgress(0.5) -- luacheck: ignore
+      old_one:SetResult "not mine" -- luacheck: ignore
+      old_one:Logger():Info "lost" -- luacheck: ignore
+      old_logger:Info "lost" -- luacheck: ignore
+    end), { logger = logger })
+    j:Run()
+    assert.equal(true, j:Wait(MOST))
+    assert.equal("succeeded", j:State(), tostring(j:Err()))
+    assert.same({ -1, nil }, { j:Progress(), j:Result() })
+    assert.same({ "job succeeded" }, seen)
+  end)
+
+  it("a logger takes any fields", function()
+    local function fn(ctx)
+      ctx:Logger():Info("m", 5)
+      ctx:Logger():Info("n", setmetatable({ a = 1 }, { __pairs = error }))
+      ctx:Logger():Info()
+    end
+    for _, what in ipairs { job.worker(fn), fn } do
+      local lines, logger = {}, {}
+      for _, level in ipairs { "Debug", "Info", "Warn", "Error" } do
+        logger[level] = function(_, message, fields)
+          lines[#lines + 1] = { tostring(message), fields.fields or fields.a }
+        end
+      end
+      local j = job.new("j", what, { logger = logger })
+      j:Run()
+      assert.equal(true, j:Wait(MOST))
+      assert.equal("succeeded", j:State(), tostring(j:Err()))
+      assert.same({ { "m", 5 }, { "n", 1 }, { "nil" } }, { lines[1], lines[2],
+                                                           lines[3] })
+    end
+  end)
+
   it("<close> variables see the very error", function()
     local j = run(function()
       local seen
@@ -129,6 +223,36 @@ describe("worker", function()
     assert.equal(coroutine.running(), thread)
     assert.equal("Infohalf1", lines[1])
     assert.equal(false, j:Result())
+  end)
+
+  it("fails, and calls nothing, under a context that has ended", function()
+    local name = os.tmpname()
+    os.remove(name)
+    local function touch(ctx)
+      io.open(ctx:GetParams(), "w"):close()
+      while true do end
+    end
+    local background = context.background()
+    local over, cancel = context.withCancel(background)
+    cancel()
+    for err, parent in pairs {
+      [context.Canceled] = over,
+      [context.DeadlineExceeded] = context.withTimeout(background, 0),
+    } do
+      local j = job.new("w", job.worker(touch), { grace = 0.01 })
+      assert.is_true(j:Run(parent, name))
+      assert.equal("running", j:State())
+      assert.equal(true, j:Wait(MOST))
+      assert.same({ "failed", err }, { j:State(), j:Err() })
+      j:Run(parent, name)
+      assert.is_true(j:Cancel())
+      j:Wait(MOST)
+      assert.equal("canceled", j:State())
+    end
+    local exec = executor.new(job.new("w", job.worker(touch)),
+                              { timeout = 1e-9 })
+    assert.equal("Timeout", select(2, exec:Start(nil, name)).kind)
+    assert.is_nil(io.open(name), "it was called")
   end)
 
   it("a function of any size", function()
@@ -311,6 +435,47 @@ describe("worker", function()
                 { j:State(), j:Err() })
   end)
 
+  -- A table that is small here, and would be some 2^40 values when packed.
+  local function endless(ctx)
+    ctx:SetProgress(0)
+    local t = {}
+    for _ = 1, 40 do
+      t = { t, t }
+    end
+    return t
+  end
+
+  it("a result has a size limit, which can be set", function()
+    local j = run(function() return ("x"):rep(100) end)
+    assert.equal(100, #j:Result())
+    job.workers { maxResult = 64 }
+    j = run(function() return ("x"):rep(100) end)
+    local wrong = run(endless):Err()
+    job.workers { maxResult = MOST_RESULT }
+    assert.equal("result: a string of 100 bytes; at most 64 are stored",
+                 j:Err())
+    assert.matches("more than 64 bytes %(maxResult%)", wrong)
+    j = run(function() return ("x"):rep((1 << 26) + 1) end)
+    assert.equal("failed", j:State())
+    assert.matches("at most 67108864 are stored", j:Err())
+  end)
+
+  it("that packs its result for ever is stopped", function()
+    job.workers { maxResult = 0xffffffff }
+    local j = start(endless, nil, { grace = 0.05 })
+    begun(j)
+    j:Cancel()
+    assert.equal(true, j:Wait(MOST))
+    assert.same({ "canceled", "context canceled" }, { j:State(), j:Err() })
+    assert.is_nil(j:Stats().stuck)
+    j:Run((context.withTimeout(context.background(), 0.05)))
+    assert.equal(true, j:Wait(MOST))
+    job.workers { maxResult = MOST_RESULT }
+    assert.same({ "failed", "context deadline exceeded" },
+                { j:State(), j:Err() })
+    assert.equal(0, job.workers().lost)
+  end)
+
   it("that calls os.exit ends alone", function()
     local j = run(function()
       pcall(os.exit, 1)
@@ -436,5 +601,7 @@ describe("worker", function()
                    world.message(job.workers, { size = 1 }))
     assert.matches("option 'threads' must be a whole number above 0, not 0",
                    world.message(job.workers, { threads = 0 }))
+    assert.matches("job.workers: options must be a table .*, not 5",
+                   world.message(job.workers, 5))
   end)
 end)

@@ -247,6 +247,11 @@ void eb_bytes_free(eb_bytes *bytes);
 bool eb_encode(lua_State *L, int index, size_t max, eb_bytes *bytes,
                char *why);
 
+/* The same, until that time (EG_FOREVER: any), which others may set. */
+bool eb_encode_until(lua_State *L, int index, size_t max,
+                     const _Atomic int64_t *until_us, eb_bytes *bytes,
+                     char *why);
+
 /* Encodes nil, booleans and numbers; false for everything else. */
 bool eb_encode_scalar(lua_State *L, int index, eb_bytes *bytes);
 

@@ -32,6 +32,7 @@ static eb_work *first, **last = &first;
 /* Threads but those that leave or are lost; those of them that wait, that are
 ** at a work; works that wait; threads that leave, that are lost. */
 static int limit, threads, idle, running, queued, leaving, lost;
+static _Atomic size_t most_result = (size_t)64 * 1024 * 1024;
 static size_t memory; /* of each Lua state; 0: its share of the machine's */
 static uintptr_t drains;
 
@@ -92,6 +93,8 @@ void eb_work_release(eb_work *work) {
   eb_blob_free(&work->args);
   eb_blob_free(&work->value);
   eb_blob_free(&work->trace);
+  eb_blob_free(&work->text);
+  eb_blob_free(&work->kept);
   eb_lines_free(&work->lines);
   free(work);
 }
@@ -267,8 +270,11 @@ static void hasten(eb_work *work) {
   int why = atomic_load(&work->why);
   if (why == EB_GOES_ON)
     return;
+  int64_t until_us = eg_now_us() + atomic_load(&work->grace_us);
+  if (until_us < atomic_load(&work->until_us))
+    atomic_store(&work->until_us, until_us);
   if (work->timer != NULL)
-    eg_timer_hasten(work->timer, eg_now_us() + atomic_load(&work->grace_us));
+    eg_timer_hasten(work->timer, until_us);
   if (work->sleeper != NULL)
     eg_bell_ring(work->sleeper, &work->nudge);
 }
@@ -378,6 +384,10 @@ void eb_pool_memory(size_t bytes) {
   memory = bytes;
   pthread_mutex_unlock(&mutex);
 }
+
+void eb_pool_result(size_t bytes) { atomic_store(&most_result, bytes); }
+
+size_t eb_pool_result_most(void) { return atomic_load(&most_result); }
 
 size_t eb_pool_memory_each(void) {
   pthread_mutex_lock(&mutex);

@@ -63,12 +63,15 @@ typedef struct eb_work {
   eg_call nudge;               /* what the worker's bell rings for */
   eb_line *lines, **last_line; /* m: of the log */
   atomic_int why;
+  _Atomic int64_t until_us;  /* then what it returned is not packed any more */
   _Atomic uint64_t progress; /* bits of a double */
   atomic_bool told;          /* the owner knows that there is progress */
   eb_end end;
   bool dirty;    /* the worker's state is not to be used again */
   eb_blob value; /* the result, or the error; MessagePack */
   eb_blob trace;
+  eb_blob text;         /* of an error that is a table with __tostring */
+  eb_blob kept;         /* by SetResult, of one that failed; MessagePack */
   struct eb_work *next; /* m: in the queue */
 } eb_work;
 
@@ -105,6 +108,8 @@ void eb_pool_stats_read(eb_pool_stats *stats);
 void eb_pool_limit(int threads);
 void eb_pool_memory(size_t bytes);
 size_t eb_pool_memory_each(void);
+void eb_pool_result(size_t bytes);
+size_t eb_pool_result_most(void); /* bytes of a result */
 
 /* Threads that are at no work end, and it waits for that. */
 void eb_pool_drain(void);

@@ -198,6 +198,8 @@ static void push_table_of(lua_State *L, const eb_guard *guard, int key_index,
   set_time(L, "lastExecutionTime", record->last_us);
   if (record->end_us > 0)
     set_seconds(L, "duration", record->duration_us);
+  if (record->cooldown_left_us > 0)
+    set_seconds(L, "cooldownLeft", record->cooldown_left_us);
   push_result_of(L, guard, key_index, record);
   lua_setfield(L, -2, "result");
   set_error(L, record);

@@ -10,6 +10,7 @@
 
 #include <mpack.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,8 @@ typedef struct encoder {
   lua_State *L;
   eb_bytes *bytes;
   size_t max;
+  const _Atomic int64_t *until_us; /* NULL: any time */
+  unsigned values;                 /* so many were there */
   char *why;
   const void *open[EG_DEPTH_MAX]; /* tables that are being written */
   int depth;
@@ -230,9 +233,18 @@ static bool put_table(encoder *e, int index) {
   return ok;
 }
 
+/* The clock is not asked for each value; what is small is always in time. */
+static bool in_time(encoder *e) {
+  return e->until_us == NULL || (++e->values & 255) != 0 ||
+         atomic_load(e->until_us) == EG_FOREVER ||
+         eg_now_us() < atomic_load(e->until_us);
+}
+
 static bool put_value(encoder *e, int index) {
   int type = lua_type(e->L, index);
   bool ok;
+  if (!in_time(e))
+    return refuse(e, "there was no time to pack it");
   if (type == LUA_TSTRING)
     ok = put_string(e, index);
   else if (type == LUA_TTABLE)
@@ -250,7 +262,14 @@ static bool put_value(encoder *e, int index) {
 
 bool eb_encode(lua_State *L, int index, size_t max, eb_bytes *bytes,
                char *why) {
-  encoder e = {.L = L, .bytes = bytes, .max = max, .why = why};
+  return eb_encode_until(L, index, max, NULL, bytes, why);
+}
+
+bool eb_encode_until(lua_State *L, int index, size_t max,
+                     const _Atomic int64_t *until_us, eb_bytes *bytes,
+                     char *why) {
+  encoder e = {
+      .L = L, .bytes = bytes, .max = max, .until_us = until_us, .why = why};
   int top = lua_gettop(L);
   bool ok = put_value(&e, lua_absindex(L, index));
   lua_settop(L, top);

@@ -142,6 +142,10 @@ static int submit(lua_State *L) {
   atomic_store(&work->grace_us, eb_us(luaL_checknumber(L, 6)));
   int64_t us = lua_isnil(L, 5) ? EG_FOREVER : eb_us(luaL_checknumber(L, 5));
   work->deadline_us = us < EG_FOREVER - now ? now + us : EG_FOREVER;
+  int64_t grace_us = atomic_load(&work->grace_us);
+  atomic_store(&work->until_us, work->deadline_us < EG_FOREVER - grace_us
+                                    ? work->deadline_us + grace_us
+                                    : EG_FOREVER);
   double none = -1;
   uint64_t bits;
   memcpy(&bits, &none, sizeof bits);
@@ -227,23 +231,32 @@ static int decode(lua_State *L) {
   return 1;
 }
 
-/* ticket:outcome() -> "ok", value; "failed", error, traceback; "exited",
-** "no memory" */
+static void push_blob(lua_State *L, const eb_blob *blob) {
+  if (blob->data != NULL)
+    lua_pushlstring(L, (const char *)blob->data, blob->len);
+  else
+    lua_pushnil(L);
+}
+
+static void push_decoded(lua_State *L, const eb_blob *blob) {
+  eg_bytes value = {blob->data, blob->len};
+  if (blob->data != NULL)
+    eb_decode(L, value);
+  else
+    lua_pushnil(L);
+}
+
+/* ticket:outcome() -> "ok", value; "failed", error, traceback, its text where
+** it has a __tostring, result of SetResult; "exited", "no memory" */
 static int outcome(lua_State *L) {
   static const char *const names[] = {"ok", "failed", "exited", "no memory"};
   eb_work *work = check_ticket(L)->work;
   lua_pushstring(L, names[work->end]);
-  if (work->value.data != NULL) {
-    eg_bytes value = {work->value.data, work->value.len};
-    eb_decode(L, value);
-  } else {
-    lua_pushnil(L);
-  }
-  if (work->trace.data != NULL)
-    lua_pushlstring(L, (const char *)work->trace.data, work->trace.len);
-  else
-    lua_pushnil(L);
-  return 3;
+  push_decoded(L, &work->value);
+  push_blob(L, &work->trace);
+  push_blob(L, &work->text);
+  push_decoded(L, &work->kept);
+  return 5;
 }
 
 /* ------------------------------------------------------------- the pool -- */
@@ -275,6 +288,11 @@ static int pool_memory(lua_State *L) {
   return 0;
 }
 
+static int pool_result(lua_State *L) {
+  eb_pool_result((size_t)luaL_checkinteger(L, 1));
+  return 0;
+}
+
 static int pool_drain(lua_State *L) {
   (void)L;
   eb_pool_drain();
@@ -287,9 +305,9 @@ void eb_push_worker(lua_State *L) {
       {"outcome", outcome}, {"close", ticket_gc}, {"__gc", ticket_gc},
       {NULL, NULL}};
   static const luaL_Reg functions[] = {
-      {"code", make_code},   {"submit", submit},    {"decode", decode},
-      {"stats", pool_stats}, {"limit", pool_limit}, {"memory", pool_memory},
-      {"drain", pool_drain}, {NULL, NULL}};
+      {"code", make_code},   {"submit", submit},      {"decode", decode},
+      {"stats", pool_stats}, {"limit", pool_limit},   {"memory", pool_memory},
+      {"drain", pool_drain}, {"result", pool_result}, {NULL, NULL}};
   luaL_newmetatable(L, code_metatable);
   lua_pushcfunction(L, code_gc);
   lua_setfield(L, -2, "__gc");

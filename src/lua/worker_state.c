@@ -14,7 +14,6 @@
 EG_API int luaopen_executionguard_core(lua_State *L);
 
 #define CLOSE_GRACE_US 5000
-#define MOST_RESULT ((size_t)256 * 1024 * 1024)
 
 struct eb_worker {
   lua_State *L;
@@ -152,12 +151,30 @@ static int say(lua_State *L) {
   return 1;
 }
 
+/* What is small enough, in the time that there is. */
+static bool pack(lua_State *L, int index, eb_work *work, eb_bytes *bytes,
+                 char *why) {
+  return eb_encode_until(L, index, eb_pool_result_most(), &work->until_us,
+                         bytes, why);
+}
+
+/* keep(result), of a job that has failed; what does not cross is lost */
+static int keep(lua_State *L) {
+  char text[EB_WHY];
+  eb_bytes bytes;
+  eb_work *work = current_work(L);
+  lua_settop(L, 1);
+  eb_bytes_init(&bytes);
+  if (pack(L, 1, work, &bytes, text))
+    eb_blob_set(&work->kept, bytes.data, bytes.len);
+  eb_bytes_free(&bytes);
+  return 0;
+}
+
 void eb_push_worker_side(lua_State *L) {
-  static const luaL_Reg functions[] = {{"call", call},
-                                       {"why", why},
-                                       {"progress", progress},
-                                       {"log", say},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"call", call}, {"keep", keep},
+                                       {"why", why},   {"progress", progress},
+                                       {"log", say},   {NULL, NULL}};
   lua_newtable(L);
   lua_insert(L, -EB_UPVALUES - 1);
   eb_set_functions(L, functions);
@@ -214,20 +231,45 @@ static void push_function(lua_State *L, const eb_code *code) {
   lua_remove(L, -2);
 }
 
+/* text(error) -> its text, which may be anybody's function */
+static int text_of(lua_State *L) {
+  luaL_tolstring(L, 1, NULL);
+  return 1;
+}
+
+/* A table crosses without its metatable: its text goes along. */
+static void store_text(lua_State *L, int index, eb_work *work) {
+  int top = lua_gettop(L);
+  index = lua_absindex(L, index);
+  if (lua_istable(L, index) &&
+      luaL_getmetafield(L, index, "__tostring") != LUA_TNIL) {
+    lua_pushcfunction(L, text_of);
+    lua_pushvalue(L, index);
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK) {
+      size_t len;
+      const char *text = lua_tolstring(L, -1, &len);
+      eb_blob_set(&work->text, text, len);
+    }
+  }
+  lua_settop(L, top);
+}
+
 static void store(lua_State *L, int index, eb_work *work, eb_blob *blob) {
   char text[EB_WHY];
   eb_bytes bytes;
   eb_bytes_init(&bytes);
-  bool ok = eb_encode(L, index, MOST_RESULT, &bytes, text);
+  bool ok = pack(L, index, work, &bytes, text);
   if (!ok && work->end == EB_OK) {
     work->end = EB_FAILED;
     eb_bytes_free(&bytes);
+    if (eg_now_us() >= atomic_load(&work->until_us))
+      return; /* as if interrupted: the owner knows why */
     luaL_error(L, "%s", text);
   } else if (!ok) {
     eb_bytes_free(&bytes);
     luaL_tolstring(L, index, NULL);
     lua_replace(L, index);
-    ok = eb_encode(L, index, MOST_RESULT, &bytes, text);
+    ok = eb_encode(L, index, EG_RESULT_MAX, &bytes, text);
   }
   if (ok && !eb_blob_set(blob, bytes.data, bytes.len))
     work->end = EB_NO_MEMORY;
@@ -262,6 +304,8 @@ static int run(lua_State *L) {
     const char *text = lua_tolstring(L, -2, &len);
     eb_blob_set(&work->trace, text, len);
   }
+  if (work->end == EB_FAILED)
+    store_text(L, -3, work);
   store(L, lua_gettop(L) - 2, work, &work->value);
   return 0;
 }
