@@ -177,7 +177,7 @@ describe("compat", function()
     end)
 
     it("refuses what is no time", function()
-      assert.equal("task.wait: seconds must be a number, not a string",
+      assert.equal("task.wait: seconds must be a number, not the string '1'",
                    refusal(wait, "1"))
       assert.equal("task.wait: seconds must be a number, not a table",
                    refusal(wait, {}))
