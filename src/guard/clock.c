@@ -69,17 +69,7 @@ static const eg_clock system_clock = {
 
 const eg_clock *eg_system_clock(void) { return &system_clock; }
 
-int eg_cond_init(pthread_cond_t *cond) {
-  pthread_condattr_t attr;
-  int rc = pthread_condattr_init(&attr);
-  if (rc != 0)
-    return rc;
-  rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-  if (rc == 0)
-    rc = pthread_cond_init(cond, &attr);
-  pthread_condattr_destroy(&attr);
-  return rc;
-}
+int eg_cond_init(pthread_cond_t *cond) { return egi_steady_cond(cond); }
 
 /* ------------------------------------------------ the clock in force -- */
 

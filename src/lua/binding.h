@@ -329,6 +329,10 @@ extern const luaL_Reg eb_clock_functions[]; /* testing.c */
 void eb_open_lock(lua_State *L);
 void eb_open_query(lua_State *L);
 
+/* query.c: sets a field of the table on top; us: in seconds. */
+void eb_set_count(lua_State *L, const char *name, uint64_t n);
+void eb_set_seconds(lua_State *L, const char *name, int64_t us);
+
 /* Pushes a table of who holds a key. */
 void eb_push_owner(lua_State *L, const eg_owner *owner);
 

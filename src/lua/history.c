@@ -19,11 +19,6 @@ static void set_text(lua_State *L, const char *name, eg_bytes text) {
   lua_setfield(L, -2, name);
 }
 
-static void set_seconds(lua_State *L, const char *name, int64_t us) {
-  lua_pushnumber(L, (lua_Number)us / 1e6);
-  lua_setfield(L, -2, name);
-}
-
 static const char *word_of(eg_status status) {
   return eg_run_word(status == EG_OK        ? EG_RUN_COMPLETED
                      : status == EG_TIMEOUT ? EG_RUN_TIMEDOUT
@@ -37,11 +32,10 @@ static int add_one(lua_State *L) {
   set_text(L, "key", past->key);
   lua_pushstring(L, word_of(past->status));
   lua_setfield(L, -2, "status");
-  lua_pushinteger(L, (lua_Integer)past->token);
-  lua_setfield(L, -2, "token");
-  set_seconds(L, "startTime", past->start_us);
-  set_seconds(L, "endTime", past->start_us + past->duration_us);
-  set_seconds(L, "duration", past->duration_us);
+  eb_set_count(L, "token", past->token);
+  eb_set_seconds(L, "startTime", past->start_us);
+  eb_set_seconds(L, "endTime", past->start_us + past->duration_us);
+  eb_set_seconds(L, "duration", past->duration_us);
   set_text(L, "error", past->error);
   set_text(L, "owner", past->owner);
   if (past->exited) {

@@ -157,12 +157,12 @@ static void set_expires(lua_State *L, const eg_record *record) {
     set_time(L, "expires", eg_wall_us() + record->fresh_left_us);
 }
 
-static void set_count(lua_State *L, const char *name, uint64_t n) {
+void eb_set_count(lua_State *L, const char *name, uint64_t n) {
   lua_pushinteger(L, (lua_Integer)n);
   lua_setfield(L, -2, name);
 }
 
-static void set_seconds(lua_State *L, const char *name, int64_t us) {
+void eb_set_seconds(lua_State *L, const char *name, int64_t us) {
   lua_pushnumber(L, (lua_Number)us / 1e6);
   lua_setfield(L, -2, name);
 }
@@ -170,11 +170,11 @@ static void set_seconds(lua_State *L, const char *name, int64_t us) {
 /* How long runs took, in seconds. */
 static void set_times(lua_State *L, const eg_times *times) {
   lua_createtable(L, 0, 5);
-  set_count(L, "runs", times->runs);
-  set_seconds(L, "total", times->total_us);
-  set_seconds(L, "p50", times->p50_us);
-  set_seconds(L, "p95", times->p95_us);
-  set_seconds(L, "p99", times->p99_us);
+  eb_set_count(L, "runs", times->runs);
+  eb_set_seconds(L, "total", times->total_us);
+  eb_set_seconds(L, "p50", times->p50_us);
+  eb_set_seconds(L, "p95", times->p95_us);
+  eb_set_seconds(L, "p99", times->p99_us);
   lua_setfield(L, -2, "runTime");
 }
 
@@ -186,20 +186,20 @@ static void push_table_of(lua_State *L, const eb_guard *guard, int key_index,
   lua_setfield(L, -2, "key");
   lua_pushstring(L, eg_run_word(record->status));
   lua_setfield(L, -2, "status");
-  set_count(L, "executionCount", record->count);
-  set_count(L, "failed", record->failed);
-  set_count(L, "timedOut", record->timed_out);
-  set_count(L, "lost", record->lost);
-  set_count(L, "token", record->token);
+  eb_set_count(L, "executionCount", record->count);
+  eb_set_count(L, "failed", record->failed);
+  eb_set_count(L, "timedOut", record->timed_out);
+  eb_set_count(L, "lost", record->lost);
+  eb_set_count(L, "token", record->token);
   lua_pushboolean(L, record->locked);
   lua_setfield(L, -2, "locked");
   set_time(L, "startTime", record->start_us);
   set_time(L, "endTime", record->end_us);
   set_time(L, "lastExecutionTime", record->last_us);
   if (record->end_us > 0)
-    set_seconds(L, "duration", record->duration_us);
+    eb_set_seconds(L, "duration", record->duration_us);
   if (record->cooldown_left_us > 0)
-    set_seconds(L, "cooldownLeft", record->cooldown_left_us);
+    eb_set_seconds(L, "cooldownLeft", record->cooldown_left_us);
   push_result_of(L, guard, key_index, record);
   lua_setfield(L, -2, "result");
   set_error(L, record);
@@ -307,11 +307,11 @@ static void push_stats(lua_State *L) {
   eg_stats stats;
   eg_stats_read(&stats);
   push_snapshot(L, 5);
-  set_count(L, "totalExecutions", stats.executions);
-  set_count(L, "blockedExecutions", stats.blocked);
-  set_count(L, "cachedResults", stats.cached);
-  set_count(L, "timedOutExecutions", stats.timed_out);
-  set_count(L, "failedExecutions", stats.failed);
+  eb_set_count(L, "totalExecutions", stats.executions);
+  eb_set_count(L, "blockedExecutions", stats.blocked);
+  eb_set_count(L, "cachedResults", stats.cached);
+  eb_set_count(L, "timedOutExecutions", stats.timed_out);
+  eb_set_count(L, "failedExecutions", stats.failed);
 }
 
 static int get_analytics(lua_State *L) {
@@ -321,15 +321,15 @@ static int get_analytics(lua_State *L) {
   if (eg_take_census(guard->core, &census, &error) != EG_OK)
     return eb_raise(L, "GetAnalytics", &error);
   push_snapshot(L, 8);
-  set_count(L, "totalRecords", census.total);
-  set_count(L, "executions", census.executions);
-  set_count(L, "failed", census.failed);
-  set_count(L, "timedOut", census.timed_out);
-  set_count(L, "lost", census.lost);
+  eb_set_count(L, "totalRecords", census.total);
+  eb_set_count(L, "executions", census.executions);
+  eb_set_count(L, "failed", census.failed);
+  eb_set_count(L, "timedOut", census.timed_out);
+  eb_set_count(L, "lost", census.lost);
   set_times(L, &census.times);
   push_snapshot(L, EG_RUN_COUNT);
   for (int i = 0; i < EG_RUN_COUNT; i++)
-    set_count(L, eg_run_word((eg_run)i), census.by_run[i]);
+    eb_set_count(L, eg_run_word((eg_run)i), census.by_run[i]);
   lua_setfield(L, -2, "byStatus");
   push_stats(L);
   lua_setfield(L, -2, "global");

@@ -225,18 +225,6 @@ static void end_helper(egi_watch *watch) {
 
 /* --------------------------------------------------- making, unmaking -- */
 
-static int init_cond(pthread_cond_t *cond) {
-  pthread_condattr_t attr;
-  int err = pthread_condattr_init(&attr);
-  if (err != 0)
-    return err;
-  err = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-  if (err == 0)
-    err = pthread_cond_init(cond, &attr);
-  pthread_condattr_destroy(&attr);
-  return err;
-}
-
 static void link_watch(egi_watch *watch) {
   egi_dir *dir = watch->dir;
   pthread_mutex_lock(&dir->watch_mutex);
@@ -303,7 +291,8 @@ eg_status egi_file_watch(egi_store *store, eg_bytes key, const egi_seen *seen,
     return egi_file_fail(error, EG_NOMEM, ENOMEM, "no memory for a watch");
   fill(watch, file, key, seen);
   pthread_mutex_init(&watch->mutex, NULL);
-  if (init_cond(&watch->cond) != 0 || init_cond(&watch->ended) != 0)
+  if (egi_steady_cond(&watch->cond) != 0 ||
+      egi_steady_cond(&watch->ended) != 0)
     status = egi_file_fail(error, EG_NOMEM, 0, "no condition for a watch");
   if (status == EG_OK && fd != NULL) {
     watch->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -12,19 +12,6 @@
 
 #include "store/memory.h"
 
-/* A condition that counts on CLOCK_MONOTONIC. */
-static int init_cond(pthread_cond_t *cond) {
-  pthread_condattr_t attr;
-  int err = pthread_condattr_init(&attr);
-  if (err != 0)
-    return err;
-  err = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-  if (err == 0)
-    err = pthread_cond_init(cond, &attr);
-  pthread_condattr_destroy(&attr);
-  return err;
-}
-
 static egi_watch *new_watch(egi_memory *memory, eg_bytes bytes) {
   size_t size = sizeof(egi_watch) + bytes.len;
   egi_watch *watch = memory->env.alloc(memory->env.alloc_ud, NULL, 0, size);
@@ -50,7 +37,7 @@ eg_status egi_memory_watch(egi_store *store, eg_bytes key,
   if (made == NULL)
     return egi_memory_fail(error, EG_NOMEM, 0, "no memory for a watch");
   pthread_mutex_init(&made->mutex, NULL);
-  int err = init_cond(&made->cond);
+  int err = egi_steady_cond(&made->cond);
   if (err != 0) {
     pthread_mutex_destroy(&made->mutex);
     free_watch(made);

@@ -51,18 +51,6 @@ int64_t egi_real_deadline(const eg_env *env, int64_t deadline_us,
   return egi_real_us() + left;
 }
 
-int egi_steady_cond(pthread_cond_t *cond) {
-  pthread_condattr_t attr;
-  int why = pthread_condattr_init(&attr);
-  if (why != 0)
-    return why;
-  why = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-  if (why == 0)
-    why = pthread_cond_init(cond, &attr);
-  pthread_condattr_destroy(&attr);
-  return why;
-}
-
 int64_t egi_backoff_us(unsigned nth) {
   enum { FIRST_US = 4000, DOUBLINGS = 6 };
   uint32_t dice = 0;

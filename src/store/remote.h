@@ -39,10 +39,6 @@ int64_t egi_real_us(void);
 int64_t egi_real_deadline(const eg_env *env, int64_t deadline_us,
                           int64_t limit_us);
 
-/* egi_steady_cond: a condition on CLOCK_MONOTONIC, as the system clock's wait
-** and pthread_cond_timedwait with egi_real_us want it.  0 or an errno. */
-int egi_steady_cond(pthread_cond_t *cond);
-
 static inline eg_bytes egi_text(const char *text) {
   return (eg_bytes){text, strlen(text)};
 }

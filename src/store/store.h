@@ -235,4 +235,8 @@ bool egi_seen_keep(egi_seen *seen, const egi_seen *from, const eg_env *env);
 extern const egi_store_ops egi_memory_ops;
 extern const egi_store_ops egi_file_ops;
 
+/* steady.c: a condition on CLOCK_MONOTONIC, as the system clock's wait wants
+** it.  0 or an errno. */
+int egi_steady_cond(pthread_cond_t *cond);
+
 #endif

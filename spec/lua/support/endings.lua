@@ -78,11 +78,12 @@ describe("the end of a process on " .. kind, function()
   for what, text in pairs {
     ["is busy"] = "while true do end",
     sleeps = "os.execute 'exec sleep 0.01' while true do end",
-    ["waits for a lock"] = "guard:AcquireLock('k', 100)",
+    ["waits for a lock"] = "guard:AcquireLock('not its own', 100)",
     ["is in a guarded function"] =
       "guard:RunOnce('other', function() while true do end end)",
   } do
     it("by SIGTERM gives back what it holds, when it " .. what, function()
+      assert.is_true(guard:AcquireLock("not its own", 0))
       assert.equal(15, signal("TERM", text))
       assert.is_true(guard:AcquireLock("k", 0))
     end)
