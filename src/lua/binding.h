@@ -64,6 +64,10 @@ void eb_push_upvalues(lua_State *L);
 ** (which stay there) in the table below them. */
 void eb_set_functions(lua_State *L, const luaL_Reg *functions);
 
+/* Makes the metatable of that name, whose functions close over the upvalues. */
+void eb_make_metatable(lua_State *L, const char *name,
+                       const luaL_Reg *functions);
+
 /* ---- options: options.c ---- */
 
 typedef struct eb_retry {

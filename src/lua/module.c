@@ -57,6 +57,14 @@ void eb_set_functions(lua_State *L, const luaL_Reg *functions) {
   }
 }
 
+void eb_make_metatable(lua_State *L, const char *name,
+                       const luaL_Reg *functions) {
+  luaL_newmetatable(L, name);
+  eb_push_upvalues(L);
+  eb_set_functions(L, functions);
+  lua_pop(L, EB_UPVALUES + 1);
+}
+
 static const luaL_Reg module_functions[] = {
     {"new", eb_new},
     {"tryNew", eb_try_new},
@@ -76,9 +84,9 @@ int luaopen_executionguard_core(lua_State *L) {
   eb_open_lock(L);
   eb_open_waiting(L);
   eb_open_query(L);
-  eb_push_upvalues(L);
   eb_open_run(L);
   eb_open_shield(L);
+  eb_push_upvalues(L);
   eb_open_guard(L);
   eb_open_wrap(L);
   lua_newtable(L);

@@ -84,9 +84,11 @@ static int private_close(lua_State *L) {
   return lua_error(L);
 }
 
+static const luaL_Reg metamethods[] = {
+    {"__close", private_close},
+    {NULL, NULL},
+};
+
 void eb_open_private(lua_State *L) {
-  luaL_newmetatable(L, metatable);
-  lua_pushcfunction(L, private_close);
-  lua_setfield(L, -2, "__close");
-  lua_pop(L, 1);
+  eb_make_metatable(L, metatable, metamethods);
 }

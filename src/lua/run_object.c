@@ -190,12 +190,6 @@ static const luaL_Reg run_metamethods[] = {
     {NULL, NULL},
 };
 
-/* The upvalues are on top. */
 void eb_open_run(lua_State *L) {
-  int upvalues = lua_gettop(L) - EB_UPVALUES + 1;
-  luaL_newmetatable(L, run_metatable);
-  for (int i = 0; i < EB_UPVALUES; i++)
-    lua_pushvalue(L, upvalues + i);
-  eb_set_functions(L, run_metamethods);
-  lua_pop(L, EB_UPVALUES + 1);
+  eb_make_metatable(L, run_metatable, run_metamethods);
 }

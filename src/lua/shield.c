@@ -69,12 +69,6 @@ static const luaL_Reg shield_metamethods[] = {
     {NULL, NULL},
 };
 
-/* The upvalues are on top. */
 void eb_open_shield(lua_State *L) {
-  int upvalues = lua_gettop(L) - EB_UPVALUES + 1;
-  luaL_newmetatable(L, shield_metatable);
-  for (int i = 0; i < EB_UPVALUES; i++)
-    lua_pushvalue(L, upvalues + i);
-  eb_set_functions(L, shield_metamethods);
-  lua_pop(L, EB_UPVALUES + 1);
+  eb_make_metatable(L, shield_metatable, shield_metamethods);
 }
