@@ -103,8 +103,7 @@ eg_status eb_commit_run(eb_run *run, const eg_outcome *outcome,
 
 /* ---------------------------------------------------------- userdata -- */
 
-/* Is its coroutine being closed?  Then nothing is below __close on its stack.
-*/
+/* Is its coroutine being closed?  Then nothing is below __close there. */
 static bool is_closing(lua_State *L, const eb_run *run) {
   lua_Debug ar;
   return run->L == L && eg_thread_anchored() == &run->frame &&
@@ -122,9 +121,8 @@ static eb_run *abandon(lua_State *L) {
     eb_stop_asking(run);
   if (run == NULL || !run->open)
     return run;
-  if (run->frame.linked &&
-      !is_closing(L,
-                  run)) /* it is running: somebody plays with its metatable */
+  bool runs = run->frame.linked && !is_closing(L, run);
+  if (runs) /* somebody plays with its metatable */
     eg_timer_void(&run->timer);
   else
     eb_disarm_run(L, run);
