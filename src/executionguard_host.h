@@ -181,6 +181,11 @@ EG_API bool eg_timer_lost(const eg_timer *timer);
 EG_API bool eg_timer_timed_out(const eg_timer *timer);
 EG_API bool eg_can_lose(const eg_guard *guard);
 
+/* eg_may_share_keys: may a grant of one guard hold the same key of the other?
+** False is certain; true is certain for those in memory, while of what is on
+** a disk or a server this process does not know. */
+EG_API bool eg_may_share_keys(const eg_guard *a, const eg_guard *b);
+
 /* eg_timer_signal: the signal for threads whose timers ask for one, 0: none
 ** (at the start).  It is sent when a timer fires, and again after 1, 2, 4 ...
 ** 32 ms and at the end of its grace, until that timer is stopped.  It carries

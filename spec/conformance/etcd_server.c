@@ -147,8 +147,7 @@ bool etcd_start(etcd_cluster *c, int n, bool tls) {
 }
 
 void etcd_signal(const etcd_cluster *c, int member, int signal_number) {
-  if (c->pids[member] > 0)
-    kill(c->pids[member], signal_number);
+  server_signal_child(c->pids[member], signal_number);
 }
 
 void etcd_kill(etcd_cluster *c, int member) {

@@ -88,9 +88,17 @@ bool server_start(server *s, int port, const char *options) {
   return server_restart(s);
 }
 
+void server_signal_child(pid_t pid, int signal_number) {
+  siginfo_t info;
+  if (pid <= 0)
+    return;
+  kill(pid, signal_number);
+  if (signal_number == SIGSTOP) /* its threads stop one after the other */
+    waitid(P_PID, (id_t)pid, &info, WSTOPPED | WEXITED | WNOWAIT);
+}
+
 void server_signal(const server *s, int signal_number) {
-  if (s->pid > 0)
-    kill(s->pid, signal_number);
+  server_signal_child(s->pid, signal_number);
 }
 
 void server_kill(server *s) {

@@ -24,6 +24,8 @@ bool server_start(server *s, int port, const char *options);
 /* Again, after server_kill, with the same options. */
 bool server_restart(server *s);
 void server_signal(const server *s, int signal_number);
+/* To a child of this process; of SIGSTOP it waits for the effect. */
+void server_signal_child(pid_t pid, int signal_number);
 void server_kill(server *s);
 /* Kills it and removes its directory. */
 void server_end(server *s);

@@ -197,6 +197,18 @@ for _, way in ipairs(world.ways) do
       assert.equal(start, world.steady())
     end)
 
+    it("nor of a run with that key on a guard of another name", function()
+      local other <close> = world.EG.new { name = "waiting, another" }
+      local start = world.steady()
+      coroutine.wrap(function()
+        other:RunOnce("a", coroutine.yield, { timeout = 5 })
+      end)()
+      assert.is_true((guard:AcquireLock "a"))
+      assert.same({ false, "deadlock", n = 2 },
+        table.pack(guard:AcquireLock("a", 10)))
+      assert.equal(start, world.steady())
+    end)
+
     it("outside of tasks everything that waits turns the scheduler",
        function()
       local cool <close> = world.new(way, { cooldown = 2 })

@@ -45,6 +45,10 @@ static void init(void) {
 
 /* ---------------------------------------------------------- who is who -- */
 
+bool eg_may_share_keys(const eg_guard *a, const eg_guard *b) {
+  return a->store->space == b->store->space;
+}
+
 static const void *space_of(const egi_store *store) {
   return store->space != NULL ? store->space : store;
 }

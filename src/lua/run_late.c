@@ -137,10 +137,11 @@ void eb_tell_ended(lua_State *L, int index, eb_run *run) {
   eb_look();
 }
 
-/* Guards of one name share their keys; of two names they are taken to, too,
-** which only lets somebody wait who could be told that it is in vain. */
+/* Where it may be, it is: that only lets somebody wait who could be told that
+** it is in vain. */
 static bool is_same(const eb_run *run, const eb_guard *guard, eg_bytes key) {
-  return (run->guard == guard || (run->guard->shared && guard->shared)) &&
+  return guard->core != NULL &&
+         eg_may_share_keys(run->guard->core, guard->core) &&
          run->key.len == key.len &&
          memcmp(run->key.data, key.data, key.len) == 0;
 }
