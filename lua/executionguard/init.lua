@@ -24,7 +24,7 @@ return {
   setLogger = core.setLogger,
   -- getGlobalStats() -> counts of all guards of this process
   getGlobalStats = core.getGlobalStats,
-  -- printSummary(guard, {ascii = boolean}?)
+  -- printSummary(guard, {top = 10, ascii = boolean, columns = integer}?)
   printSummary = require("executionguard.summary").print,
   -- configure{signal, waitSignal, engine, loop, clock}
   configure = require("executionguard.configure").configure,

@@ -362,12 +362,16 @@ function ExecutionGuard.setLogger(fn) end
 ---@return ExecutionGuard.GlobalStats
 function ExecutionGuard.getGlobalStats() end
 
---- Prints a guard's records by status and the counts of the process, by the
---- global `print`. Raises for anything but an open guard.
+--- Prints a guard's records by status, the counts of the process, and the
+--- slowest and the failing keys with bars and (where a history is kept)
+--- sparklines of their last runs; by the global `print`. Raises for anything
+--- but an open guard.
 ---@param guard ExecutionGuard.Guard
+--- top: how many keys of a kind (10; 0: only the counts).
 --- ascii: plain ASCII (true) or UTF-8 (false). Default: what the environment
 --- says (LC_ALL, LC_CTYPE, LANG).
----@param options? {ascii: boolean}
+--- columns: no line is wider. Default: as the terminal is, else 80.
+---@param options? {top: integer?, ascii: boolean?, columns: integer?}
 function ExecutionGuard.printSummary(guard, options) end
 
 --- Settings of the process; what is not named stays. All options are taken, or

@@ -63,13 +63,13 @@ static void what_is_no_duration_is_refused(void **state) {
 static void durations_are_written(void **state) {
   (void)state;
   char text[EC_DURATION_TEXT];
-  assert_string_equal(ec_format_duration(0, text), "0ms");
-  assert_string_equal(ec_format_duration(250000, text), "250ms");
-  assert_string_equal(ec_format_duration(4230000, text), "4.2s");
-  assert_string_equal(ec_format_duration(59999999, text), "59.9s");
-  assert_string_equal(ec_format_duration(5400000000, text), "1h 30m");
-  assert_string_equal(ec_format_duration(INT64_C(90000000000), text), "1d 1h");
-  assert_string_equal(ec_format_duration(-5, text), "0ms");
+  assert_string_equal(eg_format_duration(0, text), "0ms");
+  assert_string_equal(eg_format_duration(250000, text), "250ms");
+  assert_string_equal(eg_format_duration(4230000, text), "4.2s");
+  assert_string_equal(eg_format_duration(59999999, text), "59.9s");
+  assert_string_equal(eg_format_duration(5400000000, text), "1h 30m");
+  assert_string_equal(eg_format_duration(INT64_C(90000000000), text), "1d 1h");
+  assert_string_equal(eg_format_duration(-5, text), "0ms");
   assert_string_equal(ec_format_rfc3339(1767225600123456, text),
                       "2026-01-01T00:00:00.123Z");
   assert_string_equal(ec_format_rfc3339(0, text), "-");
@@ -267,9 +267,9 @@ static void terminal_gets_no_control_characters(void **state) {
   (void)state;
   char text[80];
   eg_bytes bytes = {"a\x1b[31m\xc2\x9b\xc3\xa9\xff\n\0z", 14};
-  assert_string_equal(ec_printable(bytes, text, sizeof text),
+  assert_string_equal(eg_printable(bytes, text, sizeof text),
                       "a\\x1b[31m\\xc2\\x9b\xc3\xa9\\xff\\x0a\\x00z");
-  ec_printable(bytes, text, 8);
+  eg_printable(bytes, text, 8);
   assert_true(strlen(text) < 8);
 }
 

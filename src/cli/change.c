@@ -222,7 +222,7 @@ int ec_release(ec_options *options) {
   if (b.guard == NULL)
     return exit_status;
   b.key = eg_str(options->operands[0]);
-  ec_printable(b.key, b.name, sizeof b.name);
+  eg_printable(b.key, b.name, sizeof b.name);
   eg_status status = eg_fetch(b.guard, b.key, &b.record, &error);
   ec_describe_owner(&b.record.owner, b.who, sizeof b.who);
   if (EG_IS_FAILURE(status)) {
@@ -246,7 +246,7 @@ static void say_who_loses(eg_guard *guard, eg_bytes key) {
   eg_fetch(guard, key, &record, NULL);
   if (record.locked)
     ec_note("%s is held by %s, which loses it: what comes of it is refused",
-            ec_printable(key, name, sizeof name),
+            eg_printable(key, name, sizeof name),
             ec_describe_owner(&record.owner, who, sizeof who));
   eg_record_free(&record);
 }
@@ -274,7 +274,7 @@ int ec_reset(ec_options *options) {
       exit_status = ec_json_end(&json);
       eg_record_free(&record);
     }
-    ec_detail("%s is Idle", ec_printable(key, name, sizeof name));
+    ec_detail("%s is Idle", eg_printable(key, name, sizeof name));
   }
   eg_close(guard);
   return exit_status;

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-#include "executionguard.h"
+#include "executionguard_view.h"
 
 /* Exit statuses beside those of eg_status_exit and of the child. */
 enum {
@@ -29,10 +29,10 @@ typedef struct ec_options {
   const char *owner;
   int64_t wait_ms, timeout_ms, kill_after_ms, cooldown_ms, cache_ms;
   int64_t lock_at_least_ms, delay_ms;
-  int64_t retry, limit, token, cache_limit, conflict_exit;
+  int64_t retry, limit, token, cache_limit, conflict_exit, top;
   bool once, rerun, cache, backoff, no_record, record_args;
   bool force, kill, rebuild;
-  bool json, quiet, verbose, help;
+  bool json, ascii, quiet, verbose, help;
   /* what is no option */
   int operand_count;
   char **operands;
@@ -96,14 +96,11 @@ const char *ec_nearest(const char *word, const char *const *known, size_t n);
 
 /* ---- duration.c ---- */
 
-#define EC_DURATION_TEXT 48
+#define EC_DURATION_TEXT EG_DURATION_TEXT
 
 /* "30s", "5m", "1h30m", "250ms", "90" (seconds).  False: it is none, or more
 ** than the library can count. */
 bool ec_parse_duration(const char *text, int64_t *ms);
-
-/* "4.2s", "1h 30m": two units at most.  Returns text. */
-char *ec_format_duration(int64_t us, char text[EC_DURATION_TEXT]);
 
 /* A point in time in RFC 3339, UTC, and in the local time for people.  0: "-".
 ** Both return text. */
@@ -124,15 +121,15 @@ void ec_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Prints why a call failed.  Returns the exit status for it. */
 int ec_failed(const char *doing, eg_status status, const eg_error *error);
 
-/* Key, owner or error as people may see it on a terminal: what is no printable
-** text is shown as \xNN.  Returns text, cut where size is too small. */
-char *ec_printable(eg_bytes bytes, char *text, size_t size);
-
 /* Is standard output a terminal; are colours wanted there? */
 bool ec_terminal(void);
 bool ec_colours(void);
 const char *ec_colour_of(eg_run status);
 const char *ec_colour_end(void);
+
+/* What is drawn on standard output is for: as wide as the terminal is, or
+** COLUMNS says; ASCII where the locale, or --ascii, says so. */
+void ec_view(const ec_options *options, eg_view *view);
 
 /* ---- json.c: writing JSON ---- */
 
@@ -279,9 +276,6 @@ void ec_json_times(ec_json *json, const eg_times *times);
 
 /* "half within 1s, 95% within 2s, 99% within 3s": how long runs took. */
 char *ec_describe_times(const eg_times *times, char *text, size_t size);
-
-/* The status that a run with this end has. */
-eg_run ec_run_of(eg_status status);
 
 /* ---- the commands ---- */
 

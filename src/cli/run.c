@@ -199,7 +199,7 @@ static int refused(run *r, eg_status status) {
   case EG_FAILED:
     ec_note("%s %s; it can run again in %s; store %s", r->name,
             status == EG_COOLDOWN ? "is cooling down" : "failed just now",
-            ec_format_duration(r->reply.left_us, left), r->url);
+            eg_format_duration(r->reply.left_us, left), r->url);
     return conflict(r);
   case EG_DEADLOCK:
     ec_note("%s is held by the eguard that runs this very command", r->name);
@@ -288,7 +288,7 @@ static void say_ending(const run *r) {
     break;
   case EC_TIMED_OUT:
     ec_error("%s took longer than %s and was ended", r->name,
-             ec_format_duration(job->timeout_us, time));
+             eg_format_duration(job->timeout_us, time));
     break;
   case EC_NO_START:
     ec_error("cannot run %s: %s", job->argv[0], strerror(job->code));
@@ -337,7 +337,7 @@ static void attempts(run *r) {
     if (left == 0 || !worth_a_retry(r))
       return;
     ec_note("%s failed (exit status %d); again in %s", r->name,
-            exit_of(&r->job), ec_format_duration(delay_us, text));
+            exit_of(&r->job), eg_format_duration(delay_us, text));
     int by;
     if (!ec_sleep(delay_us, &by)) {
       r->job.ending = EC_KILLED;
@@ -498,7 +498,7 @@ int ec_run(ec_options *options) {
     return EC_USAGE;
   const char *url = ec_store_url(options);
   r.key = eg_str(options->operands[0]);
-  ec_printable(r.key, r.name, sizeof r.name);
+  eg_printable(r.key, r.name, sizeof r.name);
   if (url != NULL && ec_public_url(url, r.url, sizeof r.url) == NULL)
     r.url[0] = '\0';
   r.guard = ec_open(options, &exit_status);

@@ -45,14 +45,8 @@ void eg_record_times(const eg_record *record, eg_times *times) {
   fill(times, &histogram, tally.total_us);
 }
 
-typedef struct gathering {
-  eg_census *census;
-  egi_histogram histogram;
-  int64_t total_us;
-} gathering;
-
-static bool add_record(void *ctx, const eg_record *record) {
-  gathering *g = ctx;
+bool egi_gather(void *ctx, const eg_record *record) {
+  egi_gathering *g = ctx;
   eg_census *census = g->census;
   egi_tally tally;
   census->total++;
@@ -72,10 +66,14 @@ static bool add_record(void *ctx, const eg_record *record) {
   return true;
 }
 
+void egi_gathered(egi_gathering *g) {
+  fill(&g->census->times, &g->histogram, g->total_us);
+}
+
 eg_status eg_take_census(eg_guard *guard, eg_census *census, eg_error *error) {
-  gathering g = {.census = census};
+  egi_gathering g = {.census = census};
   memset(census, 0, sizeof *census);
-  eg_status status = eg_scan(guard, eg_str(""), add_record, &g, error);
-  fill(&census->times, &g.histogram, g.total_us);
+  eg_status status = eg_scan(guard, eg_str(""), egi_gather, &g, error);
+  egi_gathered(&g);
   return status;
 }

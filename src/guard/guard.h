@@ -13,6 +13,7 @@
 #define EG_GUARD_GUARD_H
 
 #include "core/counters.h"
+#include "core/histogram.h"
 #include "guard/attend.h"
 
 #include <stdatomic.h>
@@ -325,5 +326,16 @@ eg_status egi_read(eg_guard *guard, eg_bytes key, const egi_seen *seen,
 
 /* Fills failed, timed_out and lost of a record that was read. */
 void egi_count_runs(eg_record *record);
+
+/* A census that is being taken, a record at a time.  egi_gather is an
+** eg_visit; egi_gathered: that were all. */
+typedef struct egi_gathering {
+  eg_census *census;
+  egi_histogram histogram;
+  int64_t total_us;
+} egi_gathering;
+
+bool egi_gather(void *ctx, const eg_record *record);
+void egi_gathered(egi_gathering *gathering);
 
 #endif

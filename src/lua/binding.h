@@ -359,6 +359,12 @@ int eb_set_logger(lua_State *L);
 /* terminal(file) -> columns; nil: it is none */
 int eb_terminal(lua_State *L);
 
+/* ---- summary.c ---- */
+
+/* summary(guard, top, columns, ascii, rows) -> the lines of printSummary; rows
+** of the box are {label, number}, {label} for a heading, {} for a rule. */
+int eb_summary(lua_State *L);
+
 /* ---- the test clock: testing.c ---- */
 
 void eb_push_testing(lua_State *L);

@@ -67,6 +67,7 @@ static const luaL_Reg module_functions[] = {
     {"terminate", eb_configure_term},
     {"waitSignal", eb_configure_wait},
     {"terminal", eb_terminal},
+    {"summary", eb_summary},
     {NULL, NULL},
 };
 
