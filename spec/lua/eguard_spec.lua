@@ -152,7 +152,7 @@ describe("eguard", function()
       local token = json("eguard show --json k").token
       local result = sh "eguard release k"
       assert.equal(75, result.status)
-      assert.match(("--token=%d k"):format(token):gsub("%-", "%%-"),
+      assert.match(("--token=%d --store="):format(token):gsub("%-", "%%-"),
         result.err)
       assert.equal(64, sh "eguard release --force k".status)
       assert.equal(75, sh "eguard release --force --token=1 k".status)

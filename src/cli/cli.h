@@ -121,6 +121,12 @@ void ec_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Prints why a call failed.  Returns the exit status for it. */
 int ec_failed(const char *doing, eg_status status, const eg_error *error);
 
+/* "eguard COMMAND --store=URL --name=NAME KEY", with what was given to this
+** one, quoted for a shell.  Returns text, cut where size is too small. */
+#define EC_HINT_TEXT 1000
+char *ec_hint(const ec_options *options, const char *command, char *text,
+              size_t size);
+
 /* Is standard output a terminal; are colours wanted there? */
 bool ec_terminal(void);
 bool ec_colours(void);
@@ -208,9 +214,10 @@ void ec_output_add(ec_output *output, int stream, const void *data, size_t n);
 /* The value that is stored.  False: it was too much. */
 bool ec_output_end(ec_output *output, int exit_status, eg_bytes *value);
 void ec_output_free(ec_output *output);
-/* Writes what was kept to standard output and standard error, in its order.
-** False: the value is nothing that eguard has stored. */
-bool ec_output_replay(eg_bytes value, int *exit_status);
+/* Writes what was kept to standard output and standard error, in its order;
+** *written: all of it arrived.  False: the value is nothing that eguard has
+** stored. */
+bool ec_output_replay(eg_bytes value, int *exit_status, bool *written);
 /* Is it what eguard has stored? */
 bool ec_is_output(eg_bytes value);
 
@@ -242,6 +249,10 @@ typedef struct ec_job {
 } ec_job;
 
 void ec_supervise(ec_job *job);
+
+/* A limit of file sizes (ulimit -f) is an error to be told of, and no signal
+** to die of.  The command gets it as it was. */
+void ec_ignore_file_limit(void);
 
 /* Ends this process as the signal does, so that a shell stops its loop. */
 void ec_die_of(int signal);

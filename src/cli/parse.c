@@ -237,6 +237,11 @@ static bool parse_run(const parser *p, int argc, char **argv) {
   if (at == 0)
     return wrong(p, "there is no KEY before the --: "
                     "eguard run [options] KEY -- COMMAND...");
+  if (p->options->operand_count > 0 && argv[at - 1][0] == '-')
+    return wrong(p,
+                 "the word right before the -- is the KEY, and that is %s: "
+                 "options stand before it, eguard run %s %s -- ...",
+                 argv[at - 1], argv[at - 1], p->options->operands[0]);
   if (p->options->operand_count > 0)
     return wrong(p, "only one KEY may stand before the --, not also \"%s\"",
                  p->options->operands[0]);
