@@ -292,6 +292,11 @@ function Guard:GetAnalytics() end
 ---@return "unsupported"? reason
 function Guard:History(key, n) end
 
+--- The records in numbers, as text for Prometheus (`# EOF` at its end).
+---@param options? ExecutionGuard.MetricsOptions
+---@return string text
+function Guard:Metrics(options) end
+
 --- Back to Idle from anything: ends a run or a lock there, forgets result and
 --- error. The counts stay.
 ---@param key string
@@ -361,6 +366,12 @@ function ExecutionGuard.setLogger(fn) end
 --- What all guards of this process have done since it started.
 ---@return ExecutionGuard.GlobalStats
 function ExecutionGuard.getGlobalStats() end
+
+--- The same as guard:Metrics, of all guards of this process that are open,
+--- each namespace once, and its own counts.
+---@param options? ExecutionGuard.MetricsOptions
+---@return string text
+function ExecutionGuard.metrics(options) end
 
 --- Prints a guard's records by status, the counts of the process, and the
 --- slowest and the failing keys with bars and (where a history is kept)

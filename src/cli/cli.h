@@ -31,7 +31,7 @@ typedef struct ec_options {
   int64_t lock_at_least_ms, delay_ms;
   int64_t retry, limit, token, cache_limit, conflict_exit, top;
   bool once, rerun, cache, backoff, no_record, record_args;
-  bool force, kill, rebuild;
+  bool force, kill, rebuild, openmetrics;
   bool json, ascii, quiet, verbose, help;
   /* what is no option */
   int operand_count;
@@ -298,6 +298,7 @@ int ec_wait(ec_options *options);
 int ec_release(ec_options *options);
 int ec_reset(ec_options *options);
 int ec_summary(ec_options *options);
+int ec_metrics(ec_options *options);
 int ec_doctor(ec_options *options);
 int ec_version(ec_options *options);
 int ec_completion(ec_options *options);

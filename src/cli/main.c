@@ -8,9 +8,9 @@
 #include <string.h>
 
 static int unknown_command(const char *word) {
-  const char *known[16];
+  const char *known[32];
   size_t n = 0;
-  for (size_t i = 0; i < ec_command_count && n < 16; i++)
+  for (size_t i = 0; i < ec_command_count && n < 32; i++)
     known[n++] = ec_commands[i].name;
   const char *nearest = ec_nearest(word, known, n);
   if (nearest != NULL)

@@ -7,8 +7,7 @@
 
 #include <string.h>
 
-/* The last run and those before it. */
-static void gather(const eg_record *record, egi_tally *tally) {
+void egi_record_tally(const eg_record *record, egi_tally *tally) {
   egi_decode_tally(record->tally, tally);
   if (!record->crashed)
     egi_tally_add(tally, record->status, record->duration_us);
@@ -17,7 +16,7 @@ static void gather(const eg_record *record, egi_tally *tally) {
 void egi_count_runs(eg_record *record) {
   egi_tally tally;
   uint64_t known = record->status == EG_RUN_RUNNING; /* how it will end */
-  gather(record, &tally);
+  egi_record_tally(record, &tally);
   for (unsigned i = 0; i < tally.n; i++)
     known += tally.buckets[i].runs;
   record->failed = tally.failed;
@@ -40,7 +39,7 @@ static void fill(eg_times *times, const egi_histogram *histogram,
 void eg_record_times(const eg_record *record, eg_times *times) {
   egi_tally tally;
   egi_histogram histogram = {0};
-  gather(record, &tally);
+  egi_record_tally(record, &tally);
   egi_tally_spread(&tally, &histogram);
   fill(times, &histogram, tally.total_us);
 }
@@ -60,7 +59,7 @@ bool egi_gather(void *ctx, const eg_record *record) {
   census->failed += record->failed;
   census->timed_out += record->timed_out;
   census->lost += record->lost;
-  gather(record, &tally);
+  egi_record_tally(record, &tally);
   egi_tally_spread(&tally, &g->histogram);
   g->total_us += tally.total_us;
   return true;

@@ -63,6 +63,7 @@ static const luaL_Reg module_functions[] = {
     {"expired", eb_expired},
     {"shield", eb_shield},
     {"setLogger", eb_set_logger},
+    {"metrics", eb_metrics},
     {"engine", eb_configure_engine},
     {"terminate", eb_configure_term},
     {"waitSignal", eb_configure_wait},
