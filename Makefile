@@ -680,7 +680,8 @@ install-lua-module: # also what the rock installs
 
 uninstall: ## remove what install put there
 	rm -f $(TO)/include/executionguard.h \
-	  $(TO)/include/executionguard_host.h $(TO)/lib/libexecutionguard.a \
+	  $(TO)/include/executionguard_host.h \
+	  $(TO)/include/executionguard_view.h $(TO)/lib/libexecutionguard.a \
 	  $(TO)/lib/libexecutionguard.so $(TO)/lib/libexecutionguard.so.* \
 	  $(TO)/lib/pkgconfig/executionguard.pc $(TO)/bin/eguard $(COMPLETIONS) \
 	  $(foreach page,$(MAN_PAGES),\

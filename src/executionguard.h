@@ -44,7 +44,8 @@
 **   TIMEOUT.
 ** - Every function may be called with a guard's work in progress in the same
 **   thread; none of them calls back into user code but eg_scan, eg_history,
-**   eg_run_once, the allocator, the clock and the log function, as said there.
+**   eg_run_once, eg_write_metrics, the allocator, the clock and the log
+**   function, as said there.
 **
 ** ERRORS
 **
@@ -657,6 +658,40 @@ typedef struct eg_census {
 } eg_census;
 EG_API eg_status eg_take_census(eg_guard *guard, eg_census *census,
                                 eg_error *error);
+
+/*
+** METRICS, for Prometheus and its kin.
+**
+** eg_write_metrics: the records of a guard's namespace in numbers, as text:
+** records by status, keys that are held, executions, failures and run times,
+** in all and of the `top` keys that were asked for most often; what is left of
+** the keys is one, "other".  guard NULL: of all guards of the process that are
+** open, each namespace once, and the process's own counts.  Every record is
+** read; memory is bounded by top (about 1 KiB each).
+**
+** write is called with no lock held, with at most 4 KiB at a time, after all
+** was read; it returns false to stop.  OK; CANCELED (write said so); NOMEM; of
+** one guard also a failure of its store, and then nothing was written.  May
+** block as long as the stores do; eg_close of a guard that is read by another
+** thread waits for that.
+**
+** EG_METRICS_TEXT is what Prometheus takes whatever it asks for, and promtool
+** checks.  EG_METRICS_OPENMETRICS is OpenMetrics 1.0 to the letter: the same,
+** but that the lines that describe a counter name it without its _total.
+** eg_metrics_type: for the Content-Type of an answer.
+*/
+#define EG_METRICS_TOP ((size_t)50) /* where nobody says */
+
+typedef enum eg_metrics_format {
+  EG_METRICS_TEXT,
+  EG_METRICS_OPENMETRICS
+} eg_metrics_format;
+
+typedef bool (*eg_write)(void *ctx, const void *data, size_t n);
+EG_API eg_status eg_write_metrics(eg_guard *guard, size_t top,
+                                  eg_metrics_format format, eg_write write,
+                                  void *ctx, eg_error *error);
+EG_API const char *eg_metrics_type(eg_metrics_format format);
 
 /*
 ** eg_next_forgotten: takes one key whose opaque result was dropped because its

@@ -24,7 +24,10 @@ return {
   setLogger = core.setLogger,
   -- getGlobalStats() -> counts of all guards of this process
   getGlobalStats = core.getGlobalStats,
-  -- printSummary(guard, {ascii = boolean}?)
+  -- metrics{top = 50, openmetrics = false} -> text for Prometheus, of all
+  -- guards of this process
+  metrics = core.metrics,
+  -- printSummary(guard, {top = 10, ascii = boolean, columns = integer}?)
   printSummary = require("executionguard.summary").print,
   -- configure{signal, waitSignal, engine, loop, clock}
   configure = require("executionguard.configure").configure,

@@ -80,3 +80,12 @@ end
 ---@field error? string text, cut to what the store keeps
 ---@field owner? string the option `owner` of who ran it
 ---@field exitStatus? integer of a command that eguard ran
+
+--- How metrics are to be.
+---@class ExecutionGuard.MetricsOptions
+--- How many keys have samples of their own, those that ran most often; the
+--- rest is one, "other". Default 50; 0: none.
+---@field top? integer
+--- OpenMetrics 1.0 to the letter, for those who ask for that; promtool does
+--- not take it. Default false.
+---@field openmetrics? boolean

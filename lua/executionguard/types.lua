@@ -292,6 +292,11 @@ function Guard:GetAnalytics() end
 ---@return "unsupported"? reason
 function Guard:History(key, n) end
 
+--- The records in numbers, as text for Prometheus (`# EOF` at its end).
+---@param options? ExecutionGuard.MetricsOptions
+---@return string text
+function Guard:Metrics(options) end
+
 --- Back to Idle from anything: ends a run or a lock there, forgets result and
 --- error. The counts stay.
 ---@param key string
@@ -362,12 +367,22 @@ function ExecutionGuard.setLogger(fn) end
 ---@return ExecutionGuard.GlobalStats
 function ExecutionGuard.getGlobalStats() end
 
---- Prints a guard's records by status and the counts of the process, by the
---- global `print`. Raises for anything but an open guard.
+--- The same as guard:Metrics, of all guards of this process that are open,
+--- each namespace once, and its own counts.
+---@param options? ExecutionGuard.MetricsOptions
+---@return string text
+function ExecutionGuard.metrics(options) end
+
+--- Prints a guard's records by status, the counts of the process, and the
+--- slowest and the failing keys with bars and (where a history is kept)
+--- sparklines of their last runs; by the global `print`. Raises for anything
+--- but an open guard.
 ---@param guard ExecutionGuard.Guard
+--- top: how many keys of a kind (10; 0: only the counts).
 --- ascii: plain ASCII (true) or UTF-8 (false). Default: what the environment
 --- says (LC_ALL, LC_CTYPE, LANG).
----@param options? {ascii: boolean}
+--- columns: no line is wider. Default: as the terminal is, else 80.
+---@param options? {top: integer?, ascii: boolean?, columns: integer?}
 function ExecutionGuard.printSummary(guard, options) end
 
 --- Settings of the process; what is not named stays. All options are taken, or

@@ -7,6 +7,8 @@
 */
 #include "support.h"
 
+#include "executionguard_view.h"
+
 #include <stdio.h>
 
 enum { ITEMS = 256, HISTORY = 8 };
@@ -254,6 +256,13 @@ static eg_status scan(life *l) {
   return eg_scan(l->guard, eg_str(""), visit, l, &l->error);
 }
 
+static eg_status summarize(life *l) {
+  eg_summary summary;
+  eg_status status = eg_summary_take(l->guard, 3, &summary, &l->error);
+  eg_summary_free(&summary);
+  return status;
+}
+
 static bool reads(life *l) {
   eg_record r;
   eg_census census;
@@ -263,6 +272,7 @@ static bool reads(life *l) {
   MUST(l, eg_take_census(l->guard, &census, &l->error), EG_OK);
   if (census.total != (uint64_t)l->n)
     STOP(l, "a census of %d", (int)census.total);
+  MUST(l, summarize(l), EG_OK);
   MUST(l, (eg_fetch(l->guard, eg_str("large"), &r, &l->error)), EG_OK);
   eg_record_free(&r);
   l->visits = 0;

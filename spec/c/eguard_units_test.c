@@ -63,13 +63,13 @@ static void what_is_no_duration_is_refused(void **state) {
 static void durations_are_written(void **state) {
   (void)state;
   char text[EC_DURATION_TEXT];
-  assert_string_equal(ec_format_duration(0, text), "0ms");
-  assert_string_equal(ec_format_duration(250000, text), "250ms");
-  assert_string_equal(ec_format_duration(4230000, text), "4.2s");
-  assert_string_equal(ec_format_duration(59999999, text), "59.9s");
-  assert_string_equal(ec_format_duration(5400000000, text), "1h 30m");
-  assert_string_equal(ec_format_duration(INT64_C(90000000000), text), "1d 1h");
-  assert_string_equal(ec_format_duration(-5, text), "0ms");
+  assert_string_equal(eg_format_duration(0, text), "0ms");
+  assert_string_equal(eg_format_duration(250000, text), "250ms");
+  assert_string_equal(eg_format_duration(4230000, text), "4.2s");
+  assert_string_equal(eg_format_duration(59999999, text), "59.9s");
+  assert_string_equal(eg_format_duration(5400000000, text), "1h 30m");
+  assert_string_equal(eg_format_duration(INT64_C(90000000000), text), "1d 1h");
+  assert_string_equal(eg_format_duration(-5, text), "0ms");
   assert_string_equal(ec_format_rfc3339(1767225600123456, text),
                       "2026-01-01T00:00:00.123Z");
   assert_string_equal(ec_format_rfc3339(0, text), "-");
@@ -139,6 +139,7 @@ static void message_says_what_was_wrong(void **state) {
       {"run", "k --", "no COMMAND"},
       {"run", "-- c", "no KEY"},
       {"run", "a b -- c", "\"a\""},
+      {"run", "k --once -- c", "eguard run --once k -- ..."},
       {"run", "--timeout=soon k -- c", "--timeout=soon"},
       {"run", "--owner k -- c", ""},
       {"ls", "--force", "no option --force"},
@@ -196,6 +197,37 @@ static void password_is_not_in_a_public_url(void **state) {
   assert_string_equal(ec_public_url("file:x?locks=.", text, sizeof text),
                       expected);
   assert_null(ec_public_url("file:/a/long/one", text, 8));
+}
+
+/* ----------------------------------------------------------------- hints -- */
+
+static void proposed_command_can_be_pasted(void **state) {
+  (void)state;
+  char text[EC_HINT_TEXT], small[20];
+  static const char *const rows[][4] = {
+      {"k-1", NULL, NULL, "eguard reset k-1"},
+      {"a key", "file:/a b?history=3", "N",
+       "eguard reset --store='file:/a b?history=3' --name=N 'a key'"},
+      {"it's", "redis://u:secret@h:1/0", "",
+       "eguard reset --store=redis://u@h:1/0 --name='' 'it'\\''s'"},
+      {"--once", NULL, NULL, "eguard reset -- --once"},
+      {"\xc3\xa9\\", NULL, NULL, "eguard reset '\xc3\xa9\\'"},
+      {"a\n'\\\xff", NULL, NULL, "eguard reset $'a\\x0a\\'\\\\\\xff'"},
+  };
+  unsetenv("EXECUTIONGUARD_STORE");
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    char *operands[] = {(char *)rows[i][0]};
+    ec_options o = {
+        .operands = operands, .store = rows[i][1], .name = rows[i][2]};
+    assert_string_equal(ec_hint(&o, "reset", text, sizeof text), rows[i][3]);
+    assert_true(strlen(ec_hint(&o, "reset", small, sizeof small)) < 20);
+  }
+  char *operands[] = {"k"};
+  ec_options o = {.operands = operands};
+  setenv("EXECUTIONGUARD_STORE", "file:/there", 1);
+  assert_string_equal(ec_hint(&o, "reset", text, sizeof text),
+                      "eguard reset --store=file:/there k");
+  unsetenv("EXECUTIONGUARD_STORE");
 }
 
 /* ------------------------------------------------------------------ JSON -- */
@@ -267,9 +299,9 @@ static void terminal_gets_no_control_characters(void **state) {
   (void)state;
   char text[80];
   eg_bytes bytes = {"a\x1b[31m\xc2\x9b\xc3\xa9\xff\n\0z", 14};
-  assert_string_equal(ec_printable(bytes, text, sizeof text),
+  assert_string_equal(eg_printable(bytes, text, sizeof text),
                       "a\\x1b[31m\\xc2\\x9b\xc3\xa9\\xff\\x0a\\x00z");
-  ec_printable(bytes, text, 8);
+  eg_printable(bytes, text, 8);
   assert_true(strlen(text) < 8);
 }
 
@@ -319,16 +351,18 @@ static void what_is_no_output_is_not_replayed(void **state) {
   ec_output o;
   eg_bytes value = {"", 0};
   int status;
+  bool written;
   ec_output_begin(&o, 1000);
   assert_true(ec_output_end(&o, 3, &value));
-  assert_true(ec_output_replay(value, &status));
+  assert_true(ec_output_replay(value, &status, &written));
+  assert_true(written);
   assert_int_equal(status, 3);
   for (size_t n = 0; n < value.len; n++) {
     eg_bytes cut = {value.data, n};
-    assert_false(ec_output_replay(cut, &status));
+    assert_false(ec_output_replay(cut, &status, &written));
   }
   o.bytes[value.len - 1] = 9; /* more chunks than there are */
-  assert_false(ec_output_replay(value, &status));
+  assert_false(ec_output_replay(value, &status, &written));
   ec_output_free(&o);
 }
 
@@ -342,6 +376,7 @@ int main(void) {
       cmocka_unit_test(message_says_what_was_wrong),
       cmocka_unit_test(table_is_in_order),
       cmocka_unit_test(password_is_not_in_a_public_url),
+      cmocka_unit_test(proposed_command_can_be_pasted),
       cmocka_unit_test(json_is_written),
       cmocka_unit_test(terminal_gets_no_control_characters),
       cmocka_unit_test(output_is_kept_in_its_order),

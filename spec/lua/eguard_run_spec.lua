@@ -137,6 +137,9 @@ describe("eguard run", function()
     assert.equal(125, status_of "eguard ls >/dev/full")
     assert.equal(125, status_of "eguard run --cache c -- echo x >/dev/full")
     assert.equal("x\n", sh("eguard run --cache c -- echo x").out)
+    local replay = sh "eguard run --cache c -- echo x >/dev/full"
+    assert.equal(125, replay.status)
+    assert.match("what it had said could not be written", replay.err)
   end)
 
   it("passes input and output through", function()
@@ -165,9 +168,12 @@ describe("eguard run", function()
     assert.equal(1, lines)
     for _, part in ipairs { "k is running", "pid " .. pid, "the night job",
       "since %d%d%d%d%-%d%d%-%d%d ", "the last runs took %d", folder.store,
-      "eguard release %-%-force k" } do
+      "eguard release %-%-force %-%-store=" } do
       assert.match(part, result.err)
     end
+    -- the command that would clear it can be pasted, and then asks
+    local hint = result.err:match "to clear it: (.-)\n"
+    assert.match("token=%d+ .*%-%-store=", sh(hint).err)
     local quiet = sh "eguard run -q --conflict-exit-code=9 k -- echo ran"
     assert.equal(9, quiet.status)
     assert.equal("", quiet.err)
@@ -192,7 +198,29 @@ describe("eguard run", function()
     local result = sh "eguard run k -- eguard run --wait k -- true"
     assert.equal(75, result.status)
     assert.match("runs this very command", result.err)
+    assert.equal(75,
+      status_of "eguard run k -- eguard run l -- eguard run --wait k -- true")
+    local far = sh(("eguard run k -- eguard run --wait --store=file:%s/far " ..
+      "k -- echo another"):format(folder.path))
+    assert.equal("another\n", far.out)
   end)
+
+  it("can be started where the limit of files or the umask is small",
+    function()
+      -- a file as output would be under the limit, too
+      local result = sh("(ulimit -f 0; eguard run k -- echo ran; " ..
+        "echo $?) 2>&1 | cat")
+      assert.match("File too large.-\n125\n$", result.out)
+      -- the command has the limit, and the signal that goes with it, as it was
+      result = sh(("(ulimit -f 4000; eguard run k -- sh -c 'exec head " ..
+        "-c 4000000 /dev/zero >%s/x'; echo $?) 2>/dev/null | cat"):format(
+        folder.path))
+      assert.equal((128 + 25) .. "\n", result.out)
+      assert.equal(0, status_of(("umask 0177; eguard run --store=file:" ..
+        "%s/a/b k -- true"):format(folder.path)))
+      assert.equal("700 700\n", sh(("stat -c %%a %s/a %s/a/b | xargs"):format(
+        folder.path, folder.path)).out)
+    end)
 
   describe("--once", function()
     it("runs until exit status 0, and then never again", function()

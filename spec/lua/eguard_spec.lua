@@ -152,7 +152,7 @@ describe("eguard", function()
       local token = json("eguard show --json k").token
       local result = sh "eguard release k"
       assert.equal(75, result.status)
-      assert.match(("--token=%d k"):format(token):gsub("%-", "%%-"),
+      assert.match(("--token=%d --store="):format(token):gsub("%-", "%%-"),
         result.err)
       assert.equal(64, sh "eguard release --force k".status)
       assert.equal(75, sh "eguard release --force --token=1 k".status)
@@ -247,15 +247,21 @@ describe("eguard", function()
   it("summary counts records, and all runs", function()
     sh "eguard run a -- true; eguard run b -- false; eguard run b -- true"
     sh "eguard run --timeout=0.05 c -- sleep 60"
-    local text = sh "eguard summary".out
-    for what, n in pairs { records = 3, Completed = 2, TimedOut = 1,
-      Failed = 0, executions = 4, failed = 1, ["timed out"] = 1, lost = 0 } do
-      assert.match(what .. "\t" .. n .. "\n", text)
+    local text = sh "eguard summary --ascii".out
+    for what, n in pairs { ["Total Records"] = 3, Completed = 2, TimedOut = 1,
+      ["Total Executions"] = 4, Failed = 1, ["Timed Out"] = 1, Lost = 0 } do
+      assert.match("| +" .. what .. " +" .. n .. " |\n", text)
     end
-    assert.match("took\thalf within %S+, 95%% within %S+, 99%% within", text)
+    assert.match("\nSlowest keys [^\n]+\n  c ", text)
+    assert.match("\nFailing keys [^\n]+\n  b +1/2 +#+ +x@\n  c +1/1 ", text)
     text = sh "eguard summary --json".out
     assert.match('"executions":4,"failed":1,"timedOut":1,"lost":0,', text)
     assert.match('"runTime":{"runs":4,"total":%d+%.%d+,"p50":%d', text)
+    local summary = shell.json(text)
+    assert.equal("c", summary.slowest[1].key)
+    assert.equal("b", summary.failing[1].key)
+    assert.equal(2, summary.failing[1].executionCount)
+    assert.equal(1, #json("eguard summary --json --top=1").failing)
   end)
 
   it("show says what came of all runs of a key", function()

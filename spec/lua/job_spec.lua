@@ -775,10 +775,14 @@ describe("job", function()
 
   it("stands in the summary", function()
     local j = run(nothing)
-    local lines = require "executionguard.summary".lines(
-      ExecutionGuard.new():GetAnalytics(), true, { j:Stats() })
-    local text = table.concat(lines, "\n")
-    assert.matches("Jobs +1 ", text)
-    assert.matches("  succeeded +1 ", text)
+    local rows = require "executionguard.summary".rows { j:Stats() }
+    assert.same({ "Jobs", 1 }, rows[1])
+    assert.same({ "  succeeded", 1 }, rows[5])
+    local lines, real = {}, print
+    rawset(_G, "print", function(line) lines[#lines + 1] = line end)
+    ExecutionGuard.printSummary(ExecutionGuard.new(), { ascii = true })
+    rawset(_G, "print", real)
+    assert.matches("\n| Jobs +%d+ |\n|   created +%d+ |\n",
+                   table.concat(lines, "\n"))
   end)
 end)

@@ -3,7 +3,6 @@
 -- what it refuses.
 
 local ExecutionGuard = require "executionguard"
-local summary = require "executionguard.summary"
 
 local real_print, real_getenv = print, os.getenv
 
@@ -128,22 +127,14 @@ describe("printSummary", function()
     assert.equal("╚" .. bar .. "╝", lines[#lines])
   end)
 
-  it("grows with its numbers", function()
-    local most = math.maxinteger
-    local analytics = {
-      totalRecords = most,
-      byStatus = { Idle = most, Running = most, Completed = most,
-                   TimedOut = most, Failed = most },
-      ["global"] = { totalExecutions = most, blockedExecutions = most,
-                     cachedResults = most, timedOutExecutions = most,
-                     failedExecutions = most },
-    }
-    local lines = summary.lines(analytics, true)
-    for _, line in ipairs(lines) do
-      assert.equal(#lines[1], #line)
+  it("is no wider than asked for, the numbers whole", function()
+    for _, width in ipairs { 20, 21, 33, 50, 1000 } do
+      local lines = summary_of(guard, { columns = width })
+      for _, line in ipairs(lines) do
+        assert.equal(math.min(width, 50), columns(line), line)
+      end
+      assert.is_truthy(number_after(lines, "Total Records"))
     end
-    assert.equal(most, number_after(lines, "Total Executions"))
-    assert.equal(most, number_after(lines, "TimedOut"))
   end)
 
   describe("draws in", function()
@@ -222,14 +213,22 @@ describe("printSummary", function()
 
     it("options that it does not have", function()
       assert.equal("ExecutionGuard.printSummary: options must be a table " ..
-                   "{ascii = boolean}, not a boolean", refusal(guard, true))
+                   "{top = 10}, not a boolean", refusal(guard, true))
       assert.equal("ExecutionGuard.printSummary: there is no option " ..
-                   "'asci'; the only one is 'ascii'",
+                   "'asci'; there are ascii, columns, top",
                    refusal(guard, { asci = true }))
       assert.equal("ExecutionGuard.printSummary: there is no option '1'; " ..
-                   "the only one is 'ascii'", refusal(guard, { true }))
+                   "there are ascii, columns, top", refusal(guard, { true }))
       assert.equal("ExecutionGuard.printSummary: option 'ascii' must be a " ..
                    "boolean, not a string", refusal(guard, { ascii = "yes" }))
+      for _, top in ipairs { -1, 1001, 1.5 } do
+        assert.equal("ExecutionGuard.printSummary: option 'top' must be an " ..
+                     "integer from 0 to 1000, not " .. top,
+                     refusal(guard, { top = top }))
+      end
+      assert.equal("ExecutionGuard.printSummary: option 'columns' must be " ..
+                   "an integer from 20 on, not a string",
+                   refusal(guard, { columns = "80" }))
     end)
   end)
 end)

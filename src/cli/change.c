@@ -43,6 +43,14 @@ static bool type_token(const breaking *b, uint64_t *token) {
   return end != line;
 }
 
+static char *propose(const breaking *b, const char *command,
+                     char hint[EC_HINT_TEXT]) {
+  char words[80];
+  snprintf(words, sizeof words, "%s --token=%" PRIu64, command,
+           b->record.token);
+  return ec_hint(b->options, words, hint, EC_HINT_TEXT);
+}
+
 /* Which grant is meant: the one that the caller has seen, never simply the
 ** one of now. */
 static bool choose_token(const breaking *b, uint64_t *token) {
@@ -52,9 +60,13 @@ static bool choose_token(const breaking *b, uint64_t *token) {
   }
   if (isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1)
     return type_token(b, token);
-  ec_error("%s is held by %s, token %" PRIu64 "; to break that grant say "
-           "--token=%" PRIu64,
-           b->name, b->who, b->record.token, b->record.token);
+  char hint[EC_HINT_TEXT];
+  ec_error(
+      "%s is held by %s, token %" PRIu64 "; to break that grant: %s", b->name,
+      b->who, b->record.token,
+      propose(b,
+              b->options->kill ? "release --force --kill" : "release --force",
+              hint));
   return false;
 }
 
@@ -191,13 +203,11 @@ static int force(breaking *b) {
 
 static int held(breaking *b) {
   if (!b->options->force) {
-    char since[2 * EC_DURATION_TEXT + 16];
+    char since[2 * EC_DURATION_TEXT + 16], hint[EC_HINT_TEXT];
     b->did = "held";
-    ec_error("%s is held by %s%s; to take it away all the same: eguard "
-             "release --force --token=%" PRIu64 " %s",
-             b->name, b->who,
-             ec_describe_since(&b->record.owner, since, sizeof since),
-             b->record.token, b->name);
+    ec_error("%s is held by %s%s; to take it away all the same: %s", b->name,
+             b->who, ec_describe_since(&b->record.owner, since, sizeof since),
+             propose(b, "release --force", hint));
     tell(b, false);
     return EC_CONFLICT;
   }
@@ -222,7 +232,7 @@ int ec_release(ec_options *options) {
   if (b.guard == NULL)
     return exit_status;
   b.key = eg_str(options->operands[0]);
-  ec_printable(b.key, b.name, sizeof b.name);
+  eg_printable(b.key, b.name, sizeof b.name);
   eg_status status = eg_fetch(b.guard, b.key, &b.record, &error);
   ec_describe_owner(&b.record.owner, b.who, sizeof b.who);
   if (EG_IS_FAILURE(status)) {
@@ -246,7 +256,7 @@ static void say_who_loses(eg_guard *guard, eg_bytes key) {
   eg_fetch(guard, key, &record, NULL);
   if (record.locked)
     ec_note("%s is held by %s, which loses it: what comes of it is refused",
-            ec_printable(key, name, sizeof name),
+            eg_printable(key, name, sizeof name),
             ec_describe_owner(&record.owner, who, sizeof who));
   eg_record_free(&record);
 }
@@ -274,7 +284,7 @@ int ec_reset(ec_options *options) {
       exit_status = ec_json_end(&json);
       eg_record_free(&record);
     }
-    ec_detail("%s is Idle", ec_printable(key, name, sizeof name));
+    ec_detail("%s is Idle", eg_printable(key, name, sizeof name));
   }
   eg_close(guard);
   return exit_status;

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-#include "executionguard.h"
+#include "executionguard_view.h"
 
 /* Exit statuses beside those of eg_status_exit and of the child. */
 enum {
@@ -29,10 +29,10 @@ typedef struct ec_options {
   const char *owner;
   int64_t wait_ms, timeout_ms, kill_after_ms, cooldown_ms, cache_ms;
   int64_t lock_at_least_ms, delay_ms;
-  int64_t retry, limit, token, cache_limit, conflict_exit;
+  int64_t retry, limit, token, cache_limit, conflict_exit, top;
   bool once, rerun, cache, backoff, no_record, record_args;
-  bool force, kill, rebuild;
-  bool json, quiet, verbose, help;
+  bool force, kill, rebuild, openmetrics;
+  bool json, ascii, quiet, verbose, help;
   /* what is no option */
   int operand_count;
   char **operands;
@@ -96,14 +96,11 @@ const char *ec_nearest(const char *word, const char *const *known, size_t n);
 
 /* ---- duration.c ---- */
 
-#define EC_DURATION_TEXT 48
+#define EC_DURATION_TEXT EG_DURATION_TEXT
 
 /* "30s", "5m", "1h30m", "250ms", "90" (seconds).  False: it is none, or more
 ** than the library can count. */
 bool ec_parse_duration(const char *text, int64_t *ms);
-
-/* "4.2s", "1h 30m": two units at most.  Returns text. */
-char *ec_format_duration(int64_t us, char text[EC_DURATION_TEXT]);
 
 /* A point in time in RFC 3339, UTC, and in the local time for people.  0: "-".
 ** Both return text. */
@@ -124,15 +121,21 @@ void ec_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Prints why a call failed.  Returns the exit status for it. */
 int ec_failed(const char *doing, eg_status status, const eg_error *error);
 
-/* Key, owner or error as people may see it on a terminal: what is no printable
-** text is shown as \xNN.  Returns text, cut where size is too small. */
-char *ec_printable(eg_bytes bytes, char *text, size_t size);
+/* "eguard COMMAND --store=URL --name=NAME KEY", with what was given to this
+** one, quoted for a shell.  Returns text, cut where size is too small. */
+#define EC_HINT_TEXT 1000
+char *ec_hint(const ec_options *options, const char *command, char *text,
+              size_t size);
 
 /* Is standard output a terminal; are colours wanted there? */
 bool ec_terminal(void);
 bool ec_colours(void);
 const char *ec_colour_of(eg_run status);
 const char *ec_colour_end(void);
+
+/* What is drawn on standard output is for: as wide as the terminal is, or
+** COLUMNS says; ASCII where the locale, or --ascii, says so. */
+void ec_view(const ec_options *options, eg_view *view);
 
 /* ---- json.c: writing JSON ---- */
 
@@ -211,9 +214,10 @@ void ec_output_add(ec_output *output, int stream, const void *data, size_t n);
 /* The value that is stored.  False: it was too much. */
 bool ec_output_end(ec_output *output, int exit_status, eg_bytes *value);
 void ec_output_free(ec_output *output);
-/* Writes what was kept to standard output and standard error, in its order.
-** False: the value is nothing that eguard has stored. */
-bool ec_output_replay(eg_bytes value, int *exit_status);
+/* Writes what was kept to standard output and standard error, in its order;
+** *written: all of it arrived.  False: the value is nothing that eguard has
+** stored. */
+bool ec_output_replay(eg_bytes value, int *exit_status, bool *written);
 /* Is it what eguard has stored? */
 bool ec_is_output(eg_bytes value);
 
@@ -245,6 +249,10 @@ typedef struct ec_job {
 } ec_job;
 
 void ec_supervise(ec_job *job);
+
+/* A limit of file sizes (ulimit -f) is an error to be told of, and no signal
+** to die of.  The command gets it as it was. */
+void ec_ignore_file_limit(void);
 
 /* Ends this process as the signal does, so that a shell stops its loop. */
 void ec_die_of(int signal);
@@ -280,9 +288,6 @@ void ec_json_times(ec_json *json, const eg_times *times);
 /* "half within 1s, 95% within 2s, 99% within 3s": how long runs took. */
 char *ec_describe_times(const eg_times *times, char *text, size_t size);
 
-/* The status that a run with this end has. */
-eg_run ec_run_of(eg_status status);
-
 /* ---- the commands ---- */
 
 int ec_run(ec_options *options);
@@ -293,6 +298,7 @@ int ec_wait(ec_options *options);
 int ec_release(ec_options *options);
 int ec_reset(ec_options *options);
 int ec_summary(ec_options *options);
+int ec_metrics(ec_options *options);
 int ec_doctor(ec_options *options);
 int ec_version(ec_options *options);
 int ec_completion(ec_options *options);

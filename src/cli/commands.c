@@ -20,10 +20,11 @@ enum {
   VERSION = 1 << 9,
   COMPLETION = 1 << 10,
   HELP = 1 << 11,
-  ALL = (1 << 12) - 1,
+  METRICS = 1 << 12,
+  ALL = (1 << 13) - 1,
   STORED = RUN | LS | SHOW | HISTORY | WAIT | RELEASE | RESET | SUMMARY |
-           DOCTOR,
-  TOLD = (STORED & ~RUN) | VERSION
+           DOCTOR | METRICS,
+  TOLD = (STORED & ~RUN & ~METRICS) | VERSION
 };
 
 static const char run_more[] =
@@ -48,6 +49,11 @@ static const char completion_more[] =
     "eval \"$(eguard completion zsh)\"; for fish: eguard completion fish | "
     "source\n";
 
+static const char metrics_more[] =
+    "The keys that were asked for most often have samples of their own; what\n"
+    "is left of the keys is one, \"other\".  For the textfile collector of the"
+    "\nnode exporter: eguard metrics >x.prom.new && mv x.prom.new x.prom\n";
+
 const ec_command ec_commands[] = {
     {"run", "KEY -- COMMAND...", "run COMMAND unless KEY is running", run_more,
      RUN, 1, 1, true, ec_run},
@@ -63,8 +69,10 @@ const ec_command ec_commands[] = {
      true, ec_release},
     {"reset", "KEY", "put a key back to Idle: it may run again", NULL, RESET,
      1, 1, true, ec_reset},
-    {"summary", "", "count the records by their status", NULL, SUMMARY, 0, 0,
-     false, ec_summary},
+    {"summary", "", "count the records, show the slowest and the failing keys",
+     NULL, SUMMARY, 0, 0, false, ec_summary},
+    {"metrics", "", "print the records in numbers, for Prometheus",
+     metrics_more, METRICS, 0, 0, false, ec_metrics},
     {"doctor", "", "check the store and the machine", NULL, DOCTOR, 0, 0,
      false, ec_doctor},
     {"version", "", "print the version", NULL, VERSION, 0, 0, false,
@@ -115,6 +123,14 @@ const ec_option ec_option_table[] = {
      "exit status when it is running or cooling (75)", RUN, AT(conflict_exit)},
     {"limit", 'n', EC_COUNT, "10", "print no more than that many",
      LS | HISTORY, AT(limit)},
+    {"top", '\0', EC_COUNT, "10", "how many keys of a kind (10)", SUMMARY,
+     AT(top)},
+    {"ascii", '\0', EC_FLAG, NULL, "draw with ASCII, whatever the locale is",
+     SUMMARY, AT(ascii)},
+    {"top", '\0', EC_COUNT, "50", "how many keys are named", METRICS, AT(top)},
+    {"openmetrics", '\0', EC_FLAG, NULL,
+     "OpenMetrics 1.0 to the letter, not for promtool", METRICS,
+     AT(openmetrics)},
     {"force", '\0', EC_FLAG, NULL, "take it from a living holder", RELEASE,
      AT(force)},
     {"kill", '\0', EC_FLAG, NULL, "with --force: end the holder, too", RELEASE,

@@ -15,8 +15,8 @@ char *ec_describe_owner(const eg_owner *owner, char *text, size_t size) {
   }
   eg_bytes own = {owner->text, strlen(owner->text)};
   eg_bytes name = {owner->host, strlen(owner->host)};
-  ec_printable(name, host, sizeof host);
-  ec_printable(own, about, sizeof about);
+  eg_printable(name, host, sizeof host);
+  eg_printable(own, about, sizeof about);
   gethostname(here, sizeof here - 1);
   bool elsewhere = strcmp(here, owner->host) != 0 && *owner->host != '\0';
   bool says = *about != '\0' && strcmp(about, "eguard") != 0;
@@ -32,7 +32,7 @@ char *ec_describe_since(const eg_owner *owner, char *text, size_t size) {
   if (owner->since_us > 0)
     snprintf(text, size, ", since %s (%s)",
              ec_format_local(owner->since_us, since),
-             ec_format_duration(eg_wall_us() - owner->since_us, ago));
+             eg_format_duration(eg_wall_us() - owner->since_us, ago));
   return text;
 }
 
@@ -63,24 +63,18 @@ char *ec_describe_last(eg_guard *guard, eg_bytes key, const eg_record *record,
   for (int i = 0; i < l.n && at < size; i++) {
     const char *before = i == 0 ? "" : i + 1 == l.n ? " and " : ", ";
     int n = snprintf(text + at, size - at, "%s%s", before,
-                     ec_format_duration(l.us[i], one));
+                     eg_format_duration(l.us[i], one));
     at += n > 0 ? (size_t)n : 0;
   }
   return text;
 }
 
-eg_run ec_run_of(eg_status status) {
-  return status == EG_OK        ? EG_RUN_COMPLETED
-         : status == EG_TIMEOUT ? EG_RUN_TIMEDOUT
-                                : EG_RUN_FAILED;
-}
-
 char *ec_describe_times(const eg_times *times, char *text, size_t size) {
   char half[EC_DURATION_TEXT], most[EC_DURATION_TEXT], all[EC_DURATION_TEXT];
   snprintf(text, size, "half within %s, 95%% within %s, 99%% within %s",
-           ec_format_duration(times->p50_us, half),
-           ec_format_duration(times->p95_us, most),
-           ec_format_duration(times->p99_us, all));
+           eg_format_duration(times->p50_us, half),
+           eg_format_duration(times->p95_us, most),
+           eg_format_duration(times->p99_us, all));
   return text;
 }
 
@@ -155,7 +149,7 @@ void ec_json_past(ec_json *json, const eg_past *past) {
   ec_json_open(json, NULL, '{');
   ec_json_bytes(json, "key", past->key);
   ec_json_unsigned(json, "token", past->token);
-  ec_json_text(json, "status", eg_run_word(ec_run_of(past->status)));
+  ec_json_text(json, "status", eg_run_word(eg_run_of(past->status)));
   ec_json_time(json, "startTime", past->start_us);
   ec_json_time(json, "endTime", past->start_us + past->duration_us);
   ec_json_seconds(json, "duration", past->duration_us);

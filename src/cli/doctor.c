@@ -79,9 +79,9 @@ static bool look(void *ctx, const eg_record *record) {
   f->total++;
   f->running += record->locked;
   if (record->crashed && f->crashed++ == 0)
-    ec_printable(record->key, f->example, sizeof f->example);
+    eg_printable(record->key, f->example, sizeof f->example);
   if (record->corrupt && f->corrupt++ == 0)
-    ec_printable(record->key, f->corrupt_one, sizeof f->corrupt_one);
+    eg_printable(record->key, f->corrupt_one, sizeof f->corrupt_one);
   int64_t latest = record->last_us > record->start_us ? record->last_us
                                                       : record->start_us;
   if (latest > f->newest_us)

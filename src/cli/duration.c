@@ -87,27 +87,6 @@ bool ec_parse_duration(const char *text, int64_t *ms) {
   return total_ms <= MOST_MS;
 }
 
-char *ec_format_duration(int64_t us, char text[EC_DURATION_TEXT]) {
-  if (us < 0)
-    us = 0;
-  if (us < 999500) { /* rounded, it is less than a second */
-    snprintf(text, EC_DURATION_TEXT, "%" PRId64 "ms", (us + 500) / 1000);
-    return text;
-  }
-  if (us < 60000000) {
-    snprintf(text, EC_DURATION_TEXT, "%" PRId64 ".%" PRId64 "s", us / 1000000,
-             us % 1000000 / 100000);
-    return text;
-  }
-  int i = 0;
-  while (us < units[i].us)
-    i++;
-  int64_t rest = us % units[i].us / units[i + 1].us;
-  snprintf(text, EC_DURATION_TEXT, "%" PRId64 "%s %" PRId64 "%s",
-           us / units[i].us, units[i].name, rest, units[i + 1].name);
-  return text;
-}
-
 char *ec_format_rfc3339(int64_t epoch_us, char text[EC_DURATION_TEXT]) {
   time_t seconds = (time_t)(epoch_us / 1000000);
   struct tm tm;

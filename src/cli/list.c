@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
-** eguard ls, history, summary: many records at once.
+** eguard ls, history: many records at once.
 */
 #include "cli/cli.h"
 
@@ -24,7 +24,7 @@ static const char *how_long(int64_t us, char text[EC_DURATION_TEXT]) {
   if (us <= 0)
     return "-";
   if (ec_terminal())
-    return ec_format_duration(us, text);
+    return eg_format_duration(us, text);
   snprintf(text, EC_DURATION_TEXT, "%" PRId64 ".%06" PRId64, us / 1000000,
            us % 1000000);
   return text;
@@ -45,7 +45,7 @@ static const char *remark(const eg_record *record, char *text, size_t size) {
     return ec_describe_owner(&record->owner, text, size);
   if (record->corrupt)
     return "cannot be read: look whether its work was done, then reset it";
-  return ec_printable(record->error, text, size);
+  return eg_printable(record->error, text, size);
 }
 
 static void add_row(ec_table *table, const eg_record *r) {
@@ -54,7 +54,7 @@ static void add_row(ec_table *table, const eg_record *r) {
   const char *colour = ec_colour_of(r->status);
   int64_t at = runs ? r->start_us : r->last_us;
   int64_t took = runs ? eg_wall_us() - r->start_us : r->duration_us;
-  ec_table_cell(table, ec_printable(r->key, text, sizeof text), "");
+  ec_table_cell(table, eg_printable(r->key, text, sizeof text), "");
   snprintf(text, sizeof text, "%s%s",
            r->corrupt ? "?" : eg_run_word(r->status),
            r->locked && !runs ? ", locked" : "");
@@ -128,18 +128,18 @@ int ec_ls(ec_options *options) {
 static bool past_one(void *ctx, const eg_past *past) {
   listing *l = ctx;
   char text[400], time[EC_DURATION_TEXT];
-  eg_run run = ec_run_of(past->status);
+  eg_run run = eg_run_of(past->status);
   if (l->options->json) {
     ec_json_past(&l->json, past);
     return true;
   }
-  ec_table_cell(l->table, ec_printable(past->key, text, sizeof text), "");
+  ec_table_cell(l->table, eg_printable(past->key, text, sizeof text), "");
   ec_table_cell(l->table, when(past->start_us, time), "");
   ec_table_cell(l->table, how_long(past->duration_us, time), "");
   ec_table_cell(l->table, eg_run_word(run), ec_colour_of(run));
   snprintf(text, sizeof text, "%" PRIu64, past->token);
   ec_table_cell(l->table, text, "");
-  ec_printable(past->error, text, sizeof text);
+  eg_printable(past->error, text, sizeof text);
   if (past->error.len == 0 && past->exited && past->exit_status != 0)
     snprintf(text, sizeof text, "exit status %d", past->exit_status);
   ec_table_cell(l->table, text, "");
@@ -164,73 +164,4 @@ int ec_history(ec_options *options) {
   exit_status = end(&l, "history", status, &error, false);
   eg_close(guard);
   return exit_status;
-}
-
-/* ------------------------------------------------------------ summary -- */
-
-static int print_json(const eg_census *census) {
-  ec_json json;
-  ec_json_begin(&json, stdout);
-  ec_json_open(&json, NULL, '{');
-  ec_json_unsigned(&json, "totalRecords", census->total);
-  ec_json_open(&json, "byStatus", '{');
-  for (int i = 0; i < EG_RUN_COUNT; i++)
-    ec_json_unsigned(&json, eg_run_word((eg_run)i), census->by_run[i]);
-  ec_json_close(&json, '}');
-  ec_json_unsigned(&json, "corrupt", census->corrupt);
-  ec_json_unsigned(&json, "held", census->held);
-  ec_json_unsigned(&json, "executions", census->executions);
-  ec_json_unsigned(&json, "failed", census->failed);
-  ec_json_unsigned(&json, "timedOut", census->timed_out);
-  ec_json_unsigned(&json, "lost", census->lost);
-  ec_json_times(&json, &census->times);
-  ec_json_close(&json, '}');
-  return ec_json_end(&json);
-}
-
-static void print_sum(ec_table *table, const char *what, uint64_t n,
-                      const char *colour) {
-  char text[24];
-  snprintf(text, sizeof text, "%" PRIu64, n);
-  ec_table_cell(table, what, colour);
-  ec_table_cell(table, text, "");
-}
-
-static void print_took(ec_table *table, const eg_times *times) {
-  char text[200];
-  if (times->runs == 0)
-    return;
-  ec_table_cell(table, "took", "");
-  ec_table_cell(table, ec_describe_times(times, text, sizeof text), "");
-}
-
-int ec_summary(ec_options *options) {
-  static const char *const headings[] = {"WHAT", "COUNT", NULL};
-  eg_census census;
-  int exit_status;
-  eg_error error = {0};
-  eg_guard *guard = ec_open(options, &exit_status);
-  if (guard == NULL)
-    return exit_status;
-  eg_status status = eg_take_census(guard, &census, &error);
-  eg_close(guard);
-  if (status != EG_OK)
-    return ec_failed("summary", status, &error);
-  if (options->json)
-    return print_json(&census);
-  ec_table *table = ec_table_new(headings);
-  print_sum(table, "records", census.total, "");
-  for (int i = 0; i < EG_RUN_COUNT; i++)
-    print_sum(table, eg_run_word((eg_run)i), census.by_run[i],
-              ec_colour_of((eg_run)i));
-  if (census.corrupt > 0)
-    print_sum(table, "cannot be read", census.corrupt, "");
-  print_sum(table, "held now", census.held, "");
-  print_sum(table, "executions", census.executions, "");
-  print_sum(table, "failed", census.failed, "");
-  print_sum(table, "timed out", census.timed_out, "");
-  print_sum(table, "lost", census.lost, "");
-  print_took(table, &census.times);
-  ec_table_print(table, false);
-  return 0;
 }

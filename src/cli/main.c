@@ -8,9 +8,9 @@
 #include <string.h>
 
 static int unknown_command(const char *word) {
-  const char *known[16];
+  const char *known[32];
   size_t n = 0;
-  for (size_t i = 0; i < ec_command_count && n < 16; i++)
+  for (size_t i = 0; i < ec_command_count && n < 32; i++)
     known[n++] = ec_commands[i].name;
   const char *nearest = ec_nearest(word, known, n);
   if (nearest != NULL)
@@ -62,6 +62,7 @@ static void keep_words(int argc, char **argv) {
 
 int main(int argc, char **argv) {
   keep_standard_streams();
+  ec_ignore_file_limit();
   keep_words(argc, argv);
   if (argc < 2) {
     ec_print_help(stderr, NULL);

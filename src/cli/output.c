@@ -113,17 +113,18 @@ static bool next_chunk(eg_bytes value, size_t *at, int *stream,
   return true;
 }
 
-bool ec_output_replay(eg_bytes value, int *exit_status) {
+bool ec_output_replay(eg_bytes value, int *exit_status, bool *written) {
   const unsigned char *data = value.data;
   if (!ec_is_output(value))
     return false;
   size_t at = HEAD;
   int stream;
   eg_bytes text;
+  *written = true;
   for (uint32_t n = get32(data + COUNT_AT); n > 0; n--) {
     if (!next_chunk(value, &at, &stream, &text))
       return false;
-    ec_write_all(stream, text.data, text.len);
+    *written = ec_write_all(stream, text.data, text.len) && *written;
   }
   *exit_status = data[STATUS_AT];
   return true;

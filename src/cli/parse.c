@@ -237,6 +237,11 @@ static bool parse_run(const parser *p, int argc, char **argv) {
   if (at == 0)
     return wrong(p, "there is no KEY before the --: "
                     "eguard run [options] KEY -- COMMAND...");
+  if (p->options->operand_count > 0 && argv[at - 1][0] == '-')
+    return wrong(p,
+                 "the word right before the -- is the KEY, and that is %s: "
+                 "options stand before it, eguard run %s %s -- ...",
+                 argv[at - 1], argv[at - 1], p->options->operands[0]);
   if (p->options->operand_count > 0)
     return wrong(p, "only one KEY may stand before the --, not also \"%s\"",
                  p->options->operands[0]);
@@ -262,8 +267,9 @@ bool ec_parse(const ec_command *command, int argc, char **argv,
   options->wait_ms = options->timeout_ms = options->kill_after_ms = EC_UNSET;
   options->cooldown_ms = options->cache_ms = EC_UNSET;
   options->lock_at_least_ms = options->delay_ms = EC_UNSET;
-  options->retry = options->limit = options->token = EC_UNSET;
+  options->retry = options->limit = options->top = options->token = EC_UNSET;
   options->cache_limit = options->conflict_exit = EC_UNSET;
+  options->top = EC_UNSET;
   /* operands go where the words were: there are never more of them */
   options->operands = argv;
   if (command->run == ec_run)

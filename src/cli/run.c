@@ -87,16 +87,19 @@ static int64_t left_ms(int64_t deadline_us) {
   return left_us > 0 ? (left_us + 999) / 1000 : 0;
 }
 
-/* Is it this command's own eguard that holds the key?  Then there is nothing
-** to wait for. */
+/* Is it an eguard that runs this very command, directly or through others,
+** that holds the key?  Then there is nothing to wait for. */
 static bool held_by_parent(const run *r) {
-  const char *key = getenv("EXECUTIONGUARD_KEY");
-  const char *token = getenv("EXECUTIONGUARD_TOKEN");
-  const char *store = getenv("EXECUTIONGUARD_STORE");
-  return key != NULL && token != NULL && store != NULL &&
-         strcmp(key, r->options->operands[0]) == 0 &&
-         strcmp(store, r->url) == 0 &&
-         strtoull(token, NULL, 10) == r->reply.token;
+  const char *at = getenv("EXECUTIONGUARD_TOKENS");
+  char *end;
+  for (; at != NULL && *at != '\0'; at = end) {
+    unsigned long long token = strtoull(at, &end, 10);
+    if (end == at)
+      return false;
+    if (token == r->reply.token)
+      return true;
+  }
+  return false;
 }
 
 static bool is_done(eg_status status) {
@@ -157,13 +160,10 @@ static eg_status acquire(run *r) {
 
 /* ------------------------------------------------------------- refused -- */
 
-static const char *store_flag(const run *r) {
-  return r->options->store != NULL ? " --store=" : "";
-}
-
 static void say_running(run *r, const char *what) {
   eg_record record;
   char who[300], last[120], since[2 * EC_DURATION_TEXT + 16];
+  char hint[EC_HINT_TEXT];
   eg_status status = eg_fetch(r->guard, r->key, &record, NULL);
   if (EG_IS_FAILURE(status) || !record.locked) {
     ec_error("%s %s; store %s", r->name, what, r->url);
@@ -171,11 +171,9 @@ static void say_running(run *r, const char *what) {
     ec_describe_owner(&record.owner, who, sizeof who);
     ec_describe_last(r->guard, r->key, &record, last, sizeof last);
     ec_describe_since(&record.owner, since, sizeof since);
-    ec_error("%s %s: %s%s%s%s; store %s; to clear it: eguard release "
-             "--force%s%s %s",
-             r->name, what, who, since,
-             *last != '\0' ? "; the last runs took " : "", last, r->url,
-             store_flag(r), *store_flag(r) != '\0' ? r->url : "", r->name);
+    ec_error("%s %s: %s%s%s%s; store %s; to clear it: %s", r->name, what, who,
+             since, *last != '\0' ? "; the last runs took " : "", last, r->url,
+             ec_hint(r->options, "release --force", hint, sizeof hint));
   }
   eg_record_free(&record);
 }
@@ -185,7 +183,7 @@ static int conflict(const run *r) {
 }
 
 static int refused(run *r, eg_status status) {
-  char left[EC_DURATION_TEXT];
+  char left[EC_DURATION_TEXT], hint[EC_HINT_TEXT];
   bool quiet = r->options->quiet;
   switch (status) {
   case EG_RUNNING:
@@ -199,34 +197,38 @@ static int refused(run *r, eg_status status) {
   case EG_FAILED:
     ec_note("%s %s; it can run again in %s; store %s", r->name,
             status == EG_COOLDOWN ? "is cooling down" : "failed just now",
-            ec_format_duration(r->reply.left_us, left), r->url);
+            eg_format_duration(r->reply.left_us, left), r->url);
     return conflict(r);
   case EG_DEADLOCK:
-    ec_note("%s is held by the eguard that runs this very command", r->name);
+    ec_note("%s is held by the eguard that runs this very command; store %s",
+            r->name, r->url);
     return conflict(r);
   case EG_CRASHED:
-    ec_note("%s: its last owner died, and it may not run again before: eguard "
-            "reset %s",
-            r->name, r->name);
+    ec_note("%s: its last owner died, and it may not run again before: %s",
+            r->name, ec_hint(r->options, "reset", hint, sizeof hint));
     return conflict(r);
   default:
-    return ec_failed(r->name, status, &r->reply.failure);
+    return ec_failed(*r->name != '\0' ? r->name : "run", status,
+                     &r->reply.failure);
   }
 }
 
 /* Nothing runs: it is done, or its output is kept. */
 static int done_already(run *r, eg_status status) {
   int exit_status = 0;
+  bool written;
+  char hint[EC_HINT_TEXT];
   if (r->options->cache && status == EG_CACHED &&
       r->reply.kind == EG_KIND_VALUE &&
-      ec_output_replay(r->reply.value, &exit_status)) {
+      ec_output_replay(r->reply.value, &exit_status, &written)) {
     ec_detail("%s: from the cache", r->name);
-    return exit_status;
+    if (written)
+      return exit_status;
+    ec_error("%s: what it had said could not be written", r->name);
+    return exit_status != 0 ? exit_status : EC_FAILURE;
   }
-  ec_note(
-      "%s is done already; nothing is run (again: --rerun, or eguard reset "
-      "%s)",
-      r->name, r->name);
+  ec_note("%s is done already; nothing is run (again: --rerun, or %s)",
+          r->name, ec_hint(r->options, "reset", hint, sizeof hint));
   return 0;
 }
 
@@ -251,9 +253,14 @@ static bool grant_lost(void *ctx) {
 }
 
 static void tell_child(const run *r) {
-  char token[24];
+  char token[24], tokens[1040];
   snprintf(token, sizeof token, "%" PRIu64, r->grant.token);
   setenv("EXECUTIONGUARD_TOKEN", token, 1);
+  const char *outer = getenv("EXECUTIONGUARD_TOKENS");
+  if (outer == NULL || strlen(outer) > 1000)
+    outer = "";
+  snprintf(tokens, sizeof tokens, "%s %s", token, outer);
+  setenv("EXECUTIONGUARD_TOKENS", tokens, 1);
   setenv("EXECUTIONGUARD_KEY", r->options->operands[0], 1);
   if (*r->url != '\0')
     setenv("EXECUTIONGUARD_STORE", r->url, 1);
@@ -288,7 +295,7 @@ static void say_ending(const run *r) {
     break;
   case EC_TIMED_OUT:
     ec_error("%s took longer than %s and was ended", r->name,
-             ec_format_duration(job->timeout_us, time));
+             eg_format_duration(job->timeout_us, time));
     break;
   case EC_NO_START:
     ec_error("cannot run %s: %s", job->argv[0], strerror(job->code));
@@ -337,7 +344,7 @@ static void attempts(run *r) {
     if (left == 0 || !worth_a_retry(r))
       return;
     ec_note("%s failed (exit status %d); again in %s", r->name,
-            exit_of(&r->job), ec_format_duration(delay_us, text));
+            exit_of(&r->job), eg_format_duration(delay_us, text));
     int by;
     if (!ec_sleep(delay_us, &by)) {
       r->job.ending = EC_KILLED;
@@ -497,9 +504,11 @@ int ec_run(ec_options *options) {
   if (!check(options))
     return EC_USAGE;
   const char *url = ec_store_url(options);
+  if (url == NULL)
+    return EC_FAILURE;
   r.key = eg_str(options->operands[0]);
-  ec_printable(r.key, r.name, sizeof r.name);
-  if (url != NULL && ec_public_url(url, r.url, sizeof r.url) == NULL)
+  eg_printable(r.key, r.name, sizeof r.name);
+  if (ec_public_url(url, r.url, sizeof r.url) == NULL)
     r.url[0] = '\0';
   r.guard = ec_open(options, &exit_status);
   if (r.guard == NULL)

@@ -58,42 +58,6 @@ int ec_failed(const char *doing, eg_status status, const eg_error *error) {
   return EG_IS_FAILURE(status) ? EC_FAILURE : eg_status_exit(status);
 }
 
-/* The length of the UTF-8 character at the start, 0 when there is none, or one
-** that a terminal takes for an order. */
-static size_t character(const unsigned char *at, size_t left) {
-  size_t n = at[0] < 0x80   ? 1
-             : at[0] < 0xc2 ? 0
-             : at[0] < 0xe0 ? 2
-             : at[0] < 0xf0 ? 3
-             : at[0] < 0xf5 ? 4
-                            : 0;
-  if (n == 1)
-    return at[0] >= 0x20 && at[0] != 0x7f;
-  if (n > left || (n == 2 && at[0] == 0xc2 && at[1] < 0xa0))
-    return 0; /* C1 controls */
-  eg_bytes bytes = {at, n};
-  return n > 0 && ec_is_utf8(bytes) ? n : 0;
-}
-
-char *ec_printable(eg_bytes bytes, char *text, size_t size) {
-  const unsigned char *data = bytes.data;
-  size_t at = 0;
-  for (size_t i = 0; i < bytes.len && at + 5 < size;) {
-    size_t n = character(data + i, bytes.len - i);
-    if (n == 0) {
-      snprintf(text + at, size - at, "\\x%02x", data[i]);
-      at += 4;
-      i++;
-    } else {
-      memcpy(text + at, data + i, n);
-      at += n;
-      i += n;
-    }
-  }
-  text[at] = '\0';
-  return text;
-}
-
 bool ec_terminal(void) { return isatty(STDOUT_FILENO) == 1; }
 
 bool ec_colours(void) {

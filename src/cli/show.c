@@ -20,7 +20,7 @@ static void time_line(const char *name, int64_t epoch_us) {
 static void left_line(const char *name, int64_t us) {
   char text[EC_DURATION_TEXT];
   if (us > 0)
-    line(name, ec_format_duration(us, text));
+    line(name, eg_format_duration(us, text));
 }
 
 static void show_result(const eg_record *record) {
@@ -52,7 +52,7 @@ static void show_executions(const eg_record *r) {
 static void show_text(eg_guard *guard, const eg_record *r) {
   char text[1200];
   const char *colour = ec_colour_of(r->status);
-  line("key", ec_printable(r->key, text, sizeof text));
+  line("key", eg_printable(r->key, text, sizeof text));
   printf("%-11s %s%s%s%s\n", "status", colour, eg_run_word(r->status),
          *colour != '\0' ? ec_colour_end() : "",
          r->crashed ? " (its owner died)" : "");
@@ -70,8 +70,8 @@ static void show_text(eg_guard *guard, const eg_record *r) {
   left_line("cooldown", r->cooldown_left_us);
   left_line("good for", r->fresh_left_us);
   show_result(r);
-  line("error", ec_printable(r->error, text, sizeof text));
-  line("trace", ec_printable(r->trace, text, sizeof text));
+  line("error", eg_printable(r->error, text, sizeof text));
+  line("trace", eg_printable(r->trace, text, sizeof text));
 }
 
 static int no_record(const ec_options *options, const char *key) {
@@ -79,7 +79,7 @@ static int no_record(const ec_options *options, const char *key) {
   if (options->json)
     puts("null");
   ec_note("there is no record of %s",
-          ec_printable(eg_str(key), name, sizeof name));
+          eg_printable(eg_str(key), name, sizeof name));
   return eg_status_exit(EG_NOTFOUND);
 }
 
@@ -159,7 +159,7 @@ int ec_wait(ec_options *options) {
   else if (status == EG_TIMEOUT)
     exit_status = EC_TIMEDOUT;
   if (status == EG_TIMEOUT)
-    ec_note("%s is still held by %s", ec_printable(key, name, sizeof name),
+    ec_note("%s is still held by %s", eg_printable(key, name, sizeof name),
             ec_describe_owner(&record.owner, who, sizeof who));
   if (options->json && !EG_IS_FAILURE(status)) {
     ec_json json;

@@ -64,6 +64,15 @@ int ec_block_signals(sigset_t *original) {
   return signal_fd;
 }
 
+static bool ignored_limit;
+
+void ec_ignore_file_limit(void) {
+  struct sigaction action;
+  ignored_limit = sigaction(SIGXFSZ, NULL, &action) == 0 &&
+                  action.sa_handler == SIG_DFL &&
+                  signal(SIGXFSZ, SIG_IGN) != SIG_ERR;
+}
+
 /* Stops this process as the command was stopped: the shell sees its job stop,
 ** and takes the terminal. */
 static void stop_as(int signal_number) {
@@ -272,6 +281,7 @@ static bool prepare(supervisor *s, int *far_socket) {
     return false;
   c->socket = sockets[0];
   *far_socket = sockets[1];
+  c->limited = ignored_limit;
   prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   if (s->job->output != NULL &&
       !(open_pipe(&s->pipes[0], &c->out) && open_pipe(&s->pipes[1], &c->err)))

@@ -36,6 +36,7 @@ typedef struct ec_channel {
   int socket;
   int signals;       /* a signalfd for what `blocked` has */
   sigset_t original; /* the mask that the command gets */
+  bool limited;      /* SIGXFSZ is ignored here, and not in the command */
   int out, err;      /* of the command; -1: as ours */
   char **by_sh; /* the command as the words of a sh, one place before it */
   posix_spawnattr_t attr;

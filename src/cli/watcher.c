@@ -84,7 +84,13 @@ static int spawn_script(watcher *w, char **by_sh) {
 ** for anybody. */
 bool ec_prepare_start(ec_channel *c, char **argv) {
   posix_spawn_file_actions_t *actions = &c->actions;
+  short flags = POSIX_SPAWN_SETSIGMASK;
+  sigset_t defaults;
   size_t n = 0;
+  sigemptyset(&defaults);
+  sigaddset(&defaults, SIGXFSZ);
+  if (c->limited)
+    flags |= POSIX_SPAWN_SETSIGDEF;
   while (argv[n] != NULL)
     n++;
   c->by_sh = calloc(n + 2, sizeof *c->by_sh);
@@ -94,7 +100,8 @@ bool ec_prepare_start(ec_channel *c, char **argv) {
   if (posix_spawnattr_init(&c->attr) != 0 ||
       posix_spawn_file_actions_init(actions) != 0 ||
       posix_spawnattr_setsigmask(&c->attr, &c->original) != 0 ||
-      posix_spawnattr_setflags(&c->attr, POSIX_SPAWN_SETSIGMASK) != 0)
+      posix_spawnattr_setsigdefault(&c->attr, &defaults) != 0 ||
+      posix_spawnattr_setflags(&c->attr, flags) != 0)
     return false;
   return c->out < 0 || (posix_spawn_file_actions_adddup2(actions, c->out,
                                                          STDOUT_FILENO) == 0 &&

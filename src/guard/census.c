@@ -7,8 +7,7 @@
 
 #include <string.h>
 
-/* The last run and those before it. */
-static void gather(const eg_record *record, egi_tally *tally) {
+void egi_record_tally(const eg_record *record, egi_tally *tally) {
   egi_decode_tally(record->tally, tally);
   if (!record->crashed)
     egi_tally_add(tally, record->status, record->duration_us);
@@ -17,7 +16,7 @@ static void gather(const eg_record *record, egi_tally *tally) {
 void egi_count_runs(eg_record *record) {
   egi_tally tally;
   uint64_t known = record->status == EG_RUN_RUNNING; /* how it will end */
-  gather(record, &tally);
+  egi_record_tally(record, &tally);
   for (unsigned i = 0; i < tally.n; i++)
     known += tally.buckets[i].runs;
   record->failed = tally.failed;
@@ -40,19 +39,13 @@ static void fill(eg_times *times, const egi_histogram *histogram,
 void eg_record_times(const eg_record *record, eg_times *times) {
   egi_tally tally;
   egi_histogram histogram = {0};
-  gather(record, &tally);
+  egi_record_tally(record, &tally);
   egi_tally_spread(&tally, &histogram);
   fill(times, &histogram, tally.total_us);
 }
 
-typedef struct gathering {
-  eg_census *census;
-  egi_histogram histogram;
-  int64_t total_us;
-} gathering;
-
-static bool add_record(void *ctx, const eg_record *record) {
-  gathering *g = ctx;
+bool egi_gather(void *ctx, const eg_record *record) {
+  egi_gathering *g = ctx;
   eg_census *census = g->census;
   egi_tally tally;
   census->total++;
@@ -66,16 +59,20 @@ static bool add_record(void *ctx, const eg_record *record) {
   census->failed += record->failed;
   census->timed_out += record->timed_out;
   census->lost += record->lost;
-  gather(record, &tally);
+  egi_record_tally(record, &tally);
   egi_tally_spread(&tally, &g->histogram);
   g->total_us += tally.total_us;
   return true;
 }
 
+void egi_gathered(egi_gathering *g) {
+  fill(&g->census->times, &g->histogram, g->total_us);
+}
+
 eg_status eg_take_census(eg_guard *guard, eg_census *census, eg_error *error) {
-  gathering g = {.census = census};
+  egi_gathering g = {.census = census};
   memset(census, 0, sizeof *census);
-  eg_status status = eg_scan(guard, eg_str(""), add_record, &g, error);
-  fill(&census->times, &g.histogram, g.total_us);
+  eg_status status = eg_scan(guard, eg_str(""), egi_gather, &g, error);
+  egi_gathered(&g);
   return status;
 }

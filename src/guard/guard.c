@@ -7,6 +7,14 @@
 
 static const char default_store[] = "memory";
 
+/* Tells URLs apart without keeping them: there may be passwords in them. */
+static uint64_t sum_of(const char *text) {
+  uint64_t sum = UINT64_C(14695981039346656037); /* FNV-1a */
+  for (; *text != '\0'; text++)
+    sum = (sum ^ (unsigned char)*text) * UINT64_C(1099511628211);
+  return sum;
+}
+
 static eg_status open_store(eg_guard *guard, const eg_options *options,
                             eg_error *error) {
   egi_url url;
@@ -17,6 +25,9 @@ static eg_status open_store(eg_guard *guard, const eg_options *options,
   if (status != EG_OK)
     return status;
   url.name = options->name;
+  guard->url_sum = sum_of(text);
+  if (options->name != NULL)
+    strcpy(guard->name, options->name);
   status = egi_load_store(url.scheme, &guard->ops, error);
   if (status != EG_OK)
     return status;
@@ -82,6 +93,7 @@ void eg_close(eg_guard *guard) {
     return;
   eg_env env = guard->env;
   const void *space = guard->store->space;
+  egi_owner_leave_alone(guard);
   egi_line_close(guard); /* first: nothing is granted to it any more */
   egi_attend_close(guard);
   close_store(guard);

@@ -13,6 +13,8 @@
 #define EG_GUARD_GUARD_H
 
 #include "core/counters.h"
+#include "core/histogram.h"
+#include "core/tally.h"
 #include "guard/attend.h"
 
 #include <stdatomic.h>
@@ -29,7 +31,11 @@ struct eg_guard {
   eg_env env;
   uint32_t state, number; /* who this is within the process */
   char owner[EG_OWNER_MAX + 1];
-  egi_history *history; /* NULL: none is kept */
+  char name[EG_NAME_MAX + 1]; /* "": it has none */
+  uint64_t url_sum;           /* of its store's URL; see metrics.c */
+  unsigned pins;              /* who reads it in other threads; owner.c */
+  bool closing;               /* the same: nobody may begin to */
+  egi_history *history;       /* NULL: none is kept */
   /* Tokens of commits that may have landed, the latest few; loop.c. */
   _Atomic uint64_t doubts[EGI_DOUBTS], doubt_sums[EGI_DOUBTS];
   atomic_uint doubted;
@@ -206,6 +212,19 @@ uint64_t egi_random(void);
 void egi_owner_enlist(eg_guard *guard, const char *text);
 void egi_owner_delist(eg_guard *guard);
 
+/* All guards that are open and not being closed, pinned: eg_close waits until
+** they are not any more.  False: no memory.  Between the two nothing of the
+** caller's is called but the allocator. */
+typedef struct egi_pinned {
+  eg_guard **guards;
+  size_t n, cap;
+} egi_pinned;
+bool egi_owner_pin(const eg_env *env, egi_pinned *pinned);
+void egi_owner_unpin(const eg_env *env, egi_pinned *pinned);
+
+/* Waits until nobody has pinned the guard, and nobody will. */
+void egi_owner_leave_alone(eg_guard *guard);
+
 /* ---- stats.c ---- */
 
 void egi_count(unsigned counter); /* an egi_counter */
@@ -325,5 +344,18 @@ eg_status egi_read(eg_guard *guard, eg_bytes key, const egi_seen *seen,
 
 /* Fills failed, timed_out and lost of a record that was read. */
 void egi_count_runs(eg_record *record);
+
+/* A census that is being taken, a record at a time.  egi_gather is an
+** eg_visit; egi_gathered: that were all. */
+typedef struct egi_gathering {
+  eg_census *census;
+  egi_histogram histogram;
+  int64_t total_us;
+} egi_gathering;
+
+bool egi_gather(void *ctx, const eg_record *record);
+void egi_gathered(egi_gathering *gathering);
+/* All runs of a record: the last one and those before it. */
+void egi_record_tally(const eg_record *record, egi_tally *tally);
 
 #endif

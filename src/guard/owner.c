@@ -24,7 +24,9 @@ _Static_assert(sizeof(line) + EG_OWNER_MAX <= EGI_HOLDER_MAX, "fits a store");
 
 /* The guards that are open; only for looking up the owner's text. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t unpinned = PTHREAD_COND_INITIALIZER;
 static eg_guard *guards;
+static size_t guard_count;
 
 static _Atomic uint32_t next_guard = 1, next_state = 1;
 
@@ -110,21 +112,26 @@ void egi_owner_enlist(eg_guard *guard, const char *text) {
   pthread_mutex_lock(&lock);
   guard->next = guards;
   guards = guard;
+  guard_count++;
   pthread_mutex_unlock(&lock);
 }
 
 void egi_owner_fork(egi_fork phase) {
   if (phase == EGI_FORKING)
     pthread_mutex_lock(&lock);
-  for (const eg_guard *g = guards; g != NULL; g = g->next) {
+  for (eg_guard *g = guards; g != NULL; g = g->next) {
     const egi_store_ops *ops = g->ops;
     void (*tell)(egi_store *) = phase == EGI_FORKING         ? ops->before_fork
                                 : phase == EGI_FORKED_PARENT ? ops->after_fork
                                                              : ops->forked;
     egi_history_fork(g->history, phase);
+    if (phase == EGI_FORKED_CHILD) /* who read it is not there */
+      g->pins = 0;
     if (tell != NULL)
       tell(g->store);
   }
+  if (phase == EGI_FORKED_CHILD)
+    pthread_cond_init(&unpinned, NULL);
   if (phase != EGI_FORKING)
     egi_mutex_fork(&lock, phase);
 }
@@ -135,5 +142,54 @@ void egi_owner_delist(eg_guard *guard) {
   while (*link != guard)
     link = &(*link)->next;
   *link = guard->next;
+  guard_count--;
+  pthread_mutex_unlock(&lock);
+}
+
+/* ---------------------------------------------- read by other threads -- */
+
+/* The guards that may be read by anybody, at most cap; with the lock. */
+static size_t pin_at_most(eg_guard **out, size_t cap) {
+  size_t n = 0;
+  for (eg_guard *g = guards; g != NULL && n < cap; g = g->next)
+    if (!g->closing) {
+      g->pins++;
+      out[n++] = g;
+    }
+  return n;
+}
+
+bool egi_owner_pin(const eg_env *env, egi_pinned *pinned) {
+  for (pinned->cap = 8;;) {
+    size_t size = pinned->cap * sizeof *pinned->guards;
+    pinned->guards = egi_alloc(env, size);
+    if (pinned->guards == NULL)
+      return false;
+    pthread_mutex_lock(&lock);
+    size_t count = guard_count;
+    if (count <= pinned->cap)
+      pinned->n = pin_at_most(pinned->guards, pinned->cap);
+    pthread_mutex_unlock(&lock);
+    if (count <= pinned->cap)
+      return true;
+    egi_free(env, pinned->guards, size);
+    pinned->cap = count + count / 4;
+  }
+}
+
+void egi_owner_unpin(const eg_env *env, egi_pinned *pinned) {
+  pthread_mutex_lock(&lock);
+  for (size_t i = 0; i < pinned->n; i++)
+    pinned->guards[i]->pins--;
+  pthread_cond_broadcast(&unpinned);
+  pthread_mutex_unlock(&lock);
+  egi_free(env, pinned->guards, pinned->cap * sizeof *pinned->guards);
+}
+
+void egi_owner_leave_alone(eg_guard *guard) {
+  pthread_mutex_lock(&lock);
+  while (guard->pins > 0)
+    pthread_cond_wait(&unpinned, &lock);
+  guard->closing = true;
   pthread_mutex_unlock(&lock);
 }

@@ -328,6 +328,8 @@ eg_bytes eb_error_text(lua_State *L, int index);
 extern const luaL_Reg eb_lock_methods[];    /* lock.c */
 extern const luaL_Reg eb_query_methods[];   /* query.c */
 int eb_history(lua_State *L);               /* history.c: one of them */
+int eb_guard_metrics(lua_State *L);         /* metrics.c: the same */
+int eb_metrics(lua_State *L);               /* metrics.c: of all guards */
 extern const luaL_Reg eb_stats_functions[]; /* query.c */
 extern const luaL_Reg eb_clock_functions[]; /* testing.c */
 void eb_open_lock(lua_State *L);
@@ -372,6 +374,12 @@ int eb_set_logger(lua_State *L);
 
 /* terminal(file) -> columns; nil: it is none */
 int eb_terminal(lua_State *L);
+
+/* ---- summary.c ---- */
+
+/* summary(guard, top, columns, ascii, rows) -> the lines of printSummary; rows
+** of the box are {label, number}, {label} for a heading, {} for a rule. */
+int eb_summary(lua_State *L);
 
 /* ---- the test clock: testing.c ---- */
 

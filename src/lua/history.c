@@ -3,6 +3,8 @@
 */
 #include "lua/binding.h"
 
+#include "executionguard_view.h"
+
 #define MOST 20 /* where the caller does not say */
 
 /* An error of Lua is caught in the visit, kept on the stack, and ends it: the
@@ -19,18 +21,12 @@ static void set_text(lua_State *L, const char *name, eg_bytes text) {
   lua_setfield(L, -2, name);
 }
 
-static const char *word_of(eg_status status) {
-  return eg_run_word(status == EG_OK        ? EG_RUN_COMPLETED
-                     : status == EG_TIMEOUT ? EG_RUN_TIMEDOUT
-                                            : EG_RUN_FAILED);
-}
-
 /* 1 past, 2 list */
 static int add_one(lua_State *L) {
   const eg_past *past = lua_touserdata(L, 1);
   lua_createtable(L, 0, 8);
   set_text(L, "key", past->key);
-  lua_pushstring(L, word_of(past->status));
+  lua_pushstring(L, eg_run_word(eg_run_of(past->status)));
   lua_setfield(L, -2, "status");
   eb_set_count(L, "token", past->token);
   eb_set_seconds(L, "startTime", past->start_us);

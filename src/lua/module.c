@@ -71,10 +71,12 @@ static const luaL_Reg module_functions[] = {
     {"expired", eb_expired},
     {"shield", eb_shield},
     {"setLogger", eb_set_logger},
+    {"metrics", eb_metrics},
     {"engine", eb_configure_engine},
     {"terminate", eb_configure_term},
     {"waitSignal", eb_configure_wait},
     {"terminal", eb_terminal},
+    {"summary", eb_summary},
     {NULL, NULL},
 };
 

@@ -411,17 +411,13 @@ void eb_open_query(lua_State *L) {
   lua_pop(L, 2);
 }
 
-const luaL_Reg eb_query_methods[] = {{"GetResult", get_result},
-                                     {"HasResult", has_result},
-                                     {"ClearResult", clear_result},
-                                     {"GetStatus", get_status},
-                                     {"GetRecord", get_record},
-                                     {"GetAllRecords", get_all_records},
-                                     {"GetAnalytics", get_analytics},
-                                     {"Reset", reset},
-                                     {"ResetAll", reset_all},
-                                     {"History", eb_history},
-                                     {NULL, NULL}};
+const luaL_Reg eb_query_methods[] = {
+    {"GetResult", get_result},       {"HasResult", has_result},
+    {"ClearResult", clear_result},   {"GetStatus", get_status},
+    {"GetRecord", get_record},       {"GetAllRecords", get_all_records},
+    {"GetAnalytics", get_analytics}, {"Reset", reset},
+    {"ResetAll", reset_all},         {"History", eb_history},
+    {"Metrics", eb_guard_metrics},   {NULL, NULL}};
 
 const luaL_Reg eb_stats_functions[] = {{"getGlobalStats", get_global_stats},
                                        {NULL, NULL}};

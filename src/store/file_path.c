@@ -171,11 +171,11 @@ static eg_status open_folder(int dir, const char *name,
   return status;
 }
 
-/* 0, also where it is there already; else an errno. */
+/* Its mode is what was asked for, whatever the umask says.  0, also where it
+** is there already; else an errno. */
 static int make_folder(int dir, const char *name, unsigned mode) {
   if (mkdirat(dir, name, mode) == 0) {
-    if (mode & 0070) /* whatever the umask says */
-      fchmodat(dir, name, mode, 0);
+    fchmodat(dir, name, mode, 0);
     return 0;
   }
   return errno == EEXIST ? 0 : errno;
@@ -201,9 +201,9 @@ static int make_all(const char *path, unsigned mode) {
       continue;
     memcpy(part, path, i);
     part[i] = '\0';
-    if (mkdir(part, 0700) != 0 && errno != EEXIST && errno != EROFS &&
-        errno != EACCES)
-      return errno;
+    int err = make_folder(AT_FDCWD, part, 0700);
+    if (err != 0 && err != EROFS && err != EACCES)
+      return err;
   }
   return make_folder(AT_FDCWD, path, mode);
 }

@@ -38,7 +38,8 @@ function shell.run(folder, command)
   local script = folder.path .. "/script"
   local file = assert(io.open(script, "w"))
   file:write("export EXECUTIONGUARD_STORE=", shell.quote(folder.store), "\n",
-    "unset EXECUTIONGUARD_TOKEN EXECUTIONGUARD_KEY\n", command, "\n")
+    "unset EXECUTIONGUARD_TOKEN EXECUTIONGUARD_KEY EXECUTIONGUARD_TOKENS\n",
+    command, "\n")
   file:close()
   local _, how, status = os.execute(("sh %s >%s 2>%s </dev/null"):format(
     shell.quote(script), shell.quote(out), shell.quote(err)))

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT
+** Metrics as text: families of samples, each with its help, type and unit.
+**
+** What Prometheus reads as text and OpenMetrics differ in two things only: the
+** name of a counter in the lines that describe it, and the content type.
+*/
+#include "guard/metrics.h"
+
+#include <string.h>
+
+#define PREFIX "executionguard_"
+
+const char *eg_metrics_type(eg_metrics_format format) {
+  return format == EG_METRICS_OPENMETRICS
+             ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+             : "text/plain; version=0.0.4; charset=utf-8";
+}
+
+/* -------------------------------------------------------------- output -- */
+
+typedef struct out {
+  eg_write write;
+  void *ctx;
+  bool stopped, strict;
+  size_t n;
+  char room[4096];
+} out;
+
+static void flush(out *o) {
+  if (o->n > 0 && !o->stopped)
+    o->stopped = !o->write(o->ctx, o->room, o->n);
+  o->n = 0;
+}
+
+static void put(out *o, const char *text, size_t n) {
+  if (n > sizeof o->room - o->n)
+    flush(o);
+  memcpy(o->room + o->n, text, n); /* no piece is longer than the room */
+  o->n += n;
+}
+
+static void put_text(out *o, const char *text) { put(o, text, strlen(text)); }
+
+static void put_number(out *o, uint64_t n) {
+  char digits[20], *at = digits + sizeof digits;
+  do
+    *--at = (char)('0' + n % 10);
+  while ((n /= 10) > 0);
+  put(o, at, (size_t)(digits + sizeof digits - at));
+}
+
+static void put_seconds(out *o, int64_t us) {
+  uint64_t n = us > 0 ? (uint64_t)us : 0;
+  char part[7] = ".000000";
+  for (uint64_t rest = n % 1000000, i = 6; rest > 0; rest /= 10, i--)
+    part[i] = (char)('0' + rest % 10);
+  put_number(o, n / 1000000);
+  put(o, part, sizeof part);
+}
+
+/* How many bytes at s, of n, are one character (RFC 3629); 0: none. */
+static size_t utf8(const unsigned char *s, size_t n) {
+  unsigned char a = s[0];
+  size_t len = a < 0x80 ? 1 : a < 0xc2 ? 0 : a < 0xe0 ? 2 : a < 0xf0 ? 3 : 4;
+  if (a > 0xf4 || len > n)
+    return 0;
+  for (size_t i = 1; i < len; i++)
+    if ((s[i] & 0xc0) != 0x80)
+      return 0;
+  if ((a == 0xe0 && s[1] < 0xa0) || (a == 0xed && s[1] >= 0xa0) ||
+      (a == 0xf0 && s[1] < 0x90) || (a == 0xf4 && s[1] >= 0x90))
+    return 0;
+  return len;
+}
+
+static void put_hex(out *o, unsigned char byte) {
+  static const char digits[] = "0123456789abcdef";
+  char text[5] = {'\\', '\\', 'x', digits[byte >> 4], digits[byte & 15]};
+  put(o, text, sizeof text);
+}
+
+/* Any bytes as the value of a label, different ones for different bytes: what
+** is no text is \xNN, and so is a backslash that would look like that. */
+static void put_value(out *o, const void *data, size_t n) {
+  const unsigned char *s = data, *end = s + n;
+  while (s < end) {
+    const unsigned char *plain = s;
+    size_t len = 0;
+    while (s < end && (len = utf8(s, (size_t)(end - s))) > 0 && *s >= ' ' &&
+           *s != '"' && *s != '\\' && *s != 0x7f)
+      s += len;
+    put(o, (const char *)plain, (size_t)(s - plain));
+    if (s == end)
+      return;
+    if (*s == '"')
+      put(o, "\\\"", 2);
+    else if (*s == '\n')
+      put(o, "\\n", 2);
+    else if (*s == '\\' && (s + 1 == end || s[1] != 'x'))
+      put(o, "\\\\", 2);
+    else
+      put_hex(o, *s);
+    s++;
+  }
+}
+
+/* ------------------------------------------------------------ families -- */
+
+typedef enum kind { COUNTER, GAUGE, SECONDS, HISTOGRAM } kind;
+
+typedef struct family {
+  kind kind;
+  const char *name, *help;
+  size_t at; /* in an egi_sum */
+} family;
+
+#define AT(field) offsetof(egi_sum, field)
+
+/* Shown in all, and by key. */
+static const family families[] = {
+    {COUNTER, "executions", "Runs that were started.", AT(executions)},
+    {COUNTER, "failed", "Runs that failed.", AT(failed)},
+    {COUNTER, "timed_out", "Runs that timed out.", AT(timed_out)},
+    {COUNTER, "lost", "Runs whose owner died, or that were reset.", AT(lost)},
+    {GAUGE, "held", "Keys that are held now, by a run or a lock.", AT(held)},
+    {GAUGE, "failing", "Keys whose last run failed or timed out.",
+     AT(failing)},
+    {SECONDS, "last_end_timestamp_seconds",
+     "When the last run ended, since the epoch.", AT(last_us)},
+    {HISTOGRAM, "run_seconds", "How long runs took that ended.", AT(runs)},
+};
+
+static const char *const types[] = {"counter", "gauge", "gauge", "histogram"};
+
+/* The name of its samples, or of the family. */
+static void put_name(out *o, const char *of, const family *f, bool sample) {
+  put_text(o, PREFIX);
+  put_text(o, of);
+  put_text(o, f->name);
+  if (f->kind == COUNTER && (sample || !o->strict))
+    put_text(o, "_total");
+}
+
+static void put_line(out *o, const char *word, const char *of, const family *f,
+                     const char *text) {
+  put_text(o, word);
+  put_name(o, of, f, false);
+  put_text(o, " ");
+  put_text(o, text);
+  put_text(o, "\n");
+}
+
+static void describe(out *o, const char *of, const family *f) {
+  put_line(o, "# TYPE ", of, f, types[f->kind]);
+  if (f->kind == SECONDS || f->kind == HISTOGRAM)
+    put_line(o, "# UNIT ", of, f, "seconds");
+  put_line(o, "# HELP ", of, f, f->help);
+}
+
+/* What a sample is of. */
+typedef struct subject {
+  const egi_place *place;
+  const void *key; /* or NULL */
+  size_t len;
+} subject;
+
+static void put_labels(out *o, const subject *of) {
+  put_text(o, "{store=\"");
+  put_text(o, of->place->scheme);
+  if (of->place->name[0] != '\0') {
+    put_text(o, "\",namespace=\"");
+    put_value(o, of->place->name, strlen(of->place->name));
+  }
+  if (of->key != NULL) {
+    put_text(o, "\",key=\"");
+    put_value(o, of->key, of->len);
+  }
+  put_text(o, "\"");
+}
+
+static void put_histogram(out *o, const char *of, const family *f,
+                          const subject *whose, const egi_spread *spread) {
+  uint64_t sum = 0;
+  for (unsigned i = 0; i <= EGI_BOUNDS; i++) {
+    sum += spread->in[i];
+    put_name(o, of, f, true);
+    put_text(o, "_bucket");
+    put_labels(o, whose);
+    put_text(o, ",le=\"");
+    put_text(o, i < EGI_BOUNDS ? egi_bounds[i] : "+Inf");
+    put_text(o, "\"} ");
+    put_number(o, sum);
+    put_text(o, "\n");
+  }
+  put_name(o, of, f, true);
+  put_text(o, "_count");
+  put_labels(o, whose);
+  put_text(o, "} ");
+  put_number(o, sum);
+  put_text(o, "\n");
+  put_name(o, of, f, true);
+  put_text(o, "_sum");
+  put_labels(o, whose);
+  put_text(o, "} ");
+  put_seconds(o, spread->total_us);
+  put_text(o, "\n");
+}
+
+static void put_sample(out *o, const char *of, const family *f,
+                       const subject *whose, const egi_sum *sum) {
+  const void *value = (const char *)sum + f->at;
+  if (f->kind == HISTOGRAM) {
+    put_histogram(o, of, f, whose, value);
+    return;
+  }
+  put_name(o, of, f, true);
+  put_labels(o, whose);
+  put_text(o, "} ");
+  if (f->kind == SECONDS)
+    put_seconds(o, *(const int64_t *)value);
+  else
+    put_number(o, *(const uint64_t *)value);
+  put_text(o, "\n");
+}
+
+static void put_all(out *o, const egi_metrics *m, const family *f) {
+  describe(o, "", f);
+  for (size_t i = 0; i < m->place_n; i++) {
+    const subject whose = {&m->places[i], NULL, 0};
+    put_sample(o, "", f, &whose, &m->places[i].all);
+  }
+}
+
+static void put_keys(out *o, const egi_metrics *m, const family *f) {
+  size_t at = 0;
+  describe(o, "key_", f);
+  for (size_t i = 0; i < m->place_n && !o->stopped; i++) {
+    const egi_place *place = &m->places[i];
+    for (; at < m->n && m->named[m->order[at]].place == i; at++) {
+      const egi_named *one = &m->named[m->order[at]];
+      const subject whose = {place, one->key, one->len};
+      put_sample(o, "key_", f, &whose, &one->sum);
+    }
+    const subject rest = {place, "other", 5};
+    if (place->rest_keys > 0)
+      put_sample(o, "key_", f, &rest, &place->rest);
+  }
+}
+
+/* --------------------------------------------------- what has no keys -- */
+
+static void put_place(out *o, const family *f, const egi_place *place,
+                      const char *status, uint64_t n) {
+  const subject whose = {place, NULL, 0};
+  put_name(o, "", f, true);
+  put_labels(o, &whose);
+  if (status != NULL) {
+    put_text(o, ",status=\"");
+    put_text(o, status);
+    put_text(o, "\"");
+  }
+  put_text(o, "} ");
+  put_number(o, n);
+  put_text(o, "\n");
+}
+
+static void put_places(out *o, const egi_metrics *m) {
+  static const family up = {GAUGE, "store_up", "Could the store be read?", 0};
+  static const family records = {GAUGE, "records", "Records by status.", 0};
+  static const family corrupt = {GAUGE, "unreadable_records",
+                                 "Records that nobody can read.", 0};
+  describe(o, "", &up);
+  for (size_t i = 0; i < m->place_n; i++)
+    put_place(o, &up, &m->places[i], NULL, !m->places[i].down);
+  describe(o, "", &records);
+  for (size_t i = 0; i < m->place_n; i++)
+    for (int run = 0; run < EG_RUN_COUNT; run++)
+      put_place(o, &records, &m->places[i], eg_run_word((eg_run)run),
+                m->places[i].by_run[run]);
+  describe(o, "", &corrupt);
+  for (size_t i = 0; i < m->place_n; i++)
+    put_place(o, &corrupt, &m->places[i], NULL, m->places[i].corrupt);
+}
+
+static void put_one(out *o, kind kind, const char *name, const char *help,
+                    uint64_t n) {
+  const family f = {kind, name, help, 0};
+  describe(o, "", &f);
+  put_name(o, "", &f, true);
+  put_text(o, " ");
+  put_number(o, n);
+  put_text(o, "\n");
+}
+
+static void put_process(out *o) {
+  eg_stats stats;
+  eg_stats_read(&stats);
+  put_one(o, COUNTER, "process_executions", "Runs that this process started.",
+          stats.executions);
+  put_one(o, COUNTER, "process_blocked",
+          "Runs that were asked for in this process, and refused.",
+          stats.blocked);
+  put_one(o, COUNTER, "process_cached",
+          "Results that this process was given without a run.", stats.cached);
+  put_one(o, COUNTER, "process_timed_out",
+          "Runs of this process that timed out.", stats.timed_out);
+  put_one(o, COUNTER, "process_failed", "Runs of this process that failed.",
+          stats.failed);
+}
+
+eg_status egi_metrics_text(const egi_metrics *m, eg_metrics_format format,
+                           eg_write write, void *ctx) {
+  out o;
+  o.write = write;
+  o.ctx = ctx;
+  o.stopped = false;
+  o.strict = format == EG_METRICS_OPENMETRICS;
+  o.n = 0;
+  put_places(&o, m);
+  for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+    put_all(&o, m, &families[i]);
+  for (size_t i = 0; m->top > 0 && i < sizeof families / sizeof *families; i++)
+    put_keys(&o, m, &families[i]);
+  if (m->process)
+    put_process(&o);
+  put_one(&o, GAUGE, "metrics_memory_bytes",
+          "What was used of memory to count this.", egi_metrics_bytes(m));
+  put_text(&o, "# EOF\n");
+  flush(&o);
+  return o.stopped ? EG_CANCELED : EG_OK;
+}
