@@ -64,7 +64,7 @@ void eb_push_upvalues(lua_State *L);
 ** (which stay there) in the table below them. */
 void eb_set_functions(lua_State *L, const luaL_Reg *functions);
 
-/* Makes the metatable of that name, whose functions close over the upvalues. */
+/* Makes the metatable of that name; its functions close over the upvalues. */
 void eb_make_metatable(lua_State *L, const char *name,
                        const luaL_Reg *functions);
 

@@ -56,7 +56,7 @@ static size_t describe_level(const lua_Debug *ar, char *to) {
 static void push_levels(lua_State *L, lua_State *co, int level) {
   static const char title[] = "stack traceback:";
   static const char rest[] = "\n\t...\t(the levels below are left out)";
-  char text[sizeof title + LEVELS_KEPT * LEVEL_MAX + sizeof rest];
+  char text[sizeof title + (size_t)LEVELS_KEPT * LEVEL_MAX + sizeof rest];
   lua_Debug ar;
   if (!lua_getstack(co, DEEP, &ar)) {
     luaL_traceback(L, co, NULL, level);
