@@ -521,7 +521,7 @@ DEEPEN := local function deep() ("x"):gsub("x", deep) end pcall(deep)
 # Fair: else a thread that loops keeps valgrind's one lock, and the keeper waits
 # for it.  Not the specs of real servers, whose clocks do not wait for valgrind.
 VALGRIND_SPECS = $(filter-out %/redis_spec.lua %/postgres_spec.lua \
-                   %/etcd_spec.lua \
+                   %/etcd_spec.lua %/prometheus_spec.lua \
                    %/postgres_tls_spec.lua %/executor_processes_spec.lua,\
                    $(wildcard spec/lua/*_spec.lua))
 

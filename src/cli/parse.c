@@ -267,7 +267,7 @@ bool ec_parse(const ec_command *command, int argc, char **argv,
   options->wait_ms = options->timeout_ms = options->kill_after_ms = EC_UNSET;
   options->cooldown_ms = options->cache_ms = EC_UNSET;
   options->lock_at_least_ms = options->delay_ms = EC_UNSET;
-  options->retry = options->limit = options->top = options->token = EC_UNSET;
+  options->retry = options->limit = options->token = EC_UNSET;
   options->cache_limit = options->conflict_exit = EC_UNSET;
   options->top = EC_UNSET;
   /* operands go where the words were: there are never more of them */

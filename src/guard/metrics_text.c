@@ -282,9 +282,9 @@ static void put_places(out *o, const egi_metrics *m) {
     put_place(o, &corrupt, &m->places[i], NULL, m->places[i].corrupt);
 }
 
-static void put_one(out *o, kind kind, const char *name, const char *help,
+static void put_one(out *o, kind is, const char *name, const char *help,
                     uint64_t n) {
-  const family f = {kind, name, help, 0};
+  const family f = {is, name, help, 0};
   describe(o, "", &f);
   put_name(o, "", &f, true);
   put_text(o, " ");
