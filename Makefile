@@ -478,6 +478,7 @@ suite-examples:
 PROCESS_TESTS := c/eguard_processes_test $(patsubst spec/%.c,%,\
                    $(wildcard spec/faults/*_test.c \
                      spec/conformance/postgres_test.c \
+                     spec/conformance/herd_test.c \
                      spec/conformance/redis_*_test.c \
                      spec/conformance/etcd_test.c))
 

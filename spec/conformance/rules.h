@@ -51,6 +51,7 @@
   XX(rule_10_watch_of_an_old_version_returns_at_once)                         \
   XX(rule_10_wait_ends_at_its_deadline)                                       \
   XX(rule_10_wait_again_waits_for_the_next_change)                            \
+  XX(rule_10_every_end_of_a_lock_wakes)                                       \
   XX(rule_11_scan_visits_every_record_once)                                   \
   XX(rule_11_scan_sees_what_load_sees)                                        \
   XX(rule_11_scan_visits_only_the_prefix)                                     \

@@ -189,6 +189,34 @@ const char *rule_10_wait_again_waits_for_the_next_change(world *w) {
   return NULL;
 }
 
+static bool had_and_released(world *w, egi_seen *s) {
+  if (world_change(w, "k", swap_take(0), s) != EG_OK)
+    return false;
+  egi_swap drop = swap_drop(s->at.token);
+  drop.wake = true;
+  return world_change(w, "k", drop, s) == EG_OK;
+}
+
+/* Absent, had, absent again: it looks as before, and is not. */
+const char *rule_10_every_end_of_a_lock_wakes(world *w) {
+  egi_seen *s = &w->seen[0];
+  egi_watch *held = NULL;
+  bool landed = true;
+  eg_status told = EG_CHANGED;
+  if (w->ops->watch == NULL)
+    return NULL;
+  MUST(world_load(w, "k", s) == EG_OK);
+  MUST(watch(w, w->store, "k", s, &held));
+  for (int i = 0; i < 20 && landed && told != EG_TIMEOUT; i++) {
+    landed = had_and_released(w, s);
+    told = look_soon(w, held);
+  }
+  w->ops->unwatch(held);
+  MUST(landed);
+  MUST(told == EG_CHANGED || told == EG_OK);
+  return NULL;
+}
+
 /* ------------------------------------------------------------ rule 12 -- */
 
 /* Something held by the world's handle, and something held by another. */

@@ -41,6 +41,7 @@ static const suspicion suspicions[] = {
     SUSPECT(TAKES_WHAT_IS_HELD, rule_04_take_of_a_held_key_conflicts),
     SUSPECT(CHANGES_AND_CONFLICTS, rule_03_stale_version_conflicts),
     SUSPECT(LOSES_WAKE_UPS, rule_10_swap_with_wake_wakes_every_watch),
+    SUSPECT(LOSES_WAKE_UPS, rule_10_every_end_of_a_lock_wakes),
     SUSPECT(SHARES_TOKENS, rule_02_take_and_break_raise_the_token),
     SUSPECT(SHARES_TOKENS, rule_02_token_rises_though_the_key_was_absent),
     SUSPECT(RENEWS_ALL, rule_09_renew_of_what_does_not_hold_is_lost),

@@ -26,7 +26,7 @@ static void release(egi_etcd *etcd) {
   egi_holding_clear(&etcd->holds, &env);
   pthread_mutex_destroy(&etcd->holds.mutex);
   if (etcd->hub != NULL)
-    egi_server_leave(&etcd->hub->base);
+    egi_server_leave(&etcd->hub->base, etcd->base.space);
   egi_recall_free(etcd->recall);
   env.alloc(env.alloc_ud, etcd, sizeof *etcd, 0);
 }
@@ -171,9 +171,10 @@ static eg_status etcd_open(const egi_url *url, const eg_env *env,
                ? egi_server_find(&egi_etcd_kind, &options, &server, error)
                : egi_remote_fail(error, EG_NOMEM, 0, "not enough memory");
   egi_etcd_options_free(&options, env);
-  if (status == EG_OK) {
+  if (server != NULL) {
     etcd->hub = (egi_etcd_hub *)server;
     etcd->generation = egi_server_generation(server);
+    etcd->base.space = egi_server_space(server, etcd->prefix);
     status = inspect(etcd, error);
   }
   if (status != EG_OK) {

@@ -32,7 +32,7 @@ static void release(egi_pg *pg) {
   egi_holding_clear(&pg->holds, &env);
   pthread_mutex_destroy(&pg->holds.mutex);
   if (pg->hub != NULL)
-    egi_server_leave(&pg->hub->base);
+    egi_server_leave(&pg->hub->base, pg->base.space);
   egi_recall_free(pg->recall);
   env.alloc(env.alloc_ud, pg, sizeof *pg, 0);
 }
@@ -286,9 +286,10 @@ static eg_status pg_open(const egi_url *url, const eg_env *env,
                ? egi_server_find(&egi_pg_kind, &options, &server, error)
                : egi_remote_fail(error, EG_NOMEM, 0, "not enough memory");
   egi_pg_options_free(&options, env);
-  if (status == EG_OK) {
+  if (server != NULL) {
     pg->hub = (egi_pg_hub *)server;
     pg->generation = egi_server_generation(server);
+    pg->base.space = egi_server_space(server, pg->name);
     status = egi_pg_inspect(pg, error);
   }
   if (status != EG_OK) {

@@ -38,18 +38,11 @@ static int64_t nearer(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ------------------------------------------------------- what was seen -- */
 
-/* That is what is there now.  With the listen mutex. */
-static void tell(egi_watch *w, const egi_seen *seen) {
-  egi_pg *pg = (egi_pg *)w->store;
-  egi_recall_keep(pg->recall, egi_watch_key(w), seen);
-  egi_watch_lease(w, seen);
-  if (seen->version == w->told)
-    return;
-  w->told = seen->version;
-  egi_watch_mark(w);
-}
-
+/* That is what is there now.  What counts is the version of the row: it moves
+** also from one absence to the next, as when a lock was had and released in
+** between.  With the listen mutex. */
 static void tell_row(egi_watch *w, const PGresult *result, int i) {
+  const egi_pg *pg = (const egi_pg *)w->store;
   egi_seen seen;
   egi_row row;
   int64_t now;
@@ -58,7 +51,12 @@ static void tell_row(egi_watch *w, const PGresult *result, int i) {
     egi_row_see(&row, now, &seen);
   else
     egi_row_absent(now, &seen);
-  tell(w, &seen);
+  egi_recall_keep(pg->recall, egi_watch_key(w), &seen);
+  egi_watch_lease(w, &seen);
+  if (row.version == w->told)
+    return;
+  w->told = row.version;
+  egi_watch_mark(w);
 }
 
 /* ------------------------------------------------------- notifications -- */
@@ -122,11 +120,10 @@ static void deliver(egi_pg_hub *hub, const PGnotify *message) {
     if (whole) {
       egi_row_see(&row, row.last, &seen);
       egi_recall_keep(pg->recall, egi_watch_key(w), &seen);
-      w->told = seen.version;
     } else {
       egi_recall_drop(pg->recall, egi_watch_key(w));
-      w->told = row.version;
     }
+    w->told = row.version;
     w->look_us = egi_real_us() + REMARK_US;
     egi_watch_mark(w);
   }

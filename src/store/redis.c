@@ -57,7 +57,7 @@ static void release(egi_redis *redis) {
   egi_holding_clear(&redis->holds, &env);
   pthread_mutex_destroy(&redis->holds.mutex);
   if (redis->hub != NULL)
-    egi_server_leave(&redis->hub->base);
+    egi_server_leave(&redis->hub->base, redis->base.space);
   egi_recall_free(redis->recall);
   egi_redis_options_free(&redis->options, &env);
   env.alloc(env.alloc_ud, redis, sizeof *redis, 0);
@@ -340,9 +340,10 @@ static eg_status redis_open(const egi_url *url, const eg_env *env,
   egi_server *server = NULL;
   pthread_once(&scripts_once, egi_scripts_init);
   status = egi_server_find(&egi_redis_kind, &redis->options, &server, error);
-  if (status == EG_OK) {
+  if (server != NULL) {
     redis->hub = (egi_hub *)server;
     redis->generation = egi_server_generation(server);
+    redis->base.space = egi_server_space(server, redis->prefix);
     status = egi_redis_inspect(redis, error);
   }
   if (status != EG_OK) {

@@ -187,8 +187,8 @@ void egi_drain_fd(int fd);
 **
 ** LOCKING
 **
-**   1. servers_mutex (remote_server.c) guards the list of servers and their
-**      counts of handles.
+**   1. servers_mutex (remote_server.c) guards the list of servers, their counts
+**      of handles and their namespaces.
 **   2. server->mutex guards `open` and what the store adds.  A connection that
 **      is in use belongs to who uses it.
 **   3. server->listen_mutex guards topics, the watches, and the state of the
@@ -210,6 +210,8 @@ struct egi_topic {
   char name[]; /* and a zero */
 };
 
+typedef struct egi_namespace egi_namespace; /* a namespace */
+
 typedef struct egi_server_kind {
   const char *name; /* for people */
   size_t size;
@@ -227,6 +229,7 @@ struct egi_server {
   const egi_server_kind *kind;
   egi_server *next;
   unsigned handles;
+  egi_namespace *spaces;
   eg_env env; /* the process's allocator; no log */
   pthread_mutex_t mutex;
   pthread_cond_t cond; /* a connection was given back */
@@ -242,10 +245,13 @@ struct egi_server {
 };
 
 /* egi_server_find: the server of these options, made where there is none.
-** egi_server_leave: with its last handle it is gone. */
+** egi_server_leave: with its last handle it is gone.
+** egi_server_space: what the handles of a namespace have in common, as
+** egi_store.space; for egi_server_leave.  NULL: no memory, and so nothing. */
 eg_status egi_server_find(const egi_server_kind *kind, const void *options,
                           egi_server **server, eg_error *error);
-void egi_server_leave(egi_server *server);
+const void *egi_server_space(egi_server *server, const char *name);
+void egi_server_leave(egi_server *server, const void *space);
 
 /* egi_server_is_new_child: was there a fork since *generation was read?  True
 ** once, in the child. */

@@ -58,6 +58,42 @@ static void *plain_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
   return realloc(ptr, nsize);
 }
 
+struct egi_namespace {
+  egi_namespace *next;
+  unsigned handles;
+  char name[]; /* and a zero */
+};
+
+const void *egi_server_space(egi_server *s, const char *name) {
+  size_t size = sizeof(egi_namespace) + strlen(name) + 1;
+  pthread_mutex_lock(&servers_mutex);
+  egi_namespace *space = s->spaces;
+  while (space != NULL && strcmp(space->name, name) != 0)
+    space = space->next;
+  if (space == NULL && (space = plain_alloc(NULL, NULL, 0, size)) != NULL) {
+    memcpy(space->name, name, size - sizeof *space);
+    space->handles = 0;
+    space->next = s->spaces;
+    s->spaces = space;
+  }
+  if (space != NULL)
+    space->handles++;
+  pthread_mutex_unlock(&servers_mutex);
+  return space;
+}
+
+/* With servers_mutex. */
+static void leave_space(egi_server *s, const void *space) {
+  egi_namespace **link = &s->spaces, *gone;
+  while (*link != NULL && *link != space)
+    link = &(*link)->next;
+  gone = *link;
+  if (gone == NULL || --gone->handles > 0)
+    return;
+  *link = gone->next;
+  plain_alloc(NULL, gone, 0, 0);
+}
+
 static bool init_sync(egi_server *s) {
   return pthread_mutex_init(&s->mutex, NULL) == 0 &&
          pthread_mutex_init(&s->listen_mutex, NULL) == 0 &&
@@ -113,8 +149,9 @@ eg_status egi_server_find(const egi_server_kind *kind, const void *options,
              : egi_remote_fail(error, EG_NOMEM, errno, "not enough memory");
 }
 
-void egi_server_leave(egi_server *s) {
+void egi_server_leave(egi_server *s, const void *space) {
   pthread_mutex_lock(&servers_mutex);
+  leave_space(s, space);
   bool last = --s->handles == 0;
   if (last) {
     egi_server **link = &servers;
