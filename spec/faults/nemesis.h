@@ -37,8 +37,8 @@ typedef struct nemesis_store {
   const char *url;     /* with %d for the port */
   int crash_signal;    /* what ends it as a power cut would */
   int lease_ms;
-  int gone_ms; /* when it is over for sure: etcd takes its time */
-  int grants;  /* a second, at the least: a server may be slow to start */
+  int gone_ms;  /* when it is over for sure: etcd takes its time */
+  int grants;   /* a second, at the least: a server may be slow to start */
   bool forgets; /* its tokens begin anew when it is emptied: it never is */
 } nemesis_store;
 
