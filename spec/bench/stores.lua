@@ -82,48 +82,52 @@ local function files(report, build, quick)
   line(many .. "ten of them", "many_list", "few_list", "1000 records", 2)
 end
 
-local function etcd(report, here, build, quick)
-  local program = io.open(build .. "/etcd")
+-- What is measured on each server; a store's own lines come after it.
+local function server(report, here, build, quick, name, raw)
+  local program = io.open(build .. "/" .. name)
   if not program then
-    return report:skip("etcd", "there is no libcurl or no etcd")
+    return report:skip(name, "its client library or server is not there")
   end
   program:close()
-  local command = "exec %s/etcd ${EXECUTIONGUARD_STORE#etcd://} %d %d 1000"
-  command = command:format(build, quick and 5 or 11, quick and 300 or 1000)
-  local samples = figures(("%s/../tools/with-etcd '' sh -c '%s'"):format(here,
-    command))
-  report:line { what = "etcd: acquire + release", samples = samples,
-    ours = "our_lock", against = "raw_lock", name = "two transactions",
-    goal = 1.2 }
-  report:line { what = "etcd: acquire + release", samples = samples,
-    ours = "our_lock", against = "etcdctl_lock", name = "etcdctl lock",
-    goal = 0.15 }
-  report:line { what = "etcd: hand-over to who waits", samples = samples,
-    ours = "our_hand_over", against = "raw_hand_over", name = "/v3/lock",
-    goal = 0.05 }
-  report:line { what = "etcd: 1000 leases renewed", samples = samples,
-    ours = "renewal", against = "a_core", name = "one core",
-    goal = 1, absolute = true, unit = "% of a core" }
+  local command = ('exec %s/%s "${EXECUTIONGUARD_STORE#%s}" %d %d 1000'):format(
+    build, name, raw.prefix, quick and 5 or 11, quick and 300 or 1000)
+  local samples = figures(("%s/../tools/with-%s '' sh -c '%s'"):format(here,
+    name, command))
+  local function line(what, ours, against, name_of_it, goal, more)
+    local all = { what = name .. ": " .. what, samples = samples, ours = ours,
+      against = against, name = name_of_it, goal = goal }
+    for key, value in pairs(more or {}) do all[key] = value end
+    report:line(all)
+  end
+  for _, goal in ipairs(raw.locks) do
+    line("acquire + release", "our_lock", table.unpack(goal))
+  end
+  line("cached RunOnce", "our_cached", "raw_get", table.unpack(raw.get))
+  for _, goal in ipairs(raw.hand_overs) do
+    line("hand-over to who waits", "our_hand_over", table.unpack(goal))
+  end
+  line("1000 leases renewed", "renewal", "a_core", "one core", 1,
+    { absolute = true, unit = "% of a core" })
 end
 
 return function(report, here, build, quick)
   files(report, build, quick)
-  etcd(report, here, build, quick)
-  local program = io.open(build .. "/redis")
-  if not program then
-    return report:skip("redis", "there is no hiredis or no redis-server")
-  end
-  program:close()
-  local command = "exec %s/redis ${EXECUTIONGUARD_STORE#redis+unix://} %d %d"
-  command = command:format(build, quick and 7 or 21, quick and 1000 or 3000)
-  local samples = figures(("%s/../tools/with-redis '' sh -c '%s'"):format(here,
-    command))
-  report:line { what = "redis: acquire + release", samples = samples,
-    ours = "our_lock", against = "raw_lock",
-    name = "SET NX PX + EVALSHA", goal = 1.1 }
-  report:line { what = "redis: cached RunOnce", samples = samples,
-    ours = "our_cached", against = "raw_get", name = "GET", goal = 1.15 }
-  report:line { what = "redis: hand-over to who waits", samples = samples,
-    ours = "our_hand_over", against = "raw_hand_over", name = "BLPOP",
-    goal = 2.2 }
+  server(report, here, build, quick, "redis", {
+    prefix = "redis+unix://",
+    locks = { { "raw_lock", "SET NX PX + EVALSHA", 1.1 },
+      { "redis_py_lock", "redis-py Lock", 0.65 } },
+    get = { "GET", 1.15 },
+    hand_overs = { { "raw_hand_over", "BLPOP", 2.2 },
+      { "redis_py_hand_over", "redis-py Lock", 0.01 } } })
+  server(report, here, build, quick, "postgres", {
+    prefix = "",
+    locks = { { "raw_lock", "two upserts", 1.1 } },
+    get = { "SELECT" },
+    hand_overs = { { "raw_hand_over", "NOTIFY + upsert", 1.3 } } })
+  server(report, here, build, quick, "etcd", {
+    prefix = "etcd://",
+    locks = { { "raw_lock", "two transactions", 1.2 },
+      { "etcdctl_lock", "etcdctl lock", 0.15 } },
+    get = { "range" },
+    hand_overs = { { "raw_hand_over", "/v3/lock", 0.05 } } })
 end

@@ -32,123 +32,116 @@
 #define STRING(x) STRING_(x)
 #define EXPIRY_GRACE_US 10000000
 
-/* Reads a record at a time, and writes one.  `a` is 1 where it is absent;
-** ver is what others see, rver what must not be used again. */
+/* Straight on, without functions and tables of their own, which a script would
+** make anew in each call: that was half of what a call took.  All that READ
+** knows of the record in `v` is in variables; `ver` is what others see, `rver`
+** what must not be used again; `good` is false where it is none of ours. */
 #define PRELUDE                                                               \
   "local P,U,C=struct.pack,struct.unpack,redis.call\n"                        \
-  "local H='<BBI2I4I8I8I8I8I8I8I8I8'\n"                                       \
   "local t=C('TIME')\n"                                                       \
   "local clock=t[1]*1000000+t[2]\n"                                           \
-  "local function read(v)\n"                                                  \
-  " local r={ver=0,rver=0,tok=0,stamp=0,last=clock,lu=0,nu=0,fu=0,iu=0,"      \
-  "holder='',bytes=''}\n"                                                     \
-  " if not v then return r end\n"                                             \
-  " local f,fl,hl,_\n"                                                        \
-  " if #v>=72 then f,fl,hl,_,r.ver,r.tok,r.stamp,r.last,r.lu,r.nu,r.fu,r.iu"  \
-  "=U(H,v) end\n"                                                             \
-  " if f~=1 or #v<72+hl then return nil end\n"                                \
-  " r.rver=r.ver\n"                                                           \
-  " if r.last<clock then r.last=clock end\n"                                  \
-  " local now=r.last\n"                                                       \
-  " r.held=fl%2==1 and (r.lu==0 or r.lu>now)\n"                               \
-  " r.bytes=v:sub(73+hl)\n"                                                   \
-  " if r.held then r.holder=v:sub(73,72+hl) else r.lu=0 end\n"                \
-  " if not r.held and (r.bytes=='' and r.nu<=now or r.iu>0 and r.iu<=now)"    \
-  " then r.ver,r.tok,r.nu,r.fu,r.iu,r.bytes=0,0,0,0,0,'' end\n"               \
-  " return r\n"                                                               \
-  "end\n"                                                                     \
-  "local function head(r)\n"                                                  \
-  " return P(H,1,r.held and 1 or 0,#r.holder,0,r.rver,r.tok,r.stamp,r.last,"  \
-  "r.lu,r.nu,r.fu,r.iu)\n"                                                    \
-  "end\n"                                                                     \
-  "local function write(k,r,wake)\n"                                          \
-  " local now,till=r.last,nil\n"                                              \
-  " if not r.held then\n"                                                     \
-  "  r.lu,r.holder=0,''\n"                                                    \
-  "  if r.bytes=='' and r.nu<=now or r.iu>0 and r.iu<=now then\n"             \
-  "   r.nu,r.fu,r.iu,r.bytes,r.gone=0,0,0,'',true\n"                          \
-  "  end\n"                                                                   \
+  "local v,ver,rver,tok,stamp,last,lu,nu,fu,iu,held,holder,bytes,good,gone\n" \
+  "local f,flags,hl,till,now,said\n"
+
+/* What is over is absent. */
+#define OVER(now) "(bytes=='' and nu<=" now " or iu>0 and iu<=" now ")"
+
+/* clang-format off */
+#define READ                                                                  \
+  "ver,rver,tok,stamp,last,lu,nu,fu,iu,held,holder,bytes,good="               \
+  "0,0,0,0,clock,0,0,0,0,false,'','',true\n"                                  \
+  "if v then\n"                                                               \
+  " f,hl=0,0\n"                                                               \
+  " if #v>=72 then f,flags,hl,ver,tok,stamp,last,lu,nu,fu,iu="                \
+  "U('<BBI2xxxxI8I8I8I8I8I8I8I8',v) end\n"                                    \
+  " good=f==1 and #v>=72+hl\n"                                                \
+  " rver=ver\n"                                                               \
+  " if last<clock then last=clock end\n"                                      \
+  " if #v>72+hl then bytes=v:sub(73+hl) end\n"                                \
+  " held=flags==1 and (lu==0 or lu>last)\n"                                   \
+  " if held then holder=v:sub(73,72+hl)\n"                                    \
+  " else\n"                                                                   \
+  "  lu=0\n"                                                                  \
+  "  if " OVER("last") " then ver,tok,nu,fu,iu,bytes=0,0,0,0,0,'' end\n"      \
   " end\n"                                                                    \
-  " if r.held and r.lu==0 then till=nil\n"                                    \
-  " elseif r.bytes=='' then till=math.max(r.lu,r.nu,now)\n"                   \
-  " elseif r.iu>0 then till=math.max(r.lu,r.iu) end\n"                        \
-  " local h=head(r)\n"                                                        \
-  " local v=h..r.holder..r.bytes\n"                                           \
-  " if wake then C('PUBLISH',k,P('<I8',clock)..(#v<=2048 and v or h)) end\n"  \
-  " local x\n"                                                                \
-  " if till then x=redis.pcall('SET',k,v,'PX',string.format('%.0f',"          \
-  "math.ceil((till-now+" STRING(                                              \
-      EXPIRY_GRACE_US) ")/1000)))\n"                                          \
-                       " else x=redis.pcall('SET',k,v) end\n"                 \
-                       " if x.err then\n"                                     \
-                       "  if not r.gone then return x end\n"                  \
-                       "  C('DEL',k)\n"                                       \
-                       " end\n"                                               \
-                       " return nil,h\n"                                      \
-                       "end\n"                                                \
-                       "local odd=redis.error_reply('ODD the key holds "      \
-                       "something else')\n"
+  "end\n"
+
+/* Writes it to the key k, tells of it where `wake`, and leaves in `said` what
+** a swap answers.  An error ends the script. */
+#define WRITE(k, wake)                                                        \
+  "gone,till,now=false,false,last\n"                                          \
+  "if not held then\n"                                                        \
+  " lu,holder=0,''\n"                                                         \
+  " if " OVER("now") " then nu,fu,iu,bytes,gone=0,0,0,'',true end\n"          \
+  "end\n"                                                                     \
+  "if held and lu==0 then till=false\n"                                       \
+  "elseif bytes=='' then till=math.max(lu,nu,now)\n"                          \
+  "elseif iu>0 then till=math.max(lu,iu) end\n"                               \
+  "said=P('<BI8BBI2I4I8I8I8I8I8I8I8I8',gone and 2 or 1,clock,1,"              \
+  "held and 1 or 0,#holder,0,rver,tok,stamp,now,lu,nu,fu,iu)\n"               \
+  "local h,x=said:sub(10)\n"                                                  \
+  "local n=h..holder..bytes\n"                                                \
+  "if " wake " then"                                                          \
+  " C('PUBLISH'," k ",said:sub(2,9)..(#n<=2048 and n or h)) end\n"            \
+  "if till then x=redis.pcall('SET'," k ",n,'PX',math.ceil((till-now+"        \
+  STRING(EXPIRY_GRACE_US) ")/1000))\n"                                        \
+  "else x=redis.pcall('SET'," k ",n) end\n"                                   \
+  "if x.err then\n"                                                           \
+  " if not gone then return x end\n"                                          \
+  " C('DEL'," k ")\n"                                                         \
+  "end\n"
+/* clang-format on */
+
+#define ODD "redis.error_reply('ODD the key holds something else')"
 
 /* KEYS[1]; ARGV: packed, bytes, holder.
 ** Says: 0, time, value | 1 (2: absent now), time, head, and the value before
 ** where that was asked for. */
 static const char swap_text[] = PRELUDE
-    "local w,hold,fl,_,expect,token,lease,nb,fresh,life="
-    "U('<BBBBI8I8I8I8I8I8',ARGV[1])\n"
-    "local v=C('GET',KEYS[1])\n"
-    "local r=read(v)\n"
-    "if not r then return odd end\n"
-    "if r.ver~=expect or token>0 and not (r.held and r.tok==token)"
-    " or hold==1 and r.held then\n"
+    "local w,hold,fl,expect,token,lease,nb,fresh,life="
+    "U('<BBBxI8I8I8I8I8I8',ARGV[1])\n"
+    "v=C('GET',KEYS[1])\n" READ "if not good then return " ODD " end\n"
+    "if ver~=expect or token>0 and not (held and tok==token)"
+    " or hold==1 and held then\n"
     " return P('<BI8',0,clock)..(v or '')\n"
     "end\n"
-    "local now=r.last\n"
-    "r.rver=math.max(r.rver+1,now)\n"
-    "if w==2 then r.bytes,r.stamp=ARGV[2],now elseif w==1 then r.bytes='' "
-    "end\n"
+    "rver=rver<last and last or rver+1\n"
+    "if w==2 then bytes,stamp=ARGV[2],last elseif w==1 then bytes='' end\n"
     "if hold==1 then\n"
-    " r.held,r.holder,r.lu=true,ARGV[3],lease>0 and now+lease or 0\n"
-    "elseif hold>=2 then r.held=false end\n"
-    "if hold%2==1 then r.tok=r.rver end\n"
-    "if fl%4<2 then r.nu=nb>0 and now+nb or 0 end\n"
-    "if fl%8<4 then r.fu=fresh>0 and now+fresh or 0 end\n"
-    "if fl%16<8 then r.iu=life>0 and now+life or 0 end\n"
-    "local err,h=write(KEYS[1],r,fl%2==1)\n"
-    "if err then return err end\n"
-    "return P('<BI8',r.gone and 2 or 1,clock)..h..(fl>=16 and v or '')\n";
+    " held,holder,lu,tok=true,ARGV[3],lease>0 and last+lease or 0,rver\n"
+    "elseif hold>=2 then\n"
+    " held=false\n"
+    " if hold==3 then tok=rver end\n"
+    "end\n"
+    "if fl%4<2 then nu=nb>0 and last+nb or 0 end\n"
+    "if fl%8<4 then fu=fresh>0 and last+fresh or 0 end\n"
+    "if fl%16<8 then iu=life>0 and last+life or 0 end\n" WRITE(
+        "KEYS[1]", "fl%2==1") "if fl>=16 then said=said..(v or '') end\n"
+                              "return said\n";
 
 /* KEYS; ARGV: lease in us (0: the hold ends), then a token for each key.
 ** Says for each: 1, or 0 where that token does not hold. */
 static const char ends_text[] = PRELUDE
     "local lease,out=tonumber(ARGV[1]),{}\n"
     "for i,k in ipairs(KEYS) do\n"
-    " local r=read(C('GET',k))\n"
-    " out[i]=0\n"
-    " if r and r.held and r.tok==tonumber(ARGV[i+1]) then\n"
-    "  local err\n"
-    "  if lease==0 then\n"
-    "   r.held,r.rver=false,math.max(r.rver+1,r.last)\n"
-    "   err=write(k,r,true)\n"
-    "  elseif r.lu>0 then\n"
-    "   r.lu=math.max(r.lu,r.last+lease)\n"
-    "   err=write(k,r)\n"
-    "  end\n"
-    "  if err then return err end\n"
+    " v=C('GET',k)\n" READ " out[i]=0\n"
+    " if good and held and tok==tonumber(ARGV[i+1]) then\n"
     "  out[i]=1\n"
-    " end\n"
-    "end\n"
-    "return out\n";
+    "  if lease==0 then held,rver=false,rver<last and last or rver+1\n"
+    "  elseif lu>0 then lu=math.max(lu,last+lease) end\n"
+    "  if lease==0 or lu>0 then\n" WRITE("k", "lease==0") "  end\n"
+                                                          " end\n"
+                                                          "end\n"
+                                                          "return out\n";
 
 /* KEYS[1]; ARGV: token of a grant, the value before it.  Takes the grant back
 ** as if it had not been, but for version and token.  Says 1 or 0. */
 static const char undo_text[] = PRELUDE
-    "local r=read(C('GET',KEYS[1]))\n"
-    "if not r then return odd end\n"
-    "if not r.held or r.tok~=tonumber(ARGV[1]) then return 0 end\n"
-    "local o=read(ARGV[2]~='' and ARGV[2])\n"
-    "o.rver,o.tok=math.max(r.rver+1,r.last),r.tok\n"
-    "local err=write(KEYS[1],o,true)\n"
-    "return err or 1\n";
+    "v=C('GET',KEYS[1])\n" READ "if not good then return " ODD " end\n"
+    "if not held or tok~=tonumber(ARGV[1]) then return 0 end\n"
+    "local version,token=rver<last and last or rver+1,tok\n"
+    "v=ARGV[2]~='' and ARGV[2]\n" READ
+    "rver,tok=version,token\n" WRITE("KEYS[1]", "true") "return 1\n";
 
 egi_script egi_script_swap = {swap_text, ""},
            egi_script_ends = {ends_text, ""},

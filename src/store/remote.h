@@ -187,8 +187,8 @@ void egi_drain_fd(int fd);
 **
 ** LOCKING
 **
-**   1. servers_mutex (remote_server.c) guards the list of servers, their counts
-**      of handles and their namespaces.
+**   1. servers_mutex (remote_server.c) guards the list of servers, their
+**      counts of handles and their namespaces.
 **   2. server->mutex guards `open` and what the store adds.  A connection that
 **      is in use belongs to who uses it.
 **   3. server->listen_mutex guards topics, the watches, and the state of the
