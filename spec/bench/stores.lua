@@ -89,8 +89,9 @@ local function server(report, here, build, quick, name, raw)
     return report:skip(name, "its client library or server is not there")
   end
   program:close()
-  local command = ('exec %s/%s "${EXECUTIONGUARD_STORE#%s}" %d %d 1000'):format(
-    build, name, raw.prefix, quick and 5 or 11, quick and 300 or 1000)
+  local command = 'exec %s/%s "${EXECUTIONGUARD_STORE#%s}" %d %d 1000'
+  command = command:format(build, name, raw.prefix, quick and 5 or 11,
+    quick and 300 or 1000)
   local samples = figures(("%s/../tools/with-%s '' sh -c '%s'"):format(here,
     name, command))
   local function line(what, ours, against, name_of_it, goal, more)
