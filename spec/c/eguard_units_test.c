@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "cli/cli.h"
+#include "cli/top.h"
 
 /* ------------------------------------------------------------ durations -- */
 
@@ -366,6 +366,24 @@ static void what_is_no_output_is_not_replayed(void **state) {
   ec_output_free(&o);
 }
 
+/* -------------------------------------------------------------- waiters -- */
+
+static void waiters_are_counted_by_the_kernels_list(void **state) {
+  (void)state;
+  static char list[] = "1: POSIX  ADVISORY  WRITE 1360 fe:00:77 0 EOF\n"
+                       "8: FLOCK  ADVISORY  WRITE 1200 fe:00:77 0 EOF\n"
+                       "8: -> FLOCK  ADVISORY  WRITE 1314 fe:00:77 0 EOF\n"
+                       "8:  -> FLOCK  ADVISORY  WRITE 1316 fe:00:77 0 EOF\n"
+                       "9: FLOCK  ADVISORY  WRITE -1 00:2a:78 0 EOF\n"
+                       "nonsense\n";
+  FILE *file = fmemopen(list, sizeof list - 1, "r");
+  assert_non_null(file);
+  assert_int_equal(ec_count_waiters(file, 77), 2);
+  assert_int_equal(ec_count_waiters(file, 78), 0);
+  assert_int_equal(ec_count_waiters(file, 7), -1);
+  fclose(file);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(durations_are_read),
@@ -381,6 +399,7 @@ int main(void) {
       cmocka_unit_test(terminal_gets_no_control_characters),
       cmocka_unit_test(output_is_kept_in_its_order),
       cmocka_unit_test(output_over_the_limit_is_not_kept),
+      cmocka_unit_test(waiters_are_counted_by_the_kernels_list),
       cmocka_unit_test(what_is_no_output_is_not_replayed),
   };
   return cmocka_run_group_tests_name("eguard_units", tests, NULL, NULL);

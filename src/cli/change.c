@@ -148,19 +148,6 @@ static int tell(const breaking *b, bool released) {
   return ec_json_end(&json);
 }
 
-/* Who does it: for the history. */
-static void describe_me(const breaking *b, char *text, size_t size) {
-  char host[80] = "?";
-  const char *user = getenv("SUDO_USER");
-  gethostname(host, sizeof host - 1);
-  if (user == NULL || *user == '\0')
-    user = getenv("LOGNAME");
-  snprintf(text, size,
-           "broken by force by %s (uid %ld, pid %ld on %s), from %s",
-           user != NULL && *user != '\0' ? user : "somebody", (long)getuid(),
-           (long)getpid(), host, b->who);
-}
-
 static int lost(breaking *b, uint64_t token) {
   b->did = "another token";
   ec_error("%s: the grant with token %" PRIu64 " does not hold it (any more); "
@@ -187,7 +174,7 @@ static int force(breaking *b) {
     return EC_FAILURE;
   }
   ec_note("%s: held by %s, token %" PRIu64, b->name, b->who, token);
-  describe_me(b, why, sizeof why);
+  ec_describe_breaker(b->who, why, sizeof why);
   int holder = kills ? open_holder(b, token) : -1;
   /* first, so that the history has who broke it, however the holder ends */
   eg_status status = eg_revoke(b->guard, b->key, token, why, &error);

@@ -29,9 +29,9 @@ typedef struct ec_options {
   const char *owner;
   int64_t wait_ms, timeout_ms, kill_after_ms, cooldown_ms, cache_ms;
   int64_t lock_at_least_ms, delay_ms;
-  int64_t retry, limit, token, cache_limit, conflict_exit, top;
+  int64_t retry, limit, token, cache_limit, conflict_exit, top, interval_ms;
   bool once, rerun, cache, backoff, no_record, record_args;
-  bool force, kill, rebuild, openmetrics;
+  bool force, kill, rebuild, openmetrics, all;
   bool json, ascii, quiet, verbose, help;
   /* what is no option */
   int operand_count;
@@ -276,6 +276,8 @@ void ec_table_print(ec_table *table, bool sorted);
 
 /* "pid 12 on host (text)" */
 char *ec_describe_owner(const eg_owner *owner, char *text, size_t size);
+/* Who breaks the grant of that holder, for the history.  Returns text. */
+char *ec_describe_breaker(const char *holder, char *text, size_t size);
 /* ", since 2026-11-21 16:00:00 (5.0s)", or "" where it is not known. */
 char *ec_describe_since(const eg_owner *owner, char *text, size_t size);
 /* "3m, 5m and 4m", or "" when nothing is known. */
@@ -299,6 +301,7 @@ int ec_release(ec_options *options);
 int ec_reset(ec_options *options);
 int ec_summary(ec_options *options);
 int ec_metrics(ec_options *options);
+int ec_top(ec_options *options);
 int ec_doctor(ec_options *options);
 int ec_version(ec_options *options);
 int ec_completion(ec_options *options);

@@ -21,10 +21,11 @@ enum {
   COMPLETION = 1 << 10,
   HELP = 1 << 11,
   METRICS = 1 << 12,
-  ALL = (1 << 13) - 1,
+  TOP = 1 << 13,
+  ALL = (1 << 14) - 1,
   STORED = RUN | LS | SHOW | HISTORY | WAIT | RELEASE | RESET | SUMMARY |
-           DOCTOR | METRICS,
-  TOLD = (STORED & ~RUN & ~METRICS) | VERSION
+           DOCTOR | METRICS | TOP,
+  TOLD = (STORED & ~(RUN | METRICS | TOP)) | VERSION
 };
 
 static const char run_more[] =
@@ -43,6 +44,14 @@ static const char release_more[] =
     "somebody who lives: its token moves on, and whatever the holder still\n"
     "writes is refused.  It asks for the token that you saw, or takes --token."
     "\n";
+
+static const char top_more[] =
+    "OF USUAL compares with the time within which half of the key's runs "
+    "ended;\nWAIT is who waits for the lock of a store of files, where the "
+    "kernel tells.\nKeys: q quits, s sorts by another column, / filters, a "
+    "shows all keys, r takes\nthe selected grant from its holder (it asks "
+    "first), arrows or j and k select.\nWithout a terminal it prints the "
+    "table once.\n";
 
 static const char completion_more[] =
     "For bash: eval \"$(eguard completion bash)\"; for zsh, after compinit:\n"
@@ -73,6 +82,8 @@ const ec_command ec_commands[] = {
      NULL, SUMMARY, 0, 0, false, ec_summary},
     {"metrics", "", "print the records in numbers, for Prometheus",
      metrics_more, METRICS, 0, 0, false, ec_metrics},
+    {"top", "", "show what is held now, again and again", top_more, TOP, 0, 0,
+     false, ec_top},
     {"doctor", "", "check the store and the machine", NULL, DOCTOR, 0, 0,
      false, ec_doctor},
     {"version", "", "print the version", NULL, VERSION, 0, 0, false,
@@ -126,7 +137,10 @@ const ec_option ec_option_table[] = {
     {"top", '\0', EC_COUNT, "10", "how many keys of a kind (10)", SUMMARY,
      AT(top)},
     {"ascii", '\0', EC_FLAG, NULL, "draw with ASCII, whatever the locale is",
-     SUMMARY, AT(ascii)},
+     SUMMARY | TOP, AT(ascii)},
+    {"interval", '\0', EC_DURATION, "1s", "look again that often (1s)", TOP,
+     AT(interval_ms)},
+    {"all", 'a', EC_FLAG, NULL, "keys that nobody holds, too", TOP, AT(all)},
     {"top", '\0', EC_COUNT, "50", "how many keys are named", METRICS, AT(top)},
     {"openmetrics", '\0', EC_FLAG, NULL,
      "OpenMetrics 1.0 to the letter, not for promtool", METRICS,

@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -33,6 +34,19 @@ char *ec_describe_since(const eg_owner *owner, char *text, size_t size) {
     snprintf(text, size, ", since %s (%s)",
              ec_format_local(owner->since_us, since),
              eg_format_duration(eg_wall_us() - owner->since_us, ago));
+  return text;
+}
+
+char *ec_describe_breaker(const char *holder, char *text, size_t size) {
+  char host[80] = "?";
+  const char *user = getenv("SUDO_USER");
+  gethostname(host, sizeof host - 1);
+  if (user == NULL || *user == '\0')
+    user = getenv("LOGNAME");
+  snprintf(text, size,
+           "broken by force by %s (uid %ld, pid %ld on %s), from %s",
+           user != NULL && *user != '\0' ? user : "somebody", (long)getuid(),
+           (long)getpid(), host, holder);
   return text;
 }
 
