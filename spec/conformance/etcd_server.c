@@ -4,7 +4,9 @@
 #include "etcd_server.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,39 +23,119 @@ static void rest_ms(long ms) {
   nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
 }
 
+/* ----------------------------------------------------------- namespaces -- */
+
+static bool run(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static bool run(const char *format, ...) {
+  char command[400];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(command, sizeof command, format, args);
+  va_end(args);
+  return system(command) == 0;
+}
+
+bool etcd_may_part(void) {
+  int status = -1;
+  pid_t child = fork();
+  if (child == 0)
+    _exit(unshare(CLONE_NEWNET) == 0 &&
+                  run("ip link add b type bridge 2>/dev/null")
+              ? 0
+              : 1);
+  waitpid(child, &status, 0);
+  return status == 0;
+}
+
+/* The test's own: a bridge to which each member is wired. */
+static bool make_bridge(void) {
+  return unshare(CLONE_NEWNET) == 0 &&
+         run("ip link set lo up && ip link add b type bridge && "
+             "ip addr add 10.77.0.1/24 dev b && ip link set b up");
+}
+
+/* A member's; its parent makes the wire when it says that it is there. */
+static bool enter_namespace(const etcd_cluster *c, int member, int say,
+                            int hear) {
+  char byte = 0;
+  return unshare(CLONE_NEWNET) == 0 && write(say, "x", 1) == 1 &&
+         read(hear, &byte, 1) == 1 &&
+         run("ip addr add %s/24 dev e && ip link set e up && "
+             "ip link set lo up",
+             c->hosts[member]);
+}
+
+static void wire_up(const etcd_cluster *c, int member, int say, int hear) {
+  char byte = 0;
+  if (read(hear, &byte, 1) != 1 ||
+      !run("ip link add v%d type veth peer name e netns %d && "
+           "ip link set v%d master b up",
+           member, (int)c->pids[member], member) ||
+      write(say, "x", 1) != 1)
+    perror("etcd: no wire");
+}
+
+void etcd_cut_off(const etcd_cluster *c, int member, etcd_cut how) {
+  bool good = run("ip link set v%d %s", member,
+                  how == ETCD_AWAY ? "down" : "up");
+  for (int i = 0; i < c->n; i++)
+    if (i != member)
+      good = run("nsenter -n -t %d ip route %s blackhole %s/32 2>/dev/null",
+                 (int)c->pids[member], how == ETCD_ALONE ? "replace" : "del",
+                 c->hosts[i]) ||
+             how != ETCD_ALONE;
+  if (!good)
+    perror("etcd: not cut off");
+}
+
+/* --------------------------------------------------------------- members -- */
+
+static const char *scheme(const etcd_cluster *c) {
+  return (c->kind & ETCD_TLS) != 0 ? "https" : "http";
+}
+
+/* What etcd is told; texts are kept in `room`. */
+static void add_arguments(const etcd_cluster *c, int member, const char **argv,
+                          char *room, size_t size) {
+  char *at = room;
+  const char *end = room + size;
+  const char *host = c->hosts[member];
+  int port = c->ports[member], argc = 1;
+#define ADD(name, ...)                                                        \
+  (argv[argc++] = name, argv[argc++] = at,                                    \
+   at += snprintf(at, (size_t)(end - at), __VA_ARGS__) + 1)
+  ADD("--name", "m%d", member);
+  ADD("--data-dir", "%s/data%d", c->dir, member);
+  ADD("--listen-client-urls", "%s://%s:%d", scheme(c), host, port);
+  ADD("--advertise-client-urls", "%s://%s:%d", scheme(c), host, port);
+  ADD("--listen-peer-urls", "http://%s:%d", host, port + 1);
+  ADD("--initial-advertise-peer-urls", "http://%s:%d", host, port + 1);
+  ADD("--heartbeat-interval", "50");
+  ADD("--election-timeout", "500");
+  ADD("--logger", "zap");
+  if ((c->kind & ETCD_TLS) != 0) {
+    ADD("--cert-file", "%s/cert.pem", c->dir);
+    ADD("--key-file", "%s/key.pem", c->dir);
+  }
+  if ((c->kind & ETCD_CLIENTS) != 0) {
+    ADD("--trusted-ca-file", "%s/cert.pem", c->dir);
+    argv[argc++] = "--client-cert-auth";
+  }
+  argv[argc++] = "--unsafe-no-fsync";
+  argv[argc++] = "--initial-cluster";
+  argv[argc++] = at;
+  for (int i = 0; i < c->n; i++)
+    at += snprintf(at, (size_t)(end - at), "%sm%d=http://%s:%d",
+                   i > 0 ? "," : "", i, c->hosts[i], c->ports[i] + 1);
+#undef ADD
+}
+
 /* The child of a test that dies shall die with it. */
 static void become_member(const etcd_cluster *c, int member, pid_t parent) {
-  char client[64], peer[64], data[96], name[8], all[256] = "", cert[96];
-  char key[96], log[96];
-  const char *argv[40] = {"etcd",     "--name",
-                          name,       "--data-dir",
-                          data,       "--listen-client-urls",
-                          client,     "--advertise-client-urls",
-                          client,     "--listen-peer-urls",
-                          peer,       "--initial-advertise-peer-urls",
-                          peer,       "--initial-cluster",
-                          all,        "--heartbeat-interval",
-                          "50",       "--election-timeout",
-                          "500",      "--unsafe-no-fsync",
-                          "--logger", "zap"};
-  int argc = 22;
-  for (int i = 0; i < c->n; i++)
-    snprintf(all + strlen(all), sizeof all - strlen(all),
-             "%sm%d=http://127.0.0.1:%d", i > 0 ? "," : "", i,
-             c->ports[i] + 1);
-  snprintf(name, sizeof name, "m%d", member);
-  snprintf(data, sizeof data, "%s/data%d", c->dir, member);
-  snprintf(client, sizeof client, "%s://127.0.0.1:%d",
-           c->tls ? "https" : "http", c->ports[member]);
-  snprintf(peer, sizeof peer, "http://127.0.0.1:%d", c->ports[member] + 1);
-  snprintf(cert, sizeof cert, "%s/cert.pem", c->dir);
-  snprintf(key, sizeof key, "%s/key.pem", c->dir);
-  if (c->tls) {
-    argv[argc++] = "--cert-file";
-    argv[argc++] = cert;
-    argv[argc++] = "--key-file";
-    argv[argc++] = key;
-  }
+  char room[2048], log[96];
+  const char *argv[40] = {"etcd"};
+  add_arguments(c, member, argv, room, sizeof room);
   snprintf(log, sizeof log, "%s/log%d", c->dir, member);
   int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
   dup2(fd, 1);
@@ -67,13 +149,15 @@ static void become_member(const etcd_cluster *c, int member, pid_t parent) {
 
 const char *etcd_say(const etcd_cluster *c, int member, const char *words) {
   static char said[65536];
-  char command[1024];
+  char command[1024], files[300] = "";
+  if ((c->kind & ETCD_TLS) != 0)
+    snprintf(files, sizeof files,
+             "--cacert %s/cert.pem --cert %s/cert.pem --key %s/key.pem",
+             c->dir, c->dir, c->dir);
   snprintf(command, sizeof command,
-           "ETCDCTL_API=3 timeout 20 etcdctl --endpoints %s://127.0.0.1:%d "
-           "%s%s%s %s 2>&1",
-           c->tls ? "https" : "http", c->ports[member],
-           c->tls ? "--cacert " : "", c->tls ? c->dir : "",
-           c->tls ? "/cert.pem" : "", words);
+           "ETCDCTL_API=3 timeout 20 etcdctl --endpoints %s://%s:%d %s %s "
+           "2>&1",
+           scheme(c), c->hosts[member], c->ports[member], files, words);
   said[0] = '\0';
   FILE *pipe = popen(command, "r");
   if (pipe == NULL)
@@ -103,10 +187,24 @@ static bool await(etcd_cluster *c, int member) {
 }
 
 static void launch(etcd_cluster *c, int member) {
+  int to[2], from[2];
+  bool apart = (c->kind & ETCD_APART) != 0;
   pid_t parent = getpid();
+  if (apart && (pipe(to) != 0 || pipe(from) != 0))
+    return;
   c->pids[member] = fork();
-  if (c->pids[member] == 0)
+  if (c->pids[member] == 0) {
+    if (apart && !enter_namespace(c, member, from[1], to[0]))
+      _exit(1);
     become_member(c, member, parent);
+  }
+  if (!apart)
+    return;
+  wire_up(c, member, to[1], from[0]);
+  for (int i = 0; i < 2; i++) {
+    close(to[i]);
+    close(from[i]);
+  }
 }
 
 bool etcd_restart(etcd_cluster *c, int member) {
@@ -124,19 +222,23 @@ static bool make_certificate(const etcd_cluster *c) {
   return system(command) == 0;
 }
 
-bool etcd_start(etcd_cluster *c, int n, bool tls) {
+bool etcd_start(etcd_cluster *c, int n, int kind) {
   memset(c, 0, sizeof *c);
   strcpy(c->dir, "/tmp/eg-etcd-XXXXXX");
   if (mkdtemp(c->dir) == NULL)
     return false;
   c->n = n;
-  c->tls = tls;
-  if (tls && !make_certificate(c))
+  c->kind = kind;
+  if (((kind & ETCD_TLS) != 0 && !make_certificate(c)) ||
+      ((kind & ETCD_APART) != 0 && !make_bridge()))
     return false;
   int from = 29000 + getpid() % 1500 * 2;
   for (int i = 0; i < n; i++) {
     c->ports[i] = server_free_port(from);
     from = c->ports[i] + 2;
+    strcpy(c->hosts[i], "127.0.0.1");
+    if ((kind & ETCD_APART) != 0)
+      snprintf(c->hosts[i], sizeof c->hosts[i], "10.77.0.%d", i + 11);
   }
   for (int i = 0; i < n; i++)
     launch(c, i);
@@ -171,11 +273,12 @@ void etcd_end(etcd_cluster *c) {
 const char *etcd_url(const etcd_cluster *c, const char *user,
                      const char *query) {
   static char url[512];
-  int n = snprintf(url, sizeof url, "%s://%s%s", c->tls ? "etcds" : "etcd",
-                   user, *user != '\0' ? "@" : "");
+  int n = snprintf(url, sizeof url, "%s://%s%s",
+                   (c->kind & ETCD_TLS) != 0 ? "etcds" : "etcd", user,
+                   *user != '\0' ? "@" : "");
   for (int i = 0; i < c->n; i++)
-    n += snprintf(url + n, sizeof url - (size_t)n, "%s127.0.0.1:%d",
-                  i > 0 ? "," : "", c->ports[i]);
+    n += snprintf(url + n, sizeof url - (size_t)n, "%s%s:%d", i > 0 ? "," : "",
+                  c->hosts[i], c->ports[i]);
   snprintf(url + n, sizeof url - (size_t)n, "?%s", query);
   return url;
 }

@@ -9,16 +9,32 @@
 
 enum { ETCD_MEMBERS_MAX = 3 };
 
+enum {
+  ETCD_TLS = 1,     /* with the certificate in dir/cert.pem */
+  ETCD_CLIENTS = 2, /* and only for who has that one, too (dir/key.pem) */
+  ETCD_APART = 4    /* each in a network namespace of its own; see there */
+};
+
 typedef struct etcd_cluster {
   char dir[64];
   int n;
   int ports[ETCD_MEMBERS_MAX]; /* of clients; peers: the next one */
   pid_t pids[ETCD_MEMBERS_MAX];
-  bool tls; /* with the certificate in dir/cert.pem */
+  int kind;
+  char hosts[ETCD_MEMBERS_MAX][16];
 } etcd_cluster;
 
-/* Starts n members and waits until they answer.  False: they do not. */
-bool etcd_start(etcd_cluster *c, int n, bool tls);
+/* Starts n members and waits until they answer.  False: they do not.
+** Apart: the calling thread, and those that it starts from here on, are in a
+** namespace with nothing but the way to the members.  False also where that is
+** not allowed: etcd_may_part says so before. */
+bool etcd_start(etcd_cluster *c, int n, int kind);
+bool etcd_may_part(void);
+/* Of members that are apart: away: nobody reaches it, or it anybody; alone: it
+** does not reach the other members any more, who uses it does; else as in the
+** beginning. */
+typedef enum { ETCD_TOGETHER, ETCD_ALONE, ETCD_AWAY } etcd_cut;
+void etcd_cut_off(const etcd_cluster *c, int member, etcd_cut how);
 /* Again, with its data, and waits until it answers. */
 bool etcd_restart(etcd_cluster *c, int member);
 void etcd_signal(const etcd_cluster *c, int member, int signal_number);

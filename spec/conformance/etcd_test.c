@@ -27,9 +27,8 @@ static wire line;
 
 static int start_one(void **state) {
   (void)state;
-  return etcd_start(&one, 1, false) && wire_start_port(&line, one.ports[0])
-             ? 0
-             : -1;
+  return etcd_start(&one, 1, 0) && wire_start_port(&line, one.ports[0]) ? 0
+                                                                        : -1;
 }
 
 static int end_one(void **state) {
@@ -361,7 +360,7 @@ static void child_neither_ends_nor_uses_its_parents_holds(void **state) {
 
 static int start_three(void **state) {
   (void)state;
-  return etcd_start(&three, 3, false) ? 0 : -1;
+  return etcd_start(&three, 3, 0) ? 0 : -1;
 }
 
 static int end_three(void **state) {
@@ -462,7 +461,7 @@ static void tls_trusts_the_authority_that_is_named(void **state) {
   (void)state;
   etcd_cluster tls;
   char query[128], plain[128];
-  assert_true(etcd_start(&tls, 1, true));
+  assert_true(etcd_start(&tls, 1, ETCD_TLS));
   snprintf(query, sizeof query, "timeout=20&cacert=%s/cert.pem", tls.dir);
   eg_guard *guard = open_at(etcd_url(&tls, "", query));
   eg_guard *other = open_at(etcd_url(&tls, "", query));
@@ -481,6 +480,27 @@ static void tls_trusts_the_authority_that_is_named(void **state) {
   snprintf(plain, sizeof plain, "etcd://127.0.0.1:%d?timeout=1", tls.ports[0]);
   eg_error error;
   assert_true(EG_IS_FAILURE(try_open(plain, &guard, &error)));
+  etcd_end(&tls);
+}
+
+static void client_shows_its_certificate_where_it_is_asked_for(void **state) {
+  (void)state;
+  etcd_cluster tls;
+  char query[300];
+  assert_true(etcd_start(&tls, 1, ETCD_TLS | ETCD_CLIENTS));
+  snprintf(query, sizeof query,
+           "timeout=20&cacert=%s/cert.pem&cert=%s/cert.pem&key=%s/key.pem",
+           tls.dir, tls.dir, tls.dir);
+  eg_guard *guard = open_at(etcd_url(&tls, "", query));
+  assert_int_equal(lock(guard, "k"), EG_OK);
+  assert_int_equal(unlock(guard, "k"), EG_OK);
+  eg_close(guard);
+  snprintf(query, sizeof query, "timeout=2&cacert=%s/cert.pem", tls.dir);
+  must_fail(etcd_url(&tls, "", query), EG_DENIED, "certificate");
+  snprintf(query, sizeof query,
+           "timeout=2&cacert=%s/cert.pem&cert=%s/cert.pem&key=%s/none.pem",
+           tls.dir, tls.dir, tls.dir);
+  must_fail(etcd_url(&tls, "", query), EG_DENIED, "none.pem");
   etcd_end(&tls);
 }
 
@@ -510,6 +530,7 @@ int main(void) {
       cmocka_unit_test(dead_server_is_unavailable_in_time_and_comes_back),
       cmocka_unit_test(user_and_password_are_asked_for),
       cmocka_unit_test(tls_trusts_the_authority_that_is_named),
+      cmocka_unit_test(client_shows_its_certificate_where_it_is_asked_for),
   };
   const struct CMUnitTest members[] = {
       cmocka_unit_test(work_goes_on_when_the_leader_is_stopped_or_dies),

@@ -73,8 +73,9 @@ struct egi_etcd_wire {
   egi_etcd_wire *next;
   CURL *easy;
   struct curl_slist *headers;
-  unsigned token; /* that the headers have; of the hub's count */
-  bool used;      /* there was a connection before */
+  char why[CURL_ERROR_SIZE]; /* what curl says of an error */
+  unsigned token;            /* that the headers have; of the hub's count */
+  bool used;                 /* there was a connection before */
   egi_text_buf reply;
 };
 
@@ -157,6 +158,7 @@ typedef struct egi_etcd_reply {
   bool sent;    /* some of it */
   bool perhaps; /* curl may have sent it twice */
   char why[160];
+  bool stranger; /* TLS: it wants a certificate, or another one */
 } egi_etcd_reply;
 
 /* egi_etcd_aim: sets the URL and headers of a handle. */

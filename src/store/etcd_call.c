@@ -154,6 +154,11 @@ static eg_status judge_curl(const egi_etcd_hub *hub, const egi_etcd_call *call,
   egi_etcd_host(hub, host, sizeof host);
   egi_remote_fail(error, EG_UNAVAILABLE, 0, "etcd at %.100s: %s", host,
                   got->why);
+  if (got->stranger)
+    return egi_remote_fail(error, EG_DENIED, 0,
+                           "etcd at %.100s wants another certificate of the "
+                           "client (cert=, key=): %.100s",
+                           host, got->why);
   switch (got->curl) {
   case CURLE_OUT_OF_MEMORY:
     return egi_remote_fail(error, EG_NOMEM, 0, "not enough memory");

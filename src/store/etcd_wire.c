@@ -29,6 +29,8 @@ static bool set_common(const egi_etcd_options *o, egi_etcd_wire *wire) {
   bool good = curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
               curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK &&
               curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
+              curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, wire->why) ==
+                  CURLE_OK &&
               curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L) == CURLE_OK &&
               curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 10L) == CURLE_OK &&
               curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 5L) == CURLE_OK &&
@@ -134,6 +136,7 @@ void egi_etcd_post(egi_etcd_hub *hub, egi_etcd_wire *wire, const char *path,
     return;
   curl_easy_setopt(wire->easy, CURLOPT_TIMEOUT_MS,
                    (long)(left_ms > 1 ? left_ms : 1));
+  *wire->why = '\0';
   reply->curl = curl_easy_perform(wire->easy);
   curl_easy_getinfo(wire->easy, CURLINFO_RESPONSE_CODE, &reply->http);
   curl_easy_getinfo(wire->easy, CURLINFO_REQUEST_SIZE, &size);
@@ -141,7 +144,10 @@ void egi_etcd_post(egi_etcd_hub *hub, egi_etcd_wire *wire, const char *path,
   reply->sent = size > 0;
   reply->perhaps = wire->used && connects > 0;
   wire->used = wire->used || reply->curl == CURLE_OK;
-  if (reply->curl != CURLE_OK)
-    snprintf(reply->why, sizeof reply->why, "%s",
-             curl_easy_strerror(reply->curl));
+  if (reply->curl == CURLE_OK)
+    return;
+  snprintf(reply->why, sizeof reply->why, "%.159s",
+           *wire->why != '\0' ? wire->why : curl_easy_strerror(reply->curl));
+  reply->stranger = strstr(wire->why, "alert certificate required") != NULL ||
+                    strstr(wire->why, "alert bad certificate") != NULL;
 }
