@@ -480,7 +480,7 @@ PROCESS_TESTS := c/eguard_processes_test $(patsubst spec/%.c,%,\
                      spec/conformance/postgres_test.c \
                      spec/conformance/herd_test.c \
                      spec/conformance/redis_*_test.c \
-                     spec/conformance/etcd_test.c))
+                     spec/conformance/etcd_*test.c))
 
 # $(call sanitizer,name,what,flags,variable,options[,command to run it with])
 # Reports go to files, so that one of a forked child is seen too.

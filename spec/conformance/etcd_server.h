@@ -32,9 +32,9 @@ bool etcd_start(etcd_cluster *c, int n, int kind);
 bool etcd_may_part(void);
 /* Of members that are apart: away: nobody reaches it, or it anybody; alone: it
 ** does not reach the other members any more, who uses it does; else as in the
-** beginning. */
+** beginning.  False: that could not be done. */
 typedef enum { ETCD_TOGETHER, ETCD_ALONE, ETCD_AWAY } etcd_cut;
-void etcd_cut_off(const etcd_cluster *c, int member, etcd_cut how);
+bool etcd_cut_off(const etcd_cluster *c, int member, etcd_cut how);
 /* Again, with its data, and waits until it answers. */
 bool etcd_restart(etcd_cluster *c, int member);
 void etcd_signal(const etcd_cluster *c, int member, int signal_number);
