@@ -107,7 +107,15 @@ LIB_SRC := $(filter-out $(wildcard src/store/remote*.c) $(REDIS_SRC) $(PG_SRC) \
              $(ETCD_SRC),\
              $(wildcard src/core/*.c src/store/*.c src/guard/*.c))
 LUA_SRC := $(wildcard src/lua/*.c)
-CLI_SRC := $(wildcard src/cli/*.c)
+# The web server of eguard serve is a program of its own, beside the command,
+# which loads no libraries.
+HAS_WEB := $(shell printf '\043include <microhttpd.h>\n' | \
+             $(CC) $(CPPFLAGS) $(CFLAGS) -E -x c -o /dev/null - 2>/dev/null \
+             && echo web)
+WEB_LIBS ?= $(or $(call pc,--libs libmicrohttpd),-lmicrohttpd)
+WEB_SRC := $(if $(HAS_WEB),$(wildcard src/cli/serve*.c))
+PAGE := $(wildcard src/page/*)
+CLI_SRC := $(filter-out $(wildcard src/cli/serve*.c),$(wildcard src/cli/*.c))
 LUA_FILES := $(wildcard lua/executionguard/*.lua lua/executionguard/*/*.lua)
 MAN_PAGES := $(wildcard man/*.1 man/*.3)
 
@@ -120,7 +128,7 @@ EXAMPLES := $(wildcard spec/examples/*.lua spec/examples/*.sh)
 
 LIB_OBJ := $(call objects,$(LIB_SRC))
 ALL_OBJ := $(call objects,$(LIB_SRC) $(REMOTE_SRC) $(REDIS_SRC) $(PG_SRC) \
-             $(ETCD_SRC) $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) $(HELP_SRC_c) \
+             $(ETCD_SRC) $(LUA_SRC) $(CLI_SRC) $(WEB_SRC) $(TEST_SRC) $(HELP_SRC_c) \
              $(HELP_SRC_conformance) $(HELP_SRC_faults) \
              $(wildcard spec/fuzz/*_fuzz.c))
 
@@ -134,6 +142,7 @@ EGUARD_STATIC ?= $(if $(SANITIZE),,-static)
 EGUARD     := $(if $(CLI_SRC),$(BUILD)/bin/eguard)
 EGUARD_TWIN := $(if $(EGUARD_STATIC),$(if $(STORES),$(if $(CLI_SRC),\
                  $(BUILD)/lib/executionguard/eguard)))
+EGUARD_WEB := $(if $(WEB_SRC),$(BUILD)/lib/executionguard/eguard-serve)
 HEADERS    := $(patsubst src/%,$(BUILD)/include/%,\
                 $(wildcard src/executionguard*.h))
 PC_FILE    := $(BUILD)/lib/pkgconfig/executionguard.pc
@@ -143,7 +152,7 @@ TEST_PROGRAMS := $(TEST_SRC:spec/%.c=$(BUILD)/test/%)
 
 .PHONY: all lib lua-module test-programs
 
-all: lib lua-module $(EGUARD) $(EGUARD_TWIN) ## build the libraries and the Lua module
+all: lib lua-module $(EGUARD) $(EGUARD_TWIN) $(EGUARD_WEB) ## build the libraries and the Lua module
 lib: $(STATIC_LIB) $(SHARED_LIB) $(STORE_OBJECTS) $(HEADERS) $(PC_FILE)
 lua-module: $(LUA_CORE) $(LUA_STORES) $(LUA_COPIES)
 # One of the programs opens Lua states, which find the module here.
@@ -255,6 +264,23 @@ $(EGUARD_TWIN): $(call objects,$(CLI_SRC)) $(STATIC_LIB)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(STATIC_LIB) $(OWN_LIBS) $(LIBS)
 
+$(BUILD)/gen/page.c: $(PAGE) spec/tools/embed
+	$(call say,GEN,$@)
+	@mkdir -p $(@D)
+	$(Q)spec/tools/embed cli/serve.h $(PAGE) >$@
+
+$(BUILD)/obj/page.o: $(BUILD)/gen/page.c $(FLAGS)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) -c -o $@ $<
+
+# Beside the libraries: the command goes on as this one.
+$(EGUARD_WEB): $(call objects,$(CLI_SRC) $(WEB_SRC)) $(BUILD)/obj/page.o \
+               $(STATIC_LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(STATIC_LIB) $(WEB_LIBS) $(OWN_LIBS) \
+	  $(LIBS)
+
 # What a server under test has for a clock.
 $(BUILD)/test/handclock.so: spec/tools/handclock.c $(FLAGS)
 	$(call say,LD,$@)
@@ -316,7 +342,7 @@ $(LUA_TESTS:%=$(BUILD)/test/c/%_test): private OWN_LIBS += $(LUA_LIBS)
 # The parts of the command, in a test of their own; others run it.
 $(BUILD)/test/c/eguard_units_test: \
   $(filter-out %/main.o,$(call objects,$(CLI_SRC)))
-test-programs: $(EGUARD) $(EGUARD_TWIN)
+test-programs: $(EGUARD) $(EGUARD_TWIN) $(EGUARD_WEB)
 $(BUILD)/test/c/workers_test: private OWN_LIBS += $(LUA_LIBS)
 .SECONDARY: $(ALL_OBJ)
 
@@ -574,13 +600,13 @@ model: ## models of the protocols, by spin; MODEL=long: larger worlds too
 
 # ------------------------------------------------------------------ check --
 
-LINTED := $(LIB_SRC) $(LUA_SRC) $(CLI_SRC) $(TEST_SRC) $(HELP_SRC_c) \
+LINTED := $(LIB_SRC) $(LUA_SRC) $(CLI_SRC) $(WEB_SRC) $(TEST_SRC) $(HELP_SRC_c) \
           $(HELP_SRC_conformance) $(HELP_SRC_faults)
 C_FILES := $(wildcard src/*.h src/*/*.[ch] spec/c/*.[ch] \
              spec/conformance/*.[ch] spec/fuzz/*.[ch] spec/faults/*.[ch])
 LUA_TOOLS := spec/tools/layers spec/tools/sizes spec/tools/valgrind-ours \
              spec/tools/check-history
-SHELL_FILES := .ci/run $(addprefix spec/tools/,deps fuzz headers model rock suite \
+SHELL_FILES := .ci/run $(addprefix spec/tools/,deps embed fuzz headers model rock suite \
                  with-redis with-postgres with-etcd \
                  new-database store-server) $(wildcard spec/examples/*.sh)
 
@@ -664,9 +690,9 @@ install: ## install below PREFIX (/usr/local), staged by DESTDIR
 	$(if $(EGUARD),$(EGUARD) completion bash >$(word 1,$(COMPLETIONS)))
 	$(if $(EGUARD),$(EGUARD) completion zsh >$(word 2,$(COMPLETIONS)))
 	$(if $(EGUARD),$(EGUARD) completion fish >$(word 3,$(COMPLETIONS)))
-	$(if $(STORES),$(INSTALL) -d $(TO)/lib/executionguard)
-	$(if $(STORES),$(INSTALL) -m 755 $(STORE_OBJECTS) $(EGUARD_TWIN) \
-	  $(TO)/lib/executionguard/)
+	$(if $(STORES)$(EGUARD_WEB),$(INSTALL) -d $(TO)/lib/executionguard)
+	$(if $(STORES)$(EGUARD_WEB),$(INSTALL) -m 755 $(STORE_OBJECTS) \
+	  $(EGUARD_TWIN) $(EGUARD_WEB) $(TO)/lib/executionguard/)
 	$(foreach page,$(MAN_PAGES),$(INSTALL) -D -m 644 $(page) \
 	  $(TO)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page));)
 	@$(MAKE) install-lua-module

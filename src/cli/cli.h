@@ -27,11 +27,12 @@ enum {
 typedef struct ec_options {
   const char *store, *name;
   const char *owner;
+  const char *listen, *host, *token_file;
   int64_t wait_ms, timeout_ms, kill_after_ms, cooldown_ms, cache_ms;
   int64_t lock_at_least_ms, delay_ms;
   int64_t retry, limit, token, cache_limit, conflict_exit, top, interval_ms;
   bool once, rerun, cache, backoff, no_record, record_args;
-  bool force, kill, rebuild, openmetrics, all;
+  bool force, kill, rebuild, openmetrics, all, new_token;
   bool json, ascii, quiet, verbose, help;
   /* what is no option */
   int operand_count;
@@ -177,6 +178,10 @@ void ec_json_value(ec_json *json, const char *name, eg_bytes value);
 ** kept.  Prints what is wrong and returns NULL. */
 const char *ec_store_url(const ec_options *options);
 
+/* Goes on as another program that stands beside the libraries; returns where
+** there is none. */
+void ec_become(const char *name);
+
 /* The folder of a store of files; false: it is another store. */
 bool ec_file_dir(const char *url, char *dir, size_t size);
 
@@ -302,6 +307,7 @@ int ec_reset(ec_options *options);
 int ec_summary(ec_options *options);
 int ec_metrics(ec_options *options);
 int ec_top(ec_options *options);
+int ec_serve(ec_options *options);
 int ec_doctor(ec_options *options);
 int ec_version(ec_options *options);
 int ec_completion(ec_options *options);

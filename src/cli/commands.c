@@ -22,10 +22,11 @@ enum {
   HELP = 1 << 11,
   METRICS = 1 << 12,
   TOP = 1 << 13,
-  ALL = (1 << 14) - 1,
+  SERVE = 1 << 14,
+  ALL = (1 << 15) - 1,
   STORED = RUN | LS | SHOW | HISTORY | WAIT | RELEASE | RESET | SUMMARY |
-           DOCTOR | METRICS | TOP,
-  TOLD = (STORED & ~(RUN | METRICS | TOP)) | VERSION
+           SERVE | DOCTOR | METRICS | TOP,
+  TOLD = (STORED & ~(RUN | METRICS | TOP | SERVE)) | VERSION
 };
 
 static const char run_more[] =
@@ -52,6 +53,12 @@ static const char top_more[] =
     "shows all keys, r takes\nthe selected grant from its holder (it asks "
     "first), arrows or j and k select.\nWithout a terminal it prints the "
     "table once.\n";
+
+static const char serve_more[] =
+    "Prints the address of the page.  Read-only.  Without a token only this\n"
+    "machine can be told to listen; with one, what is printed is a link that\n"
+    "is good once, and sets a cookie.  Programs send the token of the file:\n"
+    "Authorization: Bearer TOKEN.\n";
 
 static const char completion_more[] =
     "For bash: eval \"$(eguard completion bash)\"; for zsh, after compinit:\n"
@@ -84,6 +91,8 @@ const ec_command ec_commands[] = {
      metrics_more, METRICS, 0, 0, false, ec_metrics},
     {"top", "", "show what is held now, again and again", top_more, TOP, 0, 0,
      false, ec_top},
+    {"serve", "", "a live page of what runs, for browsers", serve_more, SERVE,
+     0, 0, false, ec_serve},
     {"doctor", "", "check the store and the machine", NULL, DOCTOR, 0, 0,
      false, ec_doctor},
     {"version", "", "print the version", NULL, VERSION, 0, 0, false,
@@ -151,6 +160,14 @@ const ec_option ec_option_table[] = {
      AT(kill)},
     {"token", '\0', EC_COUNT, "N", "the token that is to be broken", RELEASE,
      AT(token)},
+    {"listen", '\0', EC_TEXT, "ADDRESS:PORT",
+     "where to listen (127.0.0.1:9464); port 0: any", SERVE, AT(listen)},
+    {"token-file", '\0', EC_TEXT, "FILE",
+     "ask for the token that is its first line", SERVE, AT(token_file)},
+    {"new-token", '\0', EC_FLAG, NULL, "ask for a token that is made now",
+     SERVE, AT(new_token)},
+    {"host", '\0', EC_TEXT, "NAME,...",
+     "names by which browsers come, beside addresses", SERVE, AT(host)},
     {"rebuild", '\0', EC_FLAG, NULL,
      "recover the database's rows into a new one", DOCTOR, AT(rebuild)},
     {"store", '\0', EC_TEXT, "URL",

@@ -30,22 +30,25 @@ static const char *own_store(void) {
 
 char **ec_words;
 
-/* This program is linked statically, where it can be: it starts in half the
-** time, and can load no store that is an object of its own.  For those there
-** is a twin that can.  Returns where there is none. */
-static void become_twin(const char *url) {
-  static const char place[] = "/lib/executionguard/eguard";
+void ec_become(const char *name) {
+  static const char place[] = "/lib/executionguard/";
   char path[4200];
-  if (strncmp(url, "file:", 5) == 0 || strncmp(url, "memory", 6) == 0)
-    return;
-  ssize_t n = readlink("/proc/self/exe", path, sizeof path - sizeof place);
+  ssize_t n = readlink("/proc/self/exe", path, sizeof path - 64);
   for (int i = 0; i < 2 && n > 0; i++) /* .../bin/eguard */
     while (n > 0 && path[--n] != '/')
       ;
   if (n < 0)
     return;
-  memcpy(path + n, place, sizeof place);
+  snprintf(path + n, sizeof path - (size_t)n, "%s%s", place, name);
   execv(path, ec_words);
+}
+
+/* This program is linked statically, where it can be: it starts in half the
+** time, and can load no store that is an object of its own.  For those there
+** is a twin that can. */
+static void become_twin(const char *url) {
+  if (strncmp(url, "file:", 5) != 0 && strncmp(url, "memory", 6) != 0)
+    ec_become("eguard");
 }
 
 const char *ec_store_url(const ec_options *options) {

@@ -4,6 +4,7 @@
 
 local shell = require "support.shell"
 local servers = require "support.server"
+local serving = require "support.serving"
 local ExecutionGuard = require "executionguard"
 
 local kind = ...
@@ -47,6 +48,22 @@ describe("eguard on " .. kind, function()
     assert.is_true(guard:ReleaseLock "l")
     assert.equal(0, sh("eguard run l -- true").status)
     assert.equal("Completed", guard:GetStatus "l")
+  end)
+
+  it("serves its page, and says while the server is away", function()
+    sh "eguard run s -- true"
+    local page = serving.start(folder, "--store=" ..
+      shell.quote(server.with "timeout=0.3"))
+    assert.equal("s", page:json("/api/key?key=s").record.key)
+    local client = page:listen()
+    serving.event(client, "hello")
+    server.away(function()
+      local gone = serving.event(client, "change", '"trouble":"')
+      assert.is_true(gone.totalRecords > 0)
+    end)
+    serving.event(client, "change", '"trouble":null')
+    client:close()
+    assert.is_true(page:stop())
   end)
 
   it("leaves nothing behind when it is killed", function()
