@@ -90,8 +90,8 @@ char *ec_place_url(int fd, char *text, size_t size);
 
 /* ---- serve_rows.c: what the last scan saw, by key ---- */
 
-typedef struct ec_row {
-  char *json; /* an array, as ec_row_columns names it */
+typedef struct ec_known_row {
+  char *json; /* an array, as ec_known_columns names it */
   size_t json_len;
   uint64_t version, hash, round;
   int64_t last_us;
@@ -100,27 +100,27 @@ typedef struct ec_row {
   uint8_t status;
   bool locked, corrupt;
   unsigned char key[];
-} ec_row;
+} ec_known_row;
 
-typedef struct ec_rows {
-  ec_row **all; /* dense */
+typedef struct ec_known {
+  ec_known_row **all; /* dense */
   size_t count, room;
   uint32_t *index; /* of all, by hash; places + 1, 0: free */
   size_t index_size;
   uint64_t round;
   bool broken; /* no memory for one */
-} ec_rows;
+} ec_known;
 
-extern const char ec_row_columns[];
+extern const char ec_known_columns[];
 
 /* Takes what a scan shows.  *ended: a run of it ended since the last time.
 ** Returns the row if anything of it is new, else NULL. */
-const ec_row *ec_rows_see(ec_rows *rows, const eg_record *record,
-                          uint32_t waiters, bool *ended);
+const ec_known_row *ec_known_see(ec_known *rows, const eg_record *record,
+                                 uint32_t waiters, bool *ended);
 /* After a whole scan: drops what was not seen, and adds the keys, as JSON, to
 ** gone.  Returns how many. */
-size_t ec_rows_sweep(ec_rows *rows, ec_text *gone);
-void ec_rows_free(ec_rows *rows);
+size_t ec_known_sweep(ec_known *rows, ec_text *gone);
+void ec_known_free(ec_known *rows);
 /* What names a key in the page: its text; when that is none, or begins with
 ** it, a NUL and its bytes as ec_text_percent has them. */
 void ec_text_key(ec_text *text, eg_bytes key);

@@ -25,7 +25,7 @@ enum { MANY_ROWS = 2000 };
 
 typedef struct collecting {
   ec_server *server;
-  ec_rows rows;
+  ec_known rows;
   ec_runs runs;
   ec_text changed, gone, fresh; /* of this round */
   size_t changes;
@@ -59,7 +59,7 @@ static bool see(void *ctx, const eg_record *record) {
   uint32_t waiters = record->locked
                          ? ec_waiters_of(&c->server->waiters, record->key)
                          : 0;
-  const ec_row *row = ec_rows_see(&c->rows, record, waiters, &ended);
+  const ec_known_row *row = ec_known_see(&c->rows, record, waiters, &ended);
   if (record->corrupt)
     c->corrupt++;
   else
@@ -87,7 +87,7 @@ static bool scan(collecting *c) {
   ec_waiters_look(&c->server->waiters);
   eg_status status = eg_scan(c->server->guard, all, see, c, &error);
   if (status == EG_OK)
-    c->changes += ec_rows_sweep(&c->rows, &c->gone);
+    c->changes += ec_known_sweep(&c->rows, &c->gone);
   if (status == EG_OK && (c->first || before < c->ended_us + ASK_HISTORY_US))
     ec_runs_ask(&c->runs, c->server->guard, &c->fresh);
   ec_runs_forget(&c->runs, eg_wall_us() - HOUR_US);
@@ -133,7 +133,7 @@ static struct MHD_Response *state_of(const collecting *c, uint64_t number) {
   else
     ec_text_say(&text, "null");
   ec_text_say(&text, ",\"waitersKnown\":%s,\"columns\":%s,\"rows\":[",
-              server->waiters.dir >= 0 ? "true" : "false", ec_row_columns);
+              server->waiters.dir >= 0 ? "true" : "false", ec_known_columns);
   for (size_t i = 0; i < c->rows.count; i++) {
     if (i > 0)
       ec_text_add(&text, ",", 1);
@@ -250,7 +250,7 @@ void *ec_collect(void *arg) {
     c.listeners = server->listeners;
     pthread_mutex_unlock(&server->mutex);
   }
-  ec_rows_free(&c.rows);
+  ec_known_free(&c.rows);
   ec_runs_free(&c.runs);
   ec_text_free(&c.changed);
   ec_text_free(&c.gone);

@@ -8,7 +8,7 @@
 
 #include "cli/serve.h"
 
-const char ec_row_columns[] =
+const char ec_known_columns[] =
     "[\"key\",\"status\",\"locked\",\"startMs\",\"endMs\",\"durationMs\","
     "\"runs\",\"failed\",\"timedOut\",\"lost\",\"p50Ms\",\"p95Ms\","
     "\"waiters\",\"owner\",\"sinceMs\",\"error\",\"note\"]";
@@ -95,7 +95,7 @@ static uint64_t hash_of(eg_bytes key) {
   return hash ^ hash >> 29;
 }
 
-static void put_in_index(ec_rows *rows, uint32_t place) {
+static void put_in_index(ec_known *rows, uint32_t place) {
   size_t mask = rows->index_size - 1, at = rows->all[place]->hash & mask;
   while (rows->index[at] != 0)
     at = (at + 1) & mask;
@@ -103,7 +103,7 @@ static void put_in_index(ec_rows *rows, uint32_t place) {
 }
 
 /* As many places as make it half full at most, and everybody in again. */
-static bool rebuild_index(ec_rows *rows) {
+static bool rebuild_index(ec_known *rows) {
   size_t size = 64;
   while (size < rows->room * 2)
     size *= 2;
@@ -121,11 +121,11 @@ static bool rebuild_index(ec_rows *rows) {
   return true;
 }
 
-static bool make_room(ec_rows *rows) {
+static bool make_room(ec_known *rows) {
   if (rows->count < rows->room)
     return true;
   size_t room = rows->room > 0 ? rows->room * 2 : 64;
-  ec_row **all = realloc(rows->all, room * sizeof(ec_row *));
+  ec_known_row **all = realloc(rows->all, room * sizeof(ec_known_row *));
   if (all == NULL)
     return false;
   rows->all = all;
@@ -137,12 +137,12 @@ static bool make_room(ec_rows *rows) {
   return false;
 }
 
-static ec_row *find(const ec_rows *rows, eg_bytes key, uint64_t hash) {
+static ec_known_row *find(const ec_known *rows, eg_bytes key, uint64_t hash) {
   size_t mask = rows->index_size - 1;
   if (rows->index_size == 0)
     return NULL;
   for (size_t at = hash & mask; rows->index[at] != 0; at = (at + 1) & mask) {
-    ec_row *row = rows->all[rows->index[at] - 1];
+    ec_known_row *row = rows->all[rows->index[at] - 1];
     if (row->hash == hash && row->key_len == key.len &&
         memcmp(row->key, key.data, key.len) == 0)
       return row;
@@ -150,8 +150,9 @@ static ec_row *find(const ec_rows *rows, eg_bytes key, uint64_t hash) {
   return NULL;
 }
 
-static ec_row *add(ec_rows *rows, eg_bytes key, uint64_t hash) {
-  ec_row *row = make_room(rows) ? calloc(1, sizeof *row + key.len) : NULL;
+static ec_known_row *add(ec_known *rows, eg_bytes key, uint64_t hash) {
+  ec_known_row *row = make_room(rows) ? calloc(1, sizeof *row + key.len)
+                                      : NULL;
   if (row == NULL)
     return NULL;
   row->hash = hash;
@@ -165,16 +166,17 @@ static ec_row *add(ec_rows *rows, eg_bytes key, uint64_t hash) {
 /* ------------------------------------------------------------- seeing -- */
 
 /* A grant that ended by its lease, or with its owner, changes no version. */
-static bool is_same(const ec_row *row, const eg_record *r, uint32_t waiters) {
+static bool is_same(const ec_known_row *row, const eg_record *r,
+                    uint32_t waiters) {
   return row->json != NULL && row->version == r->version &&
          row->status == r->status && row->locked == r->locked &&
          row->corrupt == r->corrupt && row->waiters == waiters;
 }
 
-const ec_row *ec_rows_see(ec_rows *rows, const eg_record *record,
-                          uint32_t waiters, bool *ended) {
+const ec_known_row *ec_known_see(ec_known *rows, const eg_record *record,
+                                 uint32_t waiters, bool *ended) {
   uint64_t hash = hash_of(record->key);
-  ec_row *row = find(rows, record->key, hash);
+  ec_known_row *row = find(rows, record->key, hash);
   *ended = false;
   if (row == NULL)
     row = add(rows, record->key, hash);
@@ -205,15 +207,15 @@ const ec_row *ec_rows_see(ec_rows *rows, const eg_record *record,
   return row;
 }
 
-static void free_row(ec_row *row) {
+static void free_row(ec_known_row *row) {
   free(row->json);
   free(row);
 }
 
-size_t ec_rows_sweep(ec_rows *rows, ec_text *gone) {
+size_t ec_known_sweep(ec_known *rows, ec_text *gone) {
   size_t kept = 0, dropped = 0;
   for (size_t i = 0; i < rows->count; i++) {
-    ec_row *row = rows->all[i];
+    ec_known_row *row = rows->all[i];
     if (row->round == rows->round) {
       rows->all[kept++] = row;
       continue;
@@ -229,10 +231,10 @@ size_t ec_rows_sweep(ec_rows *rows, ec_text *gone) {
   return dropped;
 }
 
-void ec_rows_free(ec_rows *rows) {
+void ec_known_free(ec_known *rows) {
   for (size_t i = 0; i < rows->count; i++)
     free_row(rows->all[i]);
   free(rows->all);
   free(rows->index);
-  *rows = (ec_rows){0};
+  *rows = (ec_known){0};
 }
