@@ -300,6 +300,35 @@ static void key_of_somebody_else_is_corrupt(void **state) {
   eg_close(guard);
 }
 
+/* By its own limit, or by that of what carries requests to it. */
+static void result_that_is_too_large_for_it_is_refused_at_once(void **state) {
+  (void)state;
+  enum { LARGE = 3000000 };
+  static unsigned char value[LARGE + 5] = {0xc6, 0, 0x2d, 0xc6, 0xc0};
+  eg_grant grant;
+  eg_error error;
+  eg_policy policy = EG_POLICY_DEFAULT;
+  eg_guard *guard = open_guard("");
+  policy.max_result = 2 * LARGE;
+  forget_all();
+  for (size_t size = sizeof value; size > 1000000; size -= 1400000) {
+    eg_outcome outcome = {.status = EG_OK, .kind = EG_KIND_VALUE};
+    uint32_t len = (uint32_t)size - 5;
+    for (int i = 0; i < 4; i++)
+      value[1 + i] = (unsigned char)(len >> (24 - 8 * i));
+    outcome.value = (eg_bytes){value, size};
+    assert_int_equal(acquire(guard, "k", EG_WANT_RUN, 0, &grant, NULL), EG_OK);
+    assert_int_equal(
+        eg_commit(guard, eg_str("k"), &grant, &outcome, &policy, &error),
+        EG_INVALID);
+    assert_non_null(strstr(error.message, "--max-request-bytes"));
+    outcome = (eg_outcome){.status = EG_FAILED, .error = eg_str("too large")};
+    eg_commit(guard, eg_str("k"), &grant, &outcome, NULL, NULL);
+    assert_int_equal(status_of(guard, "k", NULL), EG_RUN_FAILED);
+  }
+  eg_close(guard);
+}
+
 static void dead_server_is_unavailable_in_time_and_comes_back(void **state) {
   (void)state;
   eg_grant grant;
@@ -525,6 +554,7 @@ int main(void) {
       cmocka_unit_test(grant_whose_answer_was_lost_is_known_again),
       cmocka_unit_test(request_that_never_came_is_sent_again),
       cmocka_unit_test(key_of_somebody_else_is_corrupt),
+      cmocka_unit_test(result_that_is_too_large_for_it_is_refused_at_once),
       cmocka_unit_test(child_neither_ends_nor_uses_its_parents_holds),
       cmocka_unit_test(paused_server_leaves_a_doubt_that_is_settled),
       cmocka_unit_test(dead_server_is_unavailable_in_time_and_comes_back),

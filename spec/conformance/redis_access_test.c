@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -318,6 +319,48 @@ static void grant_without_its_replicas_is_given_back(void **state) {
   eg_close(guard);
 }
 
+static eg_status lock_at(eg_guard *guard, const char *key, eg_grant *grant) {
+  eg_reply reply;
+  eg_reply_init(&reply);
+  eg_status status = eg_acquire(guard, eg_str(key), EG_WANT_LOCK, NULL, 0,
+                                grant, &reply);
+  eg_reply_free(&reply);
+  return status;
+}
+
+/* The documented weakness of a plain server: a replica that has not heard of a
+** grant is promoted, and grants it again, though under a larger token.  With
+** minReplicas there would have been no grant. */
+static void failover_to_a_replica_that_was_behind_grants_twice(void **state) {
+  (void)state;
+  char url[200];
+  eg_grant first, second, third;
+  eg_guard *before, *careful, *after;
+  eg_options options = {.store = url, .name = "failover"};
+  await_replica();
+  snprintf(url, sizeof url, "redis+unix://%s", plain.socket);
+  assert_int_equal(eg_open(&options, &before, NULL), EG_OK);
+  snprintf(url, sizeof url,
+           "redis+unix://%s?minReplicas=1&minReplicasTimeout=0.05",
+           plain.socket);
+  assert_int_equal(eg_open(&options, &careful, NULL), EG_OK);
+  server_say(&replica, "REPLICAOF 127.0.0.1 1"); /* from here on: behind */
+  assert_int_equal(lock_at(before, "k", &first), EG_OK);
+  assert_int_equal(lock_at(careful, "c", &third), EG_UNAVAILABLE);
+  server_signal(&plain, SIGSTOP);
+  server_say(&replica, "REPLICAOF NO ONE");
+  snprintf(url, sizeof url, "redis+unix://%s", replica.socket);
+  assert_int_equal(eg_open(&options, &after, NULL), EG_OK);
+  assert_int_equal(lock_at(after, "k", &second), EG_OK);
+  assert_true(eg_believes(before, eg_str("k"), first.token));
+  assert_true(second.token > first.token);
+  assert_int_equal(lock_at(after, "c", &third), EG_OK);
+  server_signal(&plain, SIGCONT);
+  eg_close(after);
+  eg_close(careful);
+  eg_close(before);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(password_comes_from_the_url),
@@ -333,6 +376,7 @@ int main(void) {
       cmocka_unit_test(server_before_version_5_is_refused),
       cmocka_unit_test(grant_waits_for_its_replicas),
       cmocka_unit_test(grant_without_its_replicas_is_given_back),
+      cmocka_unit_test(failover_to_a_replica_that_was_behind_grants_twice),
   };
   alarm(300);
   return cmocka_run_group_tests_name("redis access", tests, start_servers,

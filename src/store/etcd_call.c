@@ -19,7 +19,6 @@
 enum {
   CANCELLED = 1,
   UNKNOWN = 2,
-  INVALID_ARGUMENT = 3,
   DEADLINE_EXCEEDED = 4,
   NOT_FOUND = 5,
   PERMISSION_DENIED = 7,
@@ -59,6 +58,12 @@ static eg_status judge_code(const egi_etcd_hub *hub, const egi_etcd_call *call,
   if (strstr(says, "no leader") != NULL ||
       strstr(says, "too many requests") != NULL)
     return egi_remote_fail(error, LATER, 0, "etcd: %.160s", says);
+  if (strstr(says, "too large") != NULL ||
+      strstr(says, "larger than max") != NULL)
+    return egi_remote_fail(error, EG_INVALID, 0,
+                           "etcd takes nothing that large (its "
+                           "--max-request-bytes): %.120s",
+                           says);
   if (code == RESOURCE_EXHAUSTED)
     return egi_remote_fail(error, EG_UNAVAILABLE, 0,
                            "etcd takes no writes: %.160s", says);
@@ -66,9 +71,7 @@ static eg_status judge_code(const egi_etcd_hub *hub, const egi_etcd_call *call,
   if (code == CANCELLED || code == UNKNOWN || code == DEADLINE_EXCEEDED ||
       code == UNAVAILABLE)
     return doubt(call);
-  return code == INVALID_ARGUMENT && strstr(says, "too large") != NULL
-             ? EG_INVALID
-             : EG_INTERNAL;
+  return EG_INTERNAL;
 }
 
 /* An error of a reply, or of a stream's line. */
