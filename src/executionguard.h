@@ -501,7 +501,8 @@ typedef struct eg_record {
   uint64_t token, version;
   uint32_t count; /* executions; of these: */
   uint32_t failed, timed_out;
-  uint32_t lost;                     /* owner died, or reset while they ran */
+  uint32_t lost;            /* owner died, or reset while they ran */
+  uint64_t blocked, cached; /* calls that were refused, answered: see below */
   int64_t start_us, end_us, last_us; /* epoch */
   int64_t duration_us;
   int64_t cooldown_left_us; /* 0: none */
@@ -510,12 +511,12 @@ typedef struct eg_record {
   eg_bytes value, error, trace;
   eg_owner owner; /* filled only where locked */
   /* the library's own */
-  eg_bytes tally;
+  eg_bytes tally, waits;
   eg_memory memory;
 } eg_record;
 
-/* eg_fetch: reads a record.  Returns OK; NOTFOUND (no record; locked, token
-** and owner are filled all the same); or a failure.  Free it with
+/* eg_fetch: reads a record.  Returns OK; NOTFOUND (no record; locked, token,
+** owner and what is counted are filled all the same); or a failure.  Free it with
 ** eg_record_free whatever was returned. */
 EG_API eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
                           eg_error *error);
@@ -533,6 +534,24 @@ typedef struct eg_times {
   int64_t p50_us, p95_us, p99_us;
 } eg_times;
 EG_API void eg_record_times(const eg_record *record, eg_times *times);
+
+/*
+** COUNTED BESIDE THE RECORD.  blocked: calls for a run that got neither it nor
+** a result; cached: those that got one; eg_record_waits: how long callers
+** waited for the key, for a run or a lock, whatever came of it; who need not
+** wait is not among them.  All processes' together.  This one's are up to
+** date; on a store that other processes share theirs come once a second, when
+** their guards are closed and when they exit, and one that is killed loses its
+** last second.  A reset leaves them; they go when the record is forgotten.  A
+** key that only ever was locked has them too (eg_fetch), though the store may
+** forget those.
+*/
+EG_API void eg_record_waits(const eg_record *record, eg_times *times);
+
+/* eg_look: eg_fetch without blocked, cached and waits, which are 0: where the
+** store is elsewhere, a request less. */
+EG_API eg_status eg_look(eg_guard *guard, eg_bytes key, eg_record *record,
+                         eg_error *error);
 
 /* eg_holds: does the grant with this token still hold the key?  False also
 ** where the store cannot be asked. */
@@ -655,6 +674,8 @@ typedef struct eg_census {
   uint64_t held;
   uint64_t executions, failed, timed_out, lost;
   eg_times times;
+  uint64_t blocked, cached;
+  eg_times waits;
 } eg_census;
 EG_API eg_status eg_take_census(eg_guard *guard, eg_census *census,
                                 eg_error *error);

@@ -62,8 +62,8 @@ static void read_of_a_time_reads_the_clock_and_no_more(void **state) {
 static egi_glimpse peek(const char *key, const char *bytes) {
   unsigned char room[EGI_PEEK_ROOM];
   eg_bytes record;
-  uint64_t token;
-  if (!ops->peek(store, eg_str(key), room, &record, &token))
+  uint64_t token, tag;
+  if (!ops->peek(store, eg_str(key), room, &record, &token, &tag))
     return EGI_TORN;
   if (record.len == 0)
     return token == 0 ? EGI_MISSING : EGI_TORN;

@@ -263,8 +263,9 @@ for _, way in ipairs(world.ways) do
       local names = {}
       for field in guard:GetAnalytics() do names[#names + 1] = field end
       table.sort(names)
-      assert.same({ "byStatus", "executions", "failed", "global", "lost",
-        "runTime", "timedOut", "totalRecords" }, names)
+      assert.same({ "blocked", "byStatus", "cached", "executions", "failed",
+        "global", "keys", "lost", "runTime", "timedOut", "totalRecords",
+        "waitTime" }, names)
       local statuses = 0
       for status, n in guard:GetAnalytics().byStatus do
         statuses = statuses + 1

@@ -220,7 +220,7 @@ int ec_release(ec_options *options) {
     return exit_status;
   b.key = eg_str(options->operands[0]);
   eg_printable(b.key, b.name, sizeof b.name);
-  eg_status status = eg_fetch(b.guard, b.key, &b.record, &error);
+  eg_status status = eg_look(b.guard, b.key, &b.record, &error);
   ec_describe_owner(&b.record.owner, b.who, sizeof b.who);
   if (EG_IS_FAILURE(status)) {
     exit_status = ec_failed("release", status, &error);
@@ -240,7 +240,7 @@ int ec_release(ec_options *options) {
 static void say_who_loses(eg_guard *guard, eg_bytes key) {
   eg_record record;
   char name[200], who[400];
-  eg_fetch(guard, key, &record, NULL);
+  eg_look(guard, key, &record, NULL);
   if (record.locked)
     ec_note("%s is held by %s, which loses it: what comes of it is refused",
             eg_printable(key, name, sizeof name),
@@ -265,7 +265,7 @@ int ec_reset(ec_options *options) {
     if (options->json) {
       eg_record record;
       ec_json json;
-      eg_fetch(guard, key, &record, NULL);
+      eg_look(guard, key, &record, NULL);
       ec_json_begin(&json, stdout);
       ec_json_record(&json, &record);
       exit_status = ec_json_end(&json);

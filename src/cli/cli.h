@@ -290,7 +290,8 @@ char *ec_describe_last(eg_guard *guard, eg_bytes key, const eg_record *record,
                        char *text, size_t size);
 void ec_json_record(ec_json *json, const eg_record *record);
 void ec_json_past(ec_json *json, const eg_past *past);
-void ec_json_times(ec_json *json, const eg_times *times);
+void ec_json_times(ec_json *json, const char *name, const char *n,
+                   const eg_times *times);
 
 /* "half within 1s, 95% within 2s, 99% within 3s": how long runs took. */
 char *ec_describe_times(const eg_times *times, char *text, size_t size);

@@ -120,9 +120,10 @@ static void json_when(ec_json *json, const eg_record *record) {
     ec_json_seconds(json, "freshLeft", record->fresh_left_us);
 }
 
-void ec_json_times(ec_json *json, const eg_times *times) {
-  ec_json_open(json, "runTime", '{');
-  ec_json_unsigned(json, "runs", times->runs);
+void ec_json_times(ec_json *json, const char *name, const char *n,
+                   const eg_times *times) {
+  ec_json_open(json, name, '{');
+  ec_json_unsigned(json, n, times->runs);
   ec_json_seconds(json, "total", times->total_us);
   ec_json_seconds(json, "p50", times->p50_us);
   ec_json_seconds(json, "p95", times->p95_us);
@@ -143,9 +144,13 @@ void ec_json_record(ec_json *json, const eg_record *record) {
   ec_json_unsigned(json, "failed", record->failed);
   ec_json_unsigned(json, "timedOut", record->timed_out);
   ec_json_unsigned(json, "lost", record->lost);
+  ec_json_unsigned(json, "blocked", record->blocked);
+  ec_json_unsigned(json, "cached", record->cached);
   json_when(json, record);
   eg_record_times(record, &times);
-  ec_json_times(json, &times);
+  ec_json_times(json, "runTime", "runs", &times);
+  eg_record_waits(record, &times);
+  ec_json_times(json, "waitTime", "waits", &times);
   json_maybe(json, "error", record->error);
   json_maybe(json, "trace", record->trace);
   if (record->kind == EG_KIND_VALUE && record->value.len > 0)

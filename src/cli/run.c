@@ -164,7 +164,7 @@ static void say_running(run *r, const char *what) {
   eg_record record;
   char who[300], last[120], since[2 * EC_DURATION_TEXT + 16];
   char hint[EC_HINT_TEXT];
-  eg_status status = eg_fetch(r->guard, r->key, &record, NULL);
+  eg_status status = eg_look(r->guard, r->key, &record, NULL);
   if (EG_IS_FAILURE(status) || !record.locked) {
     ec_error("%s %s; store %s", r->name, what, r->url);
   } else {

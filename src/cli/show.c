@@ -47,6 +47,17 @@ static void show_executions(const eg_record *r) {
   eg_record_times(r, &times);
   if (times.runs > 3) /* else "last took" says it all */
     line("all took", ec_describe_times(&times, text, sizeof text));
+  if (r->blocked + r->cached > 0) {
+    snprintf(text, sizeof text, "%" PRIu64 " blocked, %" PRIu64 " cached",
+             r->blocked, r->cached);
+    line("other calls", text);
+  }
+  eg_record_waits(r, &times);
+  if (times.runs > 0) {
+    n = snprintf(text, sizeof text, "%" PRIu64 " times, ", times.runs);
+    ec_describe_times(&times, text + n, sizeof text - (size_t)n);
+    line("waited", text);
+  }
 }
 
 static void show_text(eg_guard *guard, const eg_record *r) {
@@ -120,7 +131,7 @@ static eg_status await(eg_guard *guard, eg_bytes key, int64_t deadline_us,
   if (status != EG_OK)
     return status;
   for (;;) {
-    status = eg_fetch(guard, key, record, error);
+    status = eg_look(guard, key, record, error);
     if (EG_IS_FAILURE(status) || !record->locked)
       break;
     int64_t left_us = deadline_us == EG_FOREVER ? EG_FOREVER

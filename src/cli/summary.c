@@ -13,7 +13,7 @@ static void json_key(ec_json *json, const eg_summary_key *key) {
   ec_json_unsigned(json, "failed", key->failed);
   ec_json_unsigned(json, "timedOut", key->timed_out);
   ec_json_unsigned(json, "lost", key->lost);
-  ec_json_times(json, &key->times);
+  ec_json_times(json, "runTime", "runs", &key->times);
   ec_json_close(json, '}');
 }
 
@@ -41,7 +41,10 @@ static int print_json(const eg_summary *summary) {
   ec_json_unsigned(&json, "failed", census->failed);
   ec_json_unsigned(&json, "timedOut", census->timed_out);
   ec_json_unsigned(&json, "lost", census->lost);
-  ec_json_times(&json, &census->times);
+  ec_json_unsigned(&json, "blocked", census->blocked);
+  ec_json_unsigned(&json, "cached", census->cached);
+  ec_json_times(&json, "runTime", "runs", &census->times);
+  ec_json_times(&json, "waitTime", "waits", &census->waits);
   json_keys(&json, "slowest", summary->slowest, summary->n_slowest);
   json_keys(&json, "failing", summary->failing, summary->n_failing);
   ec_json_close(&json, '}');

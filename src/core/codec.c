@@ -12,9 +12,10 @@
 
 enum {
   FIXARRAY = 0x90,
-  FIXED_FIELDS = 5, /* version, state, count, start, duration */
-  TAIL_FIELDS = 4,  /* error, trace, last, tally */
-  TALLY_FIELDS = 3, /* failed, timed out, time in all */
+  FIXED_FIELDS = 5,  /* version, state, count, start, duration */
+  TAIL_FIELDS = 4,   /* error, trace, last, tally */
+  TALLY_FIELDS = 3,  /* failed, timed out, time in all */
+  COUNTS_FIELDS = 3, /* version, blocked, cached */
   KIND_SHIFT = 3,
   CRASHED_BIT = 32
 };
@@ -86,25 +87,29 @@ static void put_array(writer *w, unsigned n) {
 /* What is seldom needed is not put inline with the rest of a step. */
 #define SELDOM __attribute__((noinline, cold))
 
+SELDOM static void put_buckets(writer *w, const egi_tally *tally) {
+  unsigned before = 0;
+  put_array(w, TALLY_FIELDS + 2 * tally->n);
+  put_uint(w, tally->failed);
+  put_uint(w, tally->timed_out);
+  put_time(w, tally->total_us);
+  for (unsigned i = 0; i < tally->n; i++) {
+    put_uint(w, tally->buckets[i].number - before);
+    put_uint(w, tally->buckets[i].runs);
+    before = tally->buckets[i].number;
+  }
+}
+
 /* The tally with the run that makes room. */
 SELDOM static void put_tally(writer *w, const egi_record *record) {
   egi_tally tally;
-  unsigned before = 0;
   if (record->added == EG_RUN_IDLE) {
     put(w, record->tally.data, record->tally.len);
     return;
   }
   egi_decode_tally(record->tally, &tally);
   egi_tally_add(&tally, record->added, record->added_us);
-  put_array(w, TALLY_FIELDS + 2 * tally.n);
-  put_uint(w, tally.failed);
-  put_uint(w, tally.timed_out);
-  put_time(w, tally.total_us);
-  for (unsigned i = 0; i < tally.n; i++) {
-    put_uint(w, tally.buckets[i].number - before);
-    put_uint(w, tally.buckets[i].runs);
-    before = tally.buckets[i].number;
-  }
+  put_buckets(w, &tally);
 }
 
 static unsigned tail_length(const egi_record *record) {
@@ -430,4 +435,42 @@ bool egi_decode(eg_bytes bytes, egi_record *record) {
          (tail < 2 || read_text(&r, &record->trace)) &&
          (tail < 3 || read_time(&r, &record->last_us)) &&
          (tail < 4 || take_tally(&r, &record->tally)) && r.left == 0;
+}
+
+/* ---------------------------------------------------- what is counted -- */
+
+size_t egi_encode_tally(const egi_tally *tally, void *out, size_t cap) {
+  writer w = {out, cap, 0};
+  put_buckets(&w, tally);
+  return w.len;
+}
+
+size_t egi_encode_counts(const egi_counts *counts, void *out, size_t cap) {
+  writer w = {out, cap, 0};
+  bool waits = counts->waits.n > 0;
+  put_array(&w, waits ? COUNTS_FIELDS + 1 : COUNTS_FIELDS);
+  put_uint(&w, EGI_COUNTS_VERSION);
+  put_uint(&w, counts->blocked);
+  put_uint(&w, counts->cached);
+  if (waits)
+    put_buckets(&w, &counts->waits);
+  return w.len;
+}
+
+bool egi_decode_counts(eg_bytes bytes, egi_counts *counts) {
+  reader r;
+  uint64_t version = 0;
+  memset(counts, 0, sizeof *counts);
+  if (bytes.len == 0)
+    return true;
+  read_from(&r, bytes.data, bytes.len);
+  unsigned n = read_array(&r);
+  if ((n == COUNTS_FIELDS || n == COUNTS_FIELDS + 1) &&
+      read_uint(&r, UINT32_MAX, &version) && version == EGI_COUNTS_VERSION &&
+      read_uint(&r, UINT64_MAX, &counts->blocked) &&
+      read_uint(&r, UINT64_MAX, &counts->cached) &&
+      (n == COUNTS_FIELDS || read_tally(&r, &counts->waits)) && r.left == 0)
+    return true;
+  memset(counts, 0, sizeof *counts);
+  return false;
 }

@@ -28,6 +28,7 @@
 #ifndef EG_CORE_CODEC_H
 #define EG_CORE_CODEC_H
 
+#include "core/counters.h"
 #include "core/record.h"
 #include "core/tally.h"
 
@@ -57,6 +58,22 @@ bool egi_decode_tally(eg_bytes bytes, egi_tally *tally);
 /* egi_encode: writes a record to at most cap bytes at out.  Returns the number
 ** of bytes it takes; more than cap: out is not to be used. */
 size_t egi_encode(const egi_record *record, void *out, size_t cap);
+
+/*
+** What is counted of a key beside its record stands in an array of its own:
+**   [version=1, blocked, cached, (waits)]
+** waits are a tally of times that were waited, left out where there are none.
+*/
+#define EGI_COUNTS_VERSION 1
+
+/* Bytes that any of these fits. */
+#define EGI_COUNTS_MAX 2048
+
+/* egi_encode_*: as egi_encode.  egi_decode_counts: of no bytes, nothing.
+** False: malformed, and then they are 0. */
+size_t egi_encode_tally(const egi_tally *tally, void *out, size_t cap);
+size_t egi_encode_counts(const egi_counts *counts, void *out, size_t cap);
+bool egi_decode_counts(eg_bytes bytes, egi_counts *counts);
 
 /* egi_check_value: is this exactly one MessagePack value that a record may
 ** hold, at most EG_DEPTH_MAX levels deep?  NULL if so, else why not. */

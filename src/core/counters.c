@@ -24,3 +24,9 @@ egi_counter egi_counter_of_end(eg_status outcome) {
     return EGI_COUNTERS;
   }
 }
+
+void egi_counts_merge(egi_counts *counts, const egi_counts *more) {
+  counts->blocked += more->blocked;
+  counts->cached += more->cached;
+  egi_tally_merge(&counts->waits, &more->waits);
+}

@@ -4,7 +4,7 @@
 #ifndef EG_CORE_COUNTERS_H
 #define EG_CORE_COUNTERS_H
 
-#include "executionguard.h"
+#include "core/tally.h"
 
 typedef enum egi_counter {
   EGI_EXECUTIONS,
@@ -14,6 +14,20 @@ typedef enum egi_counter {
   EGI_FAILED,
   EGI_COUNTERS
 } egi_counter;
+
+/* What is counted of a key beside its record: calls that were refused, and
+** answered from its result; and how long was waited for it. */
+typedef struct egi_counts {
+  uint64_t blocked, cached;
+  egi_tally waits; /* nothing in it has failed or timed out */
+} egi_counts;
+
+static inline bool egi_counts_any(const egi_counts *counts) {
+  return counts->blocked + counts->cached > 0 || counts->waits.n > 0;
+}
+
+/* egi_counts_merge: adds more. */
+void egi_counts_merge(egi_counts *counts, const egi_counts *more);
 
 /* Which counter the outcome of asking for a run belongs to. */
 egi_counter egi_counter_of_acquire(eg_status outcome);

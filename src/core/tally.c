@@ -29,14 +29,14 @@ static void merge_closest(egi_tally *tally) {
           (tally->n - best + 1) * sizeof tally->buckets[0]);
 }
 
-static void count_time(egi_tally *tally, int64_t us) {
-  unsigned number = egi_bucket_of(us), at = 0;
+static void count_times(egi_tally *tally, unsigned number, uint32_t n) {
+  unsigned at = 0;
   while (at < tally->n && tally->buckets[at].number < number)
     at++;
   if (at == tally->n || tally->buckets[at].number != number) {
     if (tally->n == EGI_TALLY_BUCKETS) {
       merge_closest(tally);
-      count_time(tally, us);
+      count_times(tally, number, n);
       return;
     }
     memmove(&tally->buckets[at + 1], &tally->buckets[at],
@@ -45,19 +45,35 @@ static void count_time(egi_tally *tally, int64_t us) {
     tally->buckets[at].runs = 0;
     tally->n++;
   }
-  tally->buckets[at].runs = sum(tally->buckets[at].runs, 1);
+  tally->buckets[at].runs = sum(tally->buckets[at].runs, n);
+}
+
+static void count_total(egi_tally *tally, int64_t us) {
+  tally->total_us = us < INT64_MAX / 2 - tally->total_us ? tally->total_us + us
+                                                         : INT64_MAX / 2;
+}
+
+void egi_tally_time(egi_tally *tally, int64_t us) {
+  us = us > 0 ? us : 0;
+  count_total(tally, us);
+  count_times(tally, egi_bucket_of(us), 1);
+}
+
+void egi_tally_merge(egi_tally *tally, const egi_tally *more) {
+  tally->failed = sum(tally->failed, more->failed);
+  tally->timed_out = sum(tally->timed_out, more->timed_out);
+  count_total(tally, more->total_us);
+  for (unsigned i = 0; i < more->n; i++)
+    count_times(tally, more->buckets[i].number, more->buckets[i].runs);
 }
 
 void egi_tally_add(egi_tally *tally, eg_run status, int64_t duration_us) {
   if (status != EG_RUN_COMPLETED && status != EG_RUN_FAILED &&
       status != EG_RUN_TIMEDOUT)
     return;
-  int64_t us = duration_us > 0 ? duration_us : 0;
   tally->failed = sum(tally->failed, status == EG_RUN_FAILED);
   tally->timed_out = sum(tally->timed_out, status == EG_RUN_TIMEDOUT);
-  tally->total_us = us < INT64_MAX / 2 - tally->total_us ? tally->total_us + us
-                                                         : INT64_MAX / 2;
-  count_time(tally, us);
+  egi_tally_time(tally, duration_us);
 }
 
 void egi_tally_spread(const egi_tally *tally, egi_histogram *histogram) {

@@ -30,6 +30,10 @@ typedef struct egi_tally {
 ** counted.  Counts stay at their largest. */
 void egi_tally_add(egi_tally *tally, eg_run status, int64_t duration_us);
 
+/* egi_tally_time: adds a time alone.  egi_tally_merge: adds another tally. */
+void egi_tally_time(egi_tally *tally, int64_t us);
+void egi_tally_merge(egi_tally *tally, const egi_tally *more);
+
 /* Puts them into a histogram that has more. */
 void egi_tally_spread(const egi_tally *tally, egi_histogram *histogram);
 

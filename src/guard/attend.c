@@ -7,6 +7,7 @@
 #define QUIET_ROUNDS 10 /* and so often again, where nothing is written */
 #define RETRY_US 100000 /* the store was away: an outcome again */
 #define PATIENCE_US 1000000
+#define COUNTS_US 1000000 /* from what is new to be counted to the store */
 
 static pthread_mutex_t attending = PTHREAD_MUTEX_INITIALIZER;
 static eg_guard *attended;
@@ -31,7 +32,7 @@ static void enlist(eg_guard *guard) {
   if (a->listed || a->ending) /* the last that is stored, while it closes */
     return;
   a->listed = true;
-  a->renew_us = a->lose_us = a->tend_us = EG_FOREVER;
+  a->renew_us = a->lose_us = a->tend_us = a->counts_us = EG_FOREVER;
   eg_cond_init(&a->woken);
   eg_cond_init(&a->done);
   a->next = attended;
@@ -87,6 +88,19 @@ static bool tend(eg_guard *guard) {
   a->tend_us = nearer(a->tend_us, next);
   if (activity != EGI_IDLE && goes_on(a, activity))
     a->tend_us = nearer(a->tend_us, now + SOON_US);
+  return true;
+}
+
+static bool send_counts(eg_guard *guard) {
+  egi_attendant *a = &guard->attendant;
+  int64_t now = egi_now(&guard->env);
+  if (a->counts_us > now)
+    return false;
+  a->counts_us = EG_FOREVER;
+  egi_attending_unlock();
+  int64_t next = egi_counting_visit(guard, now);
+  egi_attending_lock();
+  a->counts_us = nearer(a->counts_us, next);
   return true;
 }
 
@@ -156,7 +170,8 @@ static bool is_due(eg_guard *guard) {
   const egi_attendant *a = &guard->attendant;
   int64_t now = egi_now(&guard->env);
   return (a->first != NULL && a->retry_us <= now) || a->tend_us <= now ||
-         egi_leftover_due(a) <= now || a->renew_us <= egi_lease_now(guard);
+         a->counts_us <= now || egi_leftover_due(a) <= now ||
+         a->renew_us <= egi_lease_now(guard);
 }
 
 /* A clock that is moved by hand rings; waiting must not move it. */
@@ -164,7 +179,7 @@ static void doze(eg_guard *guard) {
   egi_attendant *a = &guard->attendant;
   const eg_clock *clock = egi_clock_in_force();
   int64_t now = egi_now(&guard->env);
-  int64_t until = nearer(a->tend_us,
+  int64_t until = nearer(nearer(a->tend_us, a->counts_us),
                          egi_lease_steady(guard, a->renew_us, now));
   if (a->first != NULL)
     until = nearer(until, a->retry_us);
@@ -188,6 +203,8 @@ static void *attend(void *arg) {
     if (!a->ending && egi_tenure_renew(guard, false))
       did = true;
     if (!a->ending && tend(guard))
+      did = true;
+    if (!a->ending && send_counts(guard))
       did = true;
     if (!a->ending && egi_leftover_next(guard))
       did = true;
@@ -274,6 +291,17 @@ void egi_attend_soon(eg_guard *guard) {
   egi_attending_unlock();
   if (!guard->ops->blocks)
     egi_keeper_expect(due);
+}
+
+void egi_attend_counts(eg_guard *guard) {
+  int64_t due = egi_now(&guard->env) + COUNTS_US;
+  egi_attending_lock();
+  enlist(guard);
+  egi_attendant *a = &guard->attendant;
+  a->counts_us = nearer(a->counts_us, due);
+  if (!a->running || due < a->dozes_until_us)
+    call(guard);
+  egi_attending_unlock();
 }
 
 bool egi_attend_tie(eg_timer *timer) {
@@ -477,7 +505,7 @@ static void forked(eg_guard *guard) {
   egi_leftovers_forked(a);
   a->leaving = false;
   egi_holds_forked(guard);
-  a->renew_us = a->lose_us = a->tend_us = EG_FOREVER;
+  a->renew_us = a->lose_us = a->tend_us = a->counts_us = EG_FOREVER;
   a->retry_us = INT64_MIN;
   atomic_store(&a->activity, EGI_IDLE);
 }

@@ -86,7 +86,7 @@ typedef struct egi_attendant {
   eg_timer *storing;
   int64_t retry_us;          /* the store was away: not before that */
   int64_t renew_us, lose_us; /* the earliest of any hold, or before it */
-  int64_t tend_us;
+  int64_t tend_us, counts_us;
   int64_t dozes_until_us; /* steady; INT64_MIN: it looks before it sleeps */
   egi_tenure_table holds;
   egi_leftover *leftovers, *forked_leftovers; /* outcomes, of a parent's too */
@@ -159,6 +159,9 @@ void egi_attend_forget(struct eg_guard *guard, eg_bytes key, uint64_t token);
 
 /* Something was granted or written: chores will be there soon. */
 void egi_attend_soon(struct eg_guard *guard);
+
+/* Something was counted: it will be there in a second. */
+void egi_attend_counts(struct eg_guard *guard);
 
 /* A timer learns which hold is its own.  False: none. */
 bool egi_attend_tie(eg_timer *timer);

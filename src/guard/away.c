@@ -59,6 +59,6 @@ eg_status eg_recall(eg_guard *guard, eg_bytes key, eg_reply *reply) {
   }
   egi_seen_free(&seen, &guard->env);
   if (status == EG_CACHED)
-    egi_count(EGI_CACHED);
+    egi_count_outcome(guard, key, EG_CACHED);
   return status;
 }

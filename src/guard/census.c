@@ -44,6 +44,14 @@ void eg_record_times(const eg_record *record, eg_times *times) {
   fill(times, &histogram, tally.total_us);
 }
 
+void eg_record_waits(const eg_record *record, eg_times *times) {
+  egi_tally tally;
+  egi_histogram histogram = {0};
+  egi_decode_tally(record->waits, &tally);
+  egi_tally_spread(&tally, &histogram);
+  fill(times, &histogram, tally.total_us);
+}
+
 bool egi_gather(void *ctx, const eg_record *record) {
   egi_gathering *g = ctx;
   eg_census *census = g->census;
@@ -62,11 +70,17 @@ bool egi_gather(void *ctx, const eg_record *record) {
   egi_record_tally(record, &tally);
   egi_tally_spread(&tally, &g->histogram);
   g->total_us += tally.total_us;
+  census->blocked += record->blocked;
+  census->cached += record->cached;
+  egi_decode_tally(record->waits, &tally);
+  egi_tally_spread(&tally, &g->waits);
+  g->waits_us += tally.total_us;
   return true;
 }
 
 void egi_gathered(egi_gathering *g) {
   fill(&g->census->times, &g->histogram, g->total_us);
+  fill(&g->census->waits, &g->waits, g->waits_us);
 }
 
 eg_status eg_take_census(eg_guard *guard, eg_census *census, eg_error *error) {

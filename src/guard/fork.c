@@ -29,6 +29,7 @@ static void before(void) {
   egi_keeper_fork(EGI_FORKING);
   pthread_rwlock_wrlock(&gate);
   egi_attend_fork(EGI_FORKING);
+  egi_counting_fork(EGI_FORKING);
   egi_owner_fork(EGI_FORKING);
   egi_sleep_fork(EGI_FORKING);
   egi_test_clock_fork(EGI_FORKING);
@@ -40,6 +41,7 @@ static void in_parent(void) {
   egi_test_clock_fork(EGI_FORKED_PARENT);
   egi_sleep_fork(EGI_FORKED_PARENT);
   egi_owner_fork(EGI_FORKED_PARENT);
+  egi_counting_fork(EGI_FORKED_PARENT);
   egi_attend_fork(EGI_FORKED_PARENT);
   pthread_rwlock_unlock(&gate);
   egi_keeper_fork(EGI_FORKED_PARENT);
@@ -52,6 +54,7 @@ static void in_child(void) {
   egi_attend_fork(EGI_FORKED_CHILD);
   open_anew();
   egi_keeper_fork(EGI_FORKED_CHILD);
+  egi_counting_fork(EGI_FORKED_CHILD);
   egi_owner_fork(EGI_FORKED_CHILD);
   egi_line_forked();
   egi_timer_forked();

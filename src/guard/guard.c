@@ -71,6 +71,7 @@ eg_status eg_open(const eg_options *options, eg_guard **guard_out,
     egi_free(&env, guard, sizeof *guard);
     return status;
   }
+  egi_counting_open(guard);
   egi_owner_enlist(guard, options->owner);
   egi_leave_init(guard);
   *guard_out = guard;
@@ -96,6 +97,7 @@ void eg_close(eg_guard *guard) {
   egi_owner_leave_alone(guard);
   egi_line_close(guard); /* first: nothing is granted to it any more */
   egi_attend_close(guard);
+  egi_counting_close(guard);
   close_store(guard);
   egi_line_closed(space);
   egi_history_close(guard->history, &env);

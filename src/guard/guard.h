@@ -2,8 +2,8 @@
 ** What the files of the guard share.
 **
 ** LOCKS, in the order in which they are taken: the keeper's work lock; the
-** lines of waiters (line.c); that of the attendants (attend.h); a store's own;
-** a bell's, or that of the keeper's sleep; then the test clock's; then the
+** lines of waiters (line.c); that of the attendants (attend.h); those of
+** counting (counting.h); a store's own; a bell's, or that of the keeper's sleep; then the test clock's; then the
 ** list of guards (owner.c).  No lock of this layer is held while a store is
 ** called but the first, where the store cannot block, and that of a line where
 ** egi_is_quick.  A fork takes all of them, but for lines and bells the gate
@@ -16,6 +16,7 @@
 #include "core/histogram.h"
 #include "core/tally.h"
 #include "guard/attend.h"
+#include "guard/counting.h"
 
 #include <stdatomic.h>
 
@@ -41,6 +42,7 @@ struct eg_guard {
   atomic_uint doubted;
   eg_guard *next; /* in the list of guards */
   egi_attendant attendant;
+  egi_counting counting;
 };
 
 /* May a line of waiters look at a key with its lock held, and for another
@@ -91,6 +93,7 @@ bool egi_clock_jumps(void);
 typedef struct egi_thread {
   _Atomic uint64_t counts[EGI_COUNTERS];
   struct egi_thread *next;
+  _Atomic(egi_count_table *) table; /* by key; NULL: none was needed yet */
 } egi_thread;
 
 /* The one thread-local word of the library: there is little room for those
@@ -229,6 +232,58 @@ void egi_owner_leave_alone(eg_guard *guard);
 
 void egi_count(unsigned counter); /* an egi_counter */
 
+/* ---- counting.c: the same by key; counting.h has the rules ---- */
+
+void egi_counting_open(eg_guard *guard);
+void egi_counting_close(eg_guard *guard); /* sends, a second at most */
+
+/* The outcome of asking for a run, and a wait for the key. */
+void egi_count_outcome(eg_guard *guard, eg_bytes key, eg_status status);
+void egi_count_wait(eg_guard *guard, eg_bytes key, int64_t us);
+
+/* The attendant's: sends some of what is new.  Returns when it wants to be
+** called next.  egi_counting_send: all of it, until then. */
+int64_t egi_counting_visit(eg_guard *guard, int64_t now_us);
+void egi_counting_send(eg_guard *guard, int64_t until_us);
+
+/* What is counted of a key; of all that begin with prefix (and of others), to
+** be freed with egi_ledger_free. */
+eg_status egi_counts_of(eg_guard *guard, eg_bytes key, egi_counts *counts,
+                        eg_error *error);
+eg_status egi_counts_all(eg_guard *guard, eg_bytes prefix, egi_ledger *into,
+                         eg_error *error);
+egi_account *egi_counts_find(const egi_ledger *ledger, eg_bytes key);
+
+void egi_counting_fork(egi_fork phase); /* all tables */
+void egi_counting_guard_fork(eg_guard *guard, egi_fork phase);
+
+void egi_count_slowly(eg_guard *guard, eg_bytes key, uint64_t tag,
+                      unsigned which);
+void egi_count_noted(eg_guard *guard);
+
+/* One more of a key; tag as egi_store_ops.peek says it. */
+static inline void egi_count_key(eg_guard *guard, eg_bytes key, uint64_t tag,
+                                 unsigned which) {
+  egi_count_table *table = egi_here == NULL
+                               ? NULL
+                               : atomic_load_explicit(&egi_here->table,
+                                                      memory_order_relaxed);
+  if (table != NULL) {
+    egi_count_place *place = &table->places[tag % EGI_SETS * EGI_WAYS];
+    for (unsigned way = 0; way < EGI_WAYS; way++, place++)
+      if (place->tag == tag && place->guard == guard) {
+        _Atomic uint64_t *n = &place->counts[which];
+        uint64_t value = atomic_load_explicit(n, memory_order_relaxed);
+        atomic_store_explicit(n, value + 1, memory_order_relaxed);
+        if (!atomic_load_explicit(&guard->counting.noted,
+                                  memory_order_relaxed))
+          egi_count_noted(guard);
+        return;
+      }
+  }
+  egi_count_slowly(guard, key, tag, which);
+}
+
 /* ---- history.c ---- */
 
 eg_status egi_history_open(const eg_env *env, uint32_t size,
@@ -287,6 +342,7 @@ eg_status egi_step_loop(egi_step *step, eg_error *error);
 typedef struct egi_peeked {
   eg_status outcome; /* CACHED or COMPLETED */
   uint64_t token;
+  uint64_t tag;   /* of the key */
   eg_kind kind;   /* CACHED: of the result */
   eg_bytes value; /* CACHED and kind VALUE: in the room */
 } egi_peeked;
@@ -349,8 +405,8 @@ void egi_count_runs(eg_record *record);
 ** eg_visit; egi_gathered: that were all. */
 typedef struct egi_gathering {
   eg_census *census;
-  egi_histogram histogram;
-  int64_t total_us;
+  egi_histogram histogram, waits;
+  int64_t total_us, waits_us;
 } egi_gathering;
 
 bool egi_gather(void *ctx, const eg_record *record);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
-** A process that ends gives back what it holds elsewhere: at exit(), and at a
-** signal that would end it.
+** A process that ends gives back what it holds elsewhere, and sends what it has
+** counted: at exit(), and at a signal that would end it.
 **
 ** Grants in files end with their process, by the kernel; those on servers
 ** would last as long as their leases.  At a signal the work is not to go on
@@ -69,21 +69,30 @@ static void give_back(eg_guard *guard, const egi_hold_ref *hold,
   egi_seen_free(&seen, &guard->env);
 }
 
-static void leave_all(void) {
+/* Under attending, which is given up meanwhile. */
+static void give_back_all(eg_guard *guard, int64_t until_us) {
   static batch b;
+  for (take(guard, &b); b.n > 0; take(guard, &b)) {
+    egi_attending_unlock();
+    for (size_t i = 0; i < b.n && egi_now(&guard->env) < until_us; i++)
+      give_back(guard, &b.holds[i], until_us);
+    egi_attending_lock();
+  }
+}
+
+static void leave_all(void) {
   eg_guard *guard = NULL;
   egi_attending_lock();
   while ((guard = egi_attend_each(guard)) != NULL) {
-    if (!elsewhere(guard))
+    if (!guard->ops->blocks)
       continue;
     int64_t until = egi_now(&guard->env) + LEAVE_MS * INT64_C(1000);
     guard->attendant.leaving = true; /* it is not closed under us */
-    for (take(guard, &b); b.n > 0; take(guard, &b)) {
-      egi_attending_unlock();
-      for (size_t i = 0; i < b.n && egi_now(&guard->env) < until; i++)
-        give_back(guard, &b.holds[i], until);
-      egi_attending_lock();
-    }
+    if (elsewhere(guard))
+      give_back_all(guard, until);
+    egi_attending_unlock();
+    egi_counting_send(guard, until);
+    egi_attending_lock();
     guard->attendant.leaving = false;
     pthread_cond_broadcast(&guard->attendant.done);
   }
@@ -98,7 +107,7 @@ static void mind_exit(void) { atexit(leave_all); }
 ** us. */
 void egi_leave_init(const eg_guard *guard) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
-  if (elsewhere(guard))
+  if (guard->ops->blocks)
     pthread_once(&once, mind_exit);
 }
 

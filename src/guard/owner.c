@@ -125,6 +125,7 @@ void egi_owner_fork(egi_fork phase) {
                                 : phase == EGI_FORKED_PARENT ? ops->after_fork
                                                              : ops->forked;
     egi_history_fork(g->history, phase);
+    egi_counting_guard_fork(g, phase);
     if (phase == EGI_FORKED_CHILD) /* who read it is not there */
       g->pins = 0;
     if (tell != NULL)

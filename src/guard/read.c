@@ -41,8 +41,8 @@ eg_status egi_read(eg_guard *guard, eg_bytes key, const egi_seen *seen,
   return r.head.absent ? EG_NOTFOUND : EG_OK;
 }
 
-eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
-                   eg_error *error) {
+eg_status eg_look(eg_guard *guard, eg_bytes key, eg_record *record,
+                  eg_error *error) {
   static const eg_policy policy = EG_POLICY_DEFAULT;
   unsigned char small[256];
   egi_buffer buffer;
@@ -78,11 +78,53 @@ eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
   return status;
 }
 
+/* Its memory grows by the waits, and everything in it moves. */
+static bool keep_waits(eg_guard *guard, eg_record *record,
+                       const egi_tally *waits) {
+  unsigned char bytes[EGI_COUNTS_MAX];
+  eg_memory *memory = &record->memory;
+  const unsigned char *before = memory->heap;
+  size_t len = egi_encode_tally(waits, bytes, sizeof bytes);
+  size_t size = memory->heap != NULL ? memory->size : 0;
+  const eg_env *env = &guard->env;
+  unsigned char *heap = env->alloc(env->alloc_ud, memory->heap, size,
+                                   size + len);
+  if (heap == NULL)
+    return false;
+  eg_bytes *inside[] = {&record->value, &record->error, &record->trace,
+                        &record->tally};
+  for (size_t i = 0; i < sizeof inside / sizeof *inside; i++) {
+    const unsigned char *at = inside[i]->data;
+    if (before != NULL && at >= before && at < before + size)
+      inside[i]->data = heap + (at - before);
+  }
+  memcpy(heap + size, bytes, len);
+  record->waits = (eg_bytes){heap + size, len};
+  *memory = (eg_memory){heap, size + len, env->alloc, env->alloc_ud};
+  return true;
+}
+
+eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
+                   eg_error *error) {
+  egi_counts counts;
+  eg_status status = eg_look(guard, key, record, error);
+  if (EG_IS_FAILURE(status))
+    return status;
+  eg_status counted = egi_counts_of(guard, key, &counts, error);
+  if (counted != EG_OK)
+    return counted;
+  record->blocked = counts.blocked;
+  record->cached = counts.cached;
+  if (counts.waits.n > 0 && !keep_waits(guard, record, &counts.waits))
+    return egi_fail(error, EG_NOMEM, "not enough memory for a record");
+  return status;
+}
+
 void eg_record_free(eg_record *record) { egi_memory_free(&record->memory); }
 
 bool eg_holds(eg_guard *guard, eg_bytes key, uint64_t token) {
   eg_record record;
-  eg_status status = eg_fetch(guard, key, &record, NULL);
+  eg_status status = eg_look(guard, key, &record, NULL);
   bool holds = !EG_IS_FAILURE(status) && record.locked &&
                record.token == token;
   eg_record_free(&record);
@@ -121,7 +163,7 @@ uint64_t eg_token(eg_guard *guard, eg_bytes key) {
     egi_attending_unlock();
     return token;
   }
-  eg_status status = eg_fetch(guard, key, &record, NULL);
+  eg_status status = eg_look(guard, key, &record, NULL);
   if (!EG_IS_FAILURE(status) && record.locked && record.owner.mine)
     token = record.token;
   eg_record_free(&record);
@@ -132,12 +174,19 @@ typedef struct scan {
   eg_guard *guard;
   eg_visit visit;
   void *ctx;
+  const egi_ledger *counts;
 } scan;
 
 static bool visit_one(void *ctx, eg_bytes key, const egi_seen *seen) {
   scan *s = ctx;
   eg_record record;
   eg_status status = egi_read(s->guard, key, seen, &record, NULL);
+  const egi_account *account = egi_counts_find(s->counts, key);
+  if (account != NULL) {
+    record.blocked = account->blocked;
+    record.cached = account->cached;
+    record.waits = (eg_bytes){account->waits, account->waits_len};
+  }
   /* One that cannot be read is shown all the same: as a record without
   ** status would be, with its key, so that somebody can reset it. */
   return status == EG_NOTFOUND || s->visit(s->ctx, &record);
@@ -145,6 +194,12 @@ static bool visit_one(void *ctx, eg_bytes key, const egi_seen *seen) {
 
 eg_status eg_scan(eg_guard *guard, eg_bytes prefix, eg_visit visit, void *ctx,
                   eg_error *error) {
-  scan s = {guard, visit, ctx};
-  return guard->ops->scan(guard->store, prefix, visit_one, &s, error);
+  egi_ledger counts;
+  eg_status status = egi_counts_all(guard, prefix, &counts, error);
+  if (status != EG_OK)
+    return status;
+  scan s = {guard, visit, ctx, &counts};
+  status = guard->ops->scan(guard->store, prefix, visit_one, &s, error);
+  egi_ledger_free(&counts, &guard->env);
+  return status;
 }

@@ -202,7 +202,8 @@ egi_verdict egi_peek_run(const eg_guard *guard, eg_bytes key,
   eg_bytes record;
   int64_t left_us;
   if (ops->peek == NULL || !guard->by_apply ||
-      !ops->peek(guard->store, key, room, &record, &sight.token) ||
+      !ops->peek(guard->store, key, room, &record, &sight.token,
+                 &peeked->tag) ||
       !egi_decode_head(record, &head))
     return EGI_GROW;
   egi_verdict verdict = egi_decide(&head, &sight, &run_is_wanted, policy,

@@ -105,6 +105,7 @@ typedef struct request {
   int64_t now_us; /* if that was read already: work is about to start */
   eg_bell *bell;  /* NULL: waits in this thread */
   eg_pending **pending;
+  bool counted;
 } request;
 
 /* Asks the store in full. */
@@ -128,6 +129,18 @@ static eg_status acquire(const request *r, eg_grant *grant, eg_reply *reply) {
   return egi_wait_block(&step, status, r->wait_ms, grant, reply);
 }
 
+/* What was peeked: done before. */
+static void count_peeked(const request *r, const egi_peeked *peeked) {
+  bool cached = peeked->outcome == EG_CACHED;
+  egi_count(cached ? EGI_CACHED : EGI_BLOCKED);
+#ifndef EG_NO_COUNTERS
+  egi_count_key(r->guard, r->key, peeked->tag,
+                cached ? EGI_OF_CACHED : EGI_OF_BLOCKED);
+#else
+  (void)r;
+#endif
+}
+
 static eg_status acquire_run(request *r, eg_grant *grant, eg_reply *reply) {
   egi_peeked peeked;
   switch (egi_peek_run(r->guard, r->key, r->policy, reply->small, &peeked)) {
@@ -137,6 +150,8 @@ static eg_status acquire_run(request *r, eg_grant *grant, eg_reply *reply) {
     reply->kind = peeked.kind;
     reply->value = peeked.value;
     reply->error = nothing;
+    count_peeked(r, &peeked);
+    r->counted = true;
     return peeked.outcome;
   case EGI_NOW:
     r->now_us = egi_now(&r->guard->env);
@@ -160,15 +175,16 @@ static eg_status ask(request *r, eg_grant *grant, eg_reply *reply) {
   if (r->want != EG_WANT_RUN)
     return acquire(r, grant, reply);
   status = acquire_run(r, grant, reply);
-  if (r->pending == NULL || *r->pending == NULL)
-    egi_count(egi_counter_of_acquire(status));
+  if (!r->counted && (r->pending == NULL || *r->pending == NULL))
+    egi_count_outcome(r->guard, r->key, status);
   return status;
 }
 
 eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
                      const eg_policy *policy, int64_t wait_ms, eg_grant *grant,
                      eg_reply *reply) {
-  request r = {guard, key, want, policy, wait_ms, EGI_NO_TIME, NULL, NULL};
+  request r = {guard,       key,  want, policy, wait_ms,
+               EGI_NO_TIME, NULL, NULL, false};
   return ask(&r, grant, reply);
 }
 
@@ -176,7 +192,8 @@ eg_status eg_acquire_begin(eg_guard *guard, eg_bytes key, eg_want want,
                            const eg_policy *policy, int64_t wait_ms,
                            eg_bell *bell, eg_pending **pending,
                            eg_grant *grant, eg_reply *reply) {
-  request r = {guard, key, want, policy, wait_ms, EGI_NO_TIME, bell, pending};
+  request r = {guard,       key,  want,    policy, wait_ms,
+               EGI_NO_TIME, bell, pending, false};
   *pending = NULL;
   return ask(&r, grant, reply);
 }

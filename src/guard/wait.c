@@ -307,6 +307,7 @@ static void enter(eg_pending *p, const egi_step *refused, eg_status status,
   p->step.buffer = &p->buffer;
   egi_buffer_init(&p->buffer, p->small, sizeof p->small);
   p->asked = refused->event.type;
+  p->since_us = now;
   p->waits[EGI_FOR_FREE] = wait_ms > 0;
   p->waits[EGI_FOR_END] = p->policy.join_ms > 0;
   p->until_us[EGI_FOR_FREE] = egi_deadline(now, wait_ms);
@@ -327,6 +328,12 @@ static void enter(eg_pending *p, const egi_step *refused, eg_status status,
   egi_line_unlock(p);
 }
 
+/* One whose guard was closed meanwhile is counted by nobody. */
+static void count_wait(const eg_pending *p) {
+  if (p->step.guard != NULL && p->began)
+    egi_count_wait(p->step.guard, p->step.key, egi_now(&p->env) - p->since_us);
+}
+
 /* What a wait that is over has to say; it is known no more after that. */
 static eg_status leave(eg_pending *p, eg_grant *grant, eg_reply *reply) {
   egi_line_lock(p);
@@ -335,6 +342,7 @@ static eg_status leave(eg_pending *p, eg_grant *grant, eg_reply *reply) {
   egi_line_unlock(p);
   eg_bell_forget(p->bell, &p->call);
   end_watch(p);
+  count_wait(p);
   reply->failure = p->failure;
   egi_reply_take(reply, &p->step, status);
   if (status == EG_OK)
@@ -377,7 +385,9 @@ eg_status egi_wait_block(const egi_step *refused, eg_status status,
                           "no condition for a wait");
   p.blocks = true;
   enter(&p, refused, status, wait_ms, &bell);
+  p.began = false;
   while (!pump(&p, &status)) {
+    p.began = true;
     eg_status slept = sleep_on(&p);
     if (slept != EG_OK)
       fail(&p, slept);
@@ -389,6 +399,16 @@ eg_status egi_wait_block(const egi_step *refused, eg_status status,
 
 /* ------------------------------------------------- waiting with a bell -- */
 
+/* The outcome of a run that was waited for. */
+static void count_run(const eg_pending *p, eg_status status) {
+  if (p->asked != EGI_ACQUIRE_RUN)
+    return;
+  if (p->step.guard != NULL)
+    egi_count_outcome(p->step.guard, p->step.key, status);
+  else
+    egi_count(egi_counter_of_acquire(status));
+}
+
 /* Frees what is over. */
 static bool over(eg_pending *p, eg_status *status, eg_grant *grant,
                  eg_reply *reply) {
@@ -396,6 +416,8 @@ static bool over(eg_pending *p, eg_status *status, eg_grant *grant,
     return false;
   eg_env env = p->env;
   *status = leave(p, grant, reply);
+  if (p->began)
+    count_run(p, *status);
   egi_free(&env, p, sizeof *p);
   return true;
 }
@@ -408,20 +430,18 @@ eg_status egi_wait_begin(const egi_step *refused, eg_status status,
     return egi_fail(&reply->failure, EG_NOMEM, "not enough memory to wait");
   p->blocks = false;
   enter(p, refused, status, wait_ms, bell);
+  p->began = false; /* who asked counts an answer that comes at once */
   if (over(p, &status, grant, reply))
     p = NULL;
+  else
+    p->began = true;
   *pending = p;
   return status;
 }
 
 bool eg_pending_over(eg_pending *p, eg_status *status, eg_grant *grant,
                      eg_reply *reply) {
-  bool run = p->asked == EGI_ACQUIRE_RUN;
-  if (!over(p, status, grant, reply))
-    return false;
-  if (run)
-    egi_count(egi_counter_of_acquire(*status));
-  return true;
+  return over(p, status, grant, reply);
 }
 
 eg_call *eg_pending_call(eg_pending *p) { return &p->call; }
@@ -450,7 +470,7 @@ void eg_pending_cancel(eg_pending *p) {
   if (granted)
     eg_release(p->step.guard, p->step.key, p->step.token, NULL);
   egi_memory_free(&p->buffer.memory);
-  if (p->asked == EGI_ACQUIRE_RUN)
-    egi_count(egi_counter_of_acquire(EG_CANCELED));
+  count_wait(p);
+  count_run(p, EG_CANCELED);
   egi_free(&env, p, sizeof *p);
 }

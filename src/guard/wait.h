@@ -28,8 +28,10 @@ struct eg_pending {
   unsigned char small[EGI_PEEK_ROOM];
   unsigned char key[EG_KEY_MAX];
   egi_event_type asked;
-  bool waits[EGI_PHASES];       /* is there time for that phase? */
-  bool blocks;                  /* its thread does nothing else meanwhile */
+  bool waits[EGI_PHASES]; /* is there time for that phase? */
+  bool began;             /* its caller has gone on meanwhile */
+  bool blocks;            /* its thread does nothing else meanwhile */
+  int64_t since_us;
   int64_t until_us[EGI_PHASES]; /* deadlines */
   eg_bell *bell;
   eg_call call;

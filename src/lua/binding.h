@@ -330,7 +330,7 @@ extern const luaL_Reg eb_query_methods[];   /* query.c */
 int eb_history(lua_State *L);               /* history.c: one of them */
 int eb_guard_metrics(lua_State *L);         /* metrics.c: the same */
 int eb_metrics(lua_State *L);               /* metrics.c: of all guards */
-extern const luaL_Reg eb_stats_functions[]; /* query.c */
+extern const luaL_Reg eb_stats_functions[]; /* analytics.c */
 extern const luaL_Reg eb_clock_functions[]; /* testing.c */
 void eb_open_lock(lua_State *L);
 void eb_open_query(lua_State *L);
@@ -338,6 +338,21 @@ void eb_open_query(lua_State *L);
 /* query.c: sets a field of the table on top; us: in seconds. */
 void eb_set_count(lua_State *L, const char *name, uint64_t n);
 void eb_set_seconds(lua_State *L, const char *name, int64_t us);
+void eb_set_times(lua_State *L, const char *name, const char *n,
+                  const eg_times *times);
+void eb_set_record_counts(lua_State *L, const eg_record *record);
+void eb_set_record_times(lua_State *L, const eg_record *record);
+
+/* A record whose memory is freed at the latest when it is collected.  A table
+** with a call that is a step of next. */
+eg_record *eb_push_record(lua_State *L);
+void eb_push_snapshot(lua_State *L, int fields);
+
+/* Scans with `each` (1 private, 2 record, 3 collection, 4 guard); the guard is
+** at 1, the collection at 2, the top. */
+void eb_scan(lua_State *L, const char *method, eb_guard *guard,
+             lua_CFunction each);
+int eb_get_analytics(lua_State *L); /* analytics.c: a method of query.c */
 
 /* Pushes a table of who holds a key. */
 void eb_push_owner(lua_State *L, const eg_owner *owner);

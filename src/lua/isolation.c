@@ -52,7 +52,7 @@ static int holder(lua_State *L) {
   eg_bytes key = eb_check_key(L, "holder");
   eg_record record;
   eg_error error;
-  eg_status status = eg_fetch(guard->core, key, &record, &error);
+  eg_status status = eg_look(guard->core, key, &record, &error);
   bool locked = record.locked;
   eg_owner owner = record.owner;
   eg_record_free(&record);

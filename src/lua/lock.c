@@ -113,8 +113,8 @@ static int is_locked(lua_State *L) {
   eb_guard *guard = eb_check_guard(L, "IsLocked");
   eg_record record;
   eg_error error;
-  eg_status status = eg_fetch(guard->core, eb_check_key(L, "IsLocked"),
-                              &record, &error);
+  eg_status status = eg_look(guard->core, eb_check_key(L, "IsLocked"), &record,
+                             &error);
   bool locked = record.locked;
   eg_record_free(&record);
   if (EG_IS_FAILURE(status))

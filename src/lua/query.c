@@ -10,9 +10,8 @@ static const char snapshot_metatable[] = "ExecutionGuard snapshot";
 
 /* ----------------------------------------------------------- fetching -- */
 
-/* A record whose memory is freed at the latest when it is collected: pushed as
-** a userdata, for what follows may raise an error. */
-static eg_record *push_record(lua_State *L) {
+/* A userdata: what follows may raise an error. */
+eg_record *eb_push_record(lua_State *L) {
   eg_record *record = lua_newuserdatauv(L, sizeof *record, 0);
   memset(record, 0, sizeof *record);
   luaL_setmetatable(L, record_metatable);
@@ -26,17 +25,25 @@ static int record_gc(lua_State *L) {
   return 0;
 }
 
+typedef eg_status (*fetch_fn)(eg_guard *, eg_bytes, eg_record *, eg_error *);
+
 /* Fetches the record of the key at index 2; NULL where there is none.  To be
 ** freed when it has served. */
-static eg_record *fetch(lua_State *L, const char *method, eb_guard **guard) {
+static eg_record *fetch_by(lua_State *L, const char *method, eb_guard **guard,
+                           fetch_fn how) {
   eg_error error;
   *guard = eb_check_guard(L, method);
   eg_bytes key = eb_check_key(L, method);
-  eg_record *record = push_record(L);
-  eg_status status = eg_fetch(eb_core(L, *guard, method), key, record, &error);
+  eg_record *record = eb_push_record(L);
+  eg_status status = how(eb_core(L, *guard, method), key, record, &error);
   if (EG_IS_FAILURE(status))
     eb_raise(L, method, &error);
   return status == EG_OK ? record : NULL;
+}
+
+/* Without what is counted beside it. */
+static eg_record *fetch(lua_State *L, const char *method, eb_guard **guard) {
+  return fetch_by(L, method, guard, eg_look);
 }
 
 void eb_push_result(lua_State *L, const eb_guard *guard, int key_index,
@@ -167,29 +174,43 @@ void eb_set_seconds(lua_State *L, const char *name, int64_t us) {
   lua_setfield(L, -2, name);
 }
 
-/* How long runs took, in seconds. */
-static void set_times(lua_State *L, const eg_times *times) {
+void eb_set_times(lua_State *L, const char *name, const char *n,
+                  const eg_times *times) {
   lua_createtable(L, 0, 5);
-  eb_set_count(L, "runs", times->runs);
+  eb_set_count(L, n, times->runs);
   eb_set_seconds(L, "total", times->total_us);
   eb_set_seconds(L, "p50", times->p50_us);
   eb_set_seconds(L, "p95", times->p95_us);
   eb_set_seconds(L, "p99", times->p99_us);
-  lua_setfield(L, -2, "runTime");
+  lua_setfield(L, -2, name);
+}
+
+void eb_set_record_counts(lua_State *L, const eg_record *record) {
+  eb_set_count(L, "failed", record->failed);
+  eb_set_count(L, "timedOut", record->timed_out);
+  eb_set_count(L, "lost", record->lost);
+  eb_set_count(L, "blocked", record->blocked);
+  eb_set_count(L, "cached", record->cached);
+}
+
+void eb_set_record_times(lua_State *L, const eg_record *record) {
+  eg_times times;
+  eg_record_times(record, &times);
+  eb_set_times(L, "runTime", "runs", &times);
+  eg_record_waits(record, &times);
+  eb_set_times(L, "waitTime", "waits", &times);
 }
 
 static void push_table_of(lua_State *L, const eb_guard *guard, int key_index,
                           const eg_record *record) {
   key_index = lua_absindex(L, key_index);
-  lua_createtable(L, 0, 18);
+  lua_createtable(L, 0, 22);
   lua_pushvalue(L, key_index);
   lua_setfield(L, -2, "key");
   lua_pushstring(L, eg_run_word(record->status));
   lua_setfield(L, -2, "status");
   eb_set_count(L, "executionCount", record->count);
-  eb_set_count(L, "failed", record->failed);
-  eb_set_count(L, "timedOut", record->timed_out);
-  eb_set_count(L, "lost", record->lost);
+  eb_set_record_counts(L, record);
   eb_set_count(L, "token", record->token);
   lua_pushboolean(L, record->locked);
   lua_setfield(L, -2, "locked");
@@ -212,15 +233,13 @@ static void push_table_of(lua_State *L, const eb_guard *guard, int key_index,
 
 static int get_record(lua_State *L) {
   eb_guard *guard;
-  eg_times times;
-  eg_record *record = fetch(L, "GetRecord", &guard);
+  eg_record *record = fetch_by(L, "GetRecord", &guard, eg_fetch);
   if (record == NULL) {
     lua_pushnil(L);
     return 1;
   }
   push_table_of(L, guard, 2, record);
-  eg_record_times(record, &times);
-  set_times(L, &times);
+  eb_set_record_times(L, record);
   eg_record_free(record);
   return 1;
 }
@@ -235,7 +254,7 @@ static int snapshot_call(lua_State *L) {
   return lua_next(L, 1) != 0 ? 2 : 0;
 }
 
-static void push_snapshot(lua_State *L, int fields) {
+void eb_push_snapshot(lua_State *L, int fields) {
   lua_createtable(L, 0, fields);
   luaL_setmetatable(L, snapshot_metatable);
 }
@@ -244,7 +263,7 @@ static void push_snapshot(lua_State *L, int fields) {
 ** caught in the visit, kept on the stack, and ends the scan. */
 typedef struct visitor {
   lua_State *L;
-  lua_CFunction each; /* 1 visitor, 2 record, 3 collection, 4 guard */
+  lua_CFunction each;
   const eb_guard *guard;
   bool failed;
 } visitor;
@@ -261,9 +280,8 @@ static bool visit(void *ctx, const eg_record *record) {
   return !v->failed;
 }
 
-/* Scans with `each`; the guard is at 1, the collection at 2, the top. */
-static void scan(lua_State *L, const char *method, eb_guard *guard,
-                 lua_CFunction each) {
+void eb_scan(lua_State *L, const char *method, eb_guard *guard,
+             lua_CFunction each) {
   eg_error error;
   visitor v = {L, each, guard, false};
   eg_guard *core = eb_core(L, guard, method);
@@ -291,8 +309,8 @@ static int collect_record(lua_State *L) {
 static int get_all_records(lua_State *L) {
   eb_guard *guard = eb_check_guard(L, "GetAllRecords");
   lua_settop(L, 1);
-  push_snapshot(L, 0);
-  scan(L, "GetAllRecords", guard, collect_record);
+  eb_push_snapshot(L, 0);
+  eb_scan(L, "GetAllRecords", guard, collect_record);
   return 1;
 }
 
@@ -301,44 +319,6 @@ static int collect_key(lua_State *L) {
   lua_pushlstring(L, record->key.data, record->key.len);
   lua_rawseti(L, 3, (lua_Integer)lua_rawlen(L, 3) + 1);
   return 0;
-}
-
-static void push_stats(lua_State *L) {
-  eg_stats stats;
-  eg_stats_read(&stats);
-  push_snapshot(L, 5);
-  eb_set_count(L, "totalExecutions", stats.executions);
-  eb_set_count(L, "blockedExecutions", stats.blocked);
-  eb_set_count(L, "cachedResults", stats.cached);
-  eb_set_count(L, "timedOutExecutions", stats.timed_out);
-  eb_set_count(L, "failedExecutions", stats.failed);
-}
-
-static int get_analytics(lua_State *L) {
-  eg_error error;
-  eg_census census;
-  eb_guard *guard = eb_check_guard(L, "GetAnalytics");
-  if (eg_take_census(guard->core, &census, &error) != EG_OK)
-    return eb_raise(L, "GetAnalytics", &error);
-  push_snapshot(L, 8);
-  eb_set_count(L, "totalRecords", census.total);
-  eb_set_count(L, "executions", census.executions);
-  eb_set_count(L, "failed", census.failed);
-  eb_set_count(L, "timedOut", census.timed_out);
-  eb_set_count(L, "lost", census.lost);
-  set_times(L, &census.times);
-  push_snapshot(L, EG_RUN_COUNT);
-  for (int i = 0; i < EG_RUN_COUNT; i++)
-    eb_set_count(L, eg_run_word((eg_run)i), census.by_run[i]);
-  lua_setfield(L, -2, "byStatus");
-  push_stats(L);
-  lua_setfield(L, -2, "global");
-  return 1;
-}
-
-static int get_global_stats(lua_State *L) {
-  push_stats(L);
-  return 1;
 }
 
 /* -------------------------------------------------------------- resets -- */
@@ -381,7 +361,7 @@ static int reset_all(lua_State *L) {
                          "records too");
   lua_settop(L, 1);
   lua_newtable(L);
-  scan(L, "ResetAll", guard, collect_key);
+  eb_scan(L, "ResetAll", guard, collect_key);
   lua_Integer n = (lua_Integer)lua_rawlen(L, 2);
   for (lua_Integer i = 1; i <= n; i++) {
     lua_rawgeti(L, 2, i);
@@ -411,13 +391,15 @@ void eb_open_query(lua_State *L) {
   lua_pop(L, 2);
 }
 
-const luaL_Reg eb_query_methods[] = {
-    {"GetResult", get_result},       {"HasResult", has_result},
-    {"ClearResult", clear_result},   {"GetStatus", get_status},
-    {"GetRecord", get_record},       {"GetAllRecords", get_all_records},
-    {"GetAnalytics", get_analytics}, {"Reset", reset},
-    {"ResetAll", reset_all},         {"History", eb_history},
-    {"Metrics", eb_guard_metrics},   {NULL, NULL}};
-
-const luaL_Reg eb_stats_functions[] = {{"getGlobalStats", get_global_stats},
-                                       {NULL, NULL}};
+const luaL_Reg eb_query_methods[] = {{"GetResult", get_result},
+                                     {"HasResult", has_result},
+                                     {"ClearResult", clear_result},
+                                     {"GetStatus", get_status},
+                                     {"GetRecord", get_record},
+                                     {"GetAllRecords", get_all_records},
+                                     {"GetAnalytics", eb_get_analytics},
+                                     {"Reset", reset},
+                                     {"ResetAll", reset_all},
+                                     {"History", eb_history},
+                                     {"Metrics", eb_guard_metrics},
+                                     {NULL, NULL}};

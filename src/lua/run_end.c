@@ -18,7 +18,7 @@ static void drop_limited_result(lua_State *L, const eb_run *run) {
   eg_record record;
   if (!run->guard->opaque)
     return;
-  eg_fetch(run->guard->core, run->key, &record, NULL);
+  eg_look(run->guard->core, run->key, &record, NULL);
   if (record.kind != EG_KIND_OPAQUE)
     eb_opaque_drop(L, run->guard, EB_AT_KEY);
   eg_record_free(&record);

@@ -160,7 +160,7 @@ static void log_executing(lua_State *L, const eb_run *run) {
   eg_record record;
   if (run->guard->core == NULL)
     return;
-  eg_fetch(run->guard->core, run->key, &record, NULL);
+  eg_look(run->guard->core, run->key, &record, NULL);
   if (record.count > 1 && run->settings->policy.allow_rerun)
     eb_log_info(L, run->guard, "Re-running '%s' (allowRerun=true)",
                 eb_key_text(L));

@@ -339,7 +339,7 @@ bool egi_db_read_header(const egi_dir *dir, uint64_t mark[6]);
 
 void egi_cache_put(egi_at *at);
 bool egi_file_peek(egi_store *store, eg_bytes key, unsigned char *room,
-                   eg_bytes *bytes, uint64_t *token);
+                   eg_bytes *bytes, uint64_t *token, uint64_t *tag);
 bool egi_file_unchanged(egi_store *store, eg_bytes key,
                         const uint64_t mark[6]);
 

@@ -57,7 +57,7 @@ void egi_cache_put(egi_at *at) {
 }
 
 bool egi_file_peek(egi_store *store, eg_bytes key, unsigned char *room,
-                   eg_bytes *bytes, uint64_t *token) {
+                   eg_bytes *bytes, uint64_t *token, uint64_t *tag) {
   egi_file *file = (egi_file *)store;
   egi_dir *dir = file->dir;
   uint64_t hash[2];
@@ -66,6 +66,7 @@ bool egi_file_peek(egi_store *store, eg_bytes key, unsigned char *room,
     return false;
   egi_file_hash(dir->side.head->seed, (eg_bytes){file->name, file->name_len},
                 key, hash);
+  *tag = hash[1];
   if (!egi_slot_none(&dir->side, (unsigned)(hash[0] >> 58), hash[0]))
     return false;
   pthread_mutex_lock(&dir->cache_mutex);

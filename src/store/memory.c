@@ -65,6 +65,7 @@ static inline void locate(egi_memory *memory, eg_bytes bytes,
   const egi_space *space = memory->space;
   uint64_t hash = XXH3_64bits_withSeed(bytes.data, bytes.len, seed);
   egi_key_init(&place->key, bytes, (uint32_t)hash);
+  place->tag = hash;
   place->memory = memory;
   place->shard = &space->shards[(hash >> SHARD_SHIFT) & (space->n - 1)];
   place->now = EGI_NO_TIME;
@@ -120,6 +121,7 @@ static void init_shard(egi_shard *shard, const egi_space *space) {
   shard->number = (unsigned)(shard - space->shards);
   atomic_init(&shard->forgotten, 0);
   shard->watches = NULL;
+  shard->ledger = (egi_ledger){0};
   egi_table_init(&shard->table, &space->env);
 }
 
@@ -150,6 +152,7 @@ static void free_space(egi_space *space) {
     egi_shard *shard = &space->shards[i];
     assert(shard->watches == NULL);
     egi_memory_free_large(shard);
+    egi_ledger_free(&shard->ledger, &space->env);
     egi_table_free(&shard->table);
     pthread_mutex_destroy(&shard->mutex);
   }
@@ -379,9 +382,10 @@ static bool memory_unchanged(egi_store *store, eg_bytes key,
 
 FLAT static bool memory_peek(egi_store *store, eg_bytes key,
                              unsigned char *room, eg_bytes *bytes,
-                             uint64_t *token) {
+                             uint64_t *token, uint64_t *tag) {
   egi_place place;
   locate((egi_memory *)store, key, &place);
+  *tag = place.tag;
   bytes->len = 0;
   *token = 0;
   return egi_table_peek(&place.shard->table, &place.key, room, bytes, token) !=
@@ -484,6 +488,8 @@ const egi_store_ops egi_memory_ops = {
     .scan = egi_memory_scan,
     .apply = memory_apply,
     .peek = memory_peek,
+    .add = egi_memory_add,
+    .counts = egi_memory_counts,
     .next_forgotten = egi_memory_next_forgotten,
     .before_fork = memory_before_fork,
     .after_fork = memory_after_fork,

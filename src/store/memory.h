@@ -40,6 +40,7 @@
 #ifndef EG_STORE_MEMORY_H
 #define EG_STORE_MEMORY_H
 
+#include "core/ledger.h"
 #include "store/memory_table.h"
 
 typedef struct egi_memory egi_memory;
@@ -55,6 +56,7 @@ typedef struct egi_shard {
   ** keys are still to be told (private namespaces). */
   _Atomic uint32_t forgotten;
   egi_watch *watches;
+  egi_ledger ledger; /* what is counted of its keys */
   egi_table table;
 } egi_shard;
 
@@ -87,6 +89,7 @@ typedef struct egi_place {
   egi_memory *memory;
   egi_shard *shard;
   egi_key key;
+  uint64_t tag;  /* all of its hash */
   int64_t now;   /* EGI_NO_TIME until somebody has to know */
   egi_spot spot; /* without an entry: absent */
   egi_view view; /* of the entry; without one, of nothing */
@@ -229,6 +232,22 @@ void egi_memory_unwatch(egi_watch *watch);
 
 /* egi_memory_wake: wakes the watches of a key.  Under the mutex. */
 void egi_memory_wake(egi_shard *shard, const egi_key *key);
+
+/* ---------------------------------------------------- memory_count.c -- */
+
+eg_status egi_memory_add(egi_store *store, eg_bytes key,
+                         const egi_counts *more, int64_t deadline_us,
+                         eg_error *error);
+eg_status egi_memory_counts(egi_store *store, eg_bytes prefix, bool exact,
+                            int64_t deadline_us, egi_counts_fn visit,
+                            void *ctx, eg_error *error);
+
+/* egi_memory_uncount: a record is forgotten, and so is what was counted. */
+static inline void egi_memory_uncount(egi_shard *shard, eg_bytes key,
+                                      uint32_t hash) {
+  if (shard->ledger.n > 0)
+    egi_ledger_remove(&shard->ledger, shard->table.arena.env, key, hash);
+}
 
 /* ----------------------------------------------------- memory_scan.c -- */
 

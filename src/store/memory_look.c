@@ -66,6 +66,8 @@ static void forget(egi_memory *memory, egi_shard *shard,
   egi_view view;
   egi_entry_view(table, entry, &view);
   bool tell = memory->space->name == NULL && is_opaque(&view);
+  if (view.bytes.len > 0)
+    egi_memory_uncount(shard, egi_entry_key(entry), egi_own(&entry->hash));
   egi_table_begin(table);
   egi_table_unlink(table, spot);
   egi_table_end(table);

@@ -294,6 +294,9 @@ static void land(change *c) {
   if (c->flags & EGI_LARGE && (!c->stays || c->swap->write != EGI_LEAVE))
     record = (void *)(uintptr_t)egi_own(egi_entry_large(c->entry));
   count(c);
+  if (!c->stays && c->place->view.bytes.len > 0 && c->entry != NULL)
+    egi_memory_uncount(c->place->shard, c->place->key.bytes,
+                       c->place->key.hash);
   egi_table_begin(c->table);
   if (extra != 0)
     write_extra(c, extra);

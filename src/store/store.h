@@ -41,10 +41,16 @@
 ** 13. NOMEM, UNAVAILABLE: nothing was changed.  A DROP needs no memory.
 ** 14. tend changes nothing that load shows, but for a hold that is gone: for
 **     that it calls lost, once.
+** 15. What is added to a key's counts stands beside the record: it changes no
+**     version, token or time, and wakes nobody.  Additions of all handles sum
+**     up, none is lost to another.  A record that is forgotten, or whose life
+**     is over, takes its counts along, then or some time later; keys without a
+**     record may lose theirs.
 */
 #ifndef EG_STORE_STORE_H
 #define EG_STORE_STORE_H
 
+#include "core/counters.h"
 #include "core/transition.h"
 
 #define EGI_STORE_ABI 1
@@ -101,6 +107,11 @@ typedef egi_verdict (*egi_decide_fn)(void *ctx, const egi_seen *seen,
 enum { EGI_PEEK_ROOM = 64 };
 
 typedef bool (*egi_visit_fn)(void *ctx, eg_bytes key, const egi_seen *seen);
+
+/* What is counted of a key, as it is written (egi_decode_counts).  Called with
+** locks held: it must not call back.  False: it is enough. */
+typedef bool (*egi_counts_fn)(void *ctx, eg_bytes key, eg_bytes counts);
+
 typedef void (*egi_lost_fn)(void *ctx, eg_bytes key, uint64_t token);
 
 typedef struct egi_hold_ref {
@@ -159,11 +170,12 @@ typedef struct egi_store_ops {
                      eg_error *error);
   /* Copies the record of a key that nobody holds and that has no times, as it
   ** was at one moment, to room, or the start of it, where it is longer; of an
-  ** absent key, no bytes.  *token: of its latest grant.  Takes no lock, reads
-  ** no clock.  False: held, timed, large, being written, who knows: ask apply.
+  ** absent key, no bytes.  *token: of its latest grant; *tag: 64 bits that are
+  ** the same for each look at the key and most likely no other's.  Takes no
+  ** lock, reads no clock.  False: held, timed, large, being written, who knows: ask apply.
   ** NULL: nothing is told this way. */
   bool (*peek)(egi_store *store, eg_bytes key, unsigned char *room,
-               eg_bytes *bytes, uint64_t *token);
+               eg_bytes *bytes, uint64_t *token, uint64_t *tag);
   /* What was last seen of the key from here, in seen's own buffer: a guess to
   ** swap from, never an answer; it may be long outdated.  False: nothing.
   ** NULL: the store is so near that guesses are not worth it. */
@@ -183,6 +195,15 @@ typedef struct egi_store_ops {
   ** written again.  NULL: none. */
   int64_t (*tend)(egi_store *store, int64_t now_us, egi_lost_fn lost,
                   void *ctx);
+  /* Adds to what is counted of a key.  CONFLICT: others were always faster.
+  ** NULL: it keeps none, and the guard does for itself. */
+  eg_status (*add)(egi_store *store, eg_bytes key, const egi_counts *more,
+                   int64_t deadline_us, eg_error *error);
+  /* Shows what is counted of every key that begins with prefix, or of this one
+  ** key alone (`exact`), of others may too.  NULL where add is. */
+  eg_status (*counts)(egi_store *store, eg_bytes prefix, bool exact,
+                      int64_t deadline_us, egi_counts_fn visit, void *ctx,
+                      eg_error *error);
   /* A descriptor, close-on-exec and the caller's, that keeps the exclusion of
   ** the hold with this token: it ends when that hold has ended, or its process
   ** is gone, and all copies of the descriptor are closed.  LOST where there is
