@@ -92,6 +92,24 @@ static eg_status slow_scan(egi_store *store, eg_bytes prefix,
   return s->inner_ops->scan(s->inner, prefix, visit, ctx, error);
 }
 
+static eg_status slow_add(egi_store *store, eg_bytes key,
+                          const egi_counts *more, int64_t deadline_us,
+                          eg_error *error) {
+  slow_store *s = (slow_store *)store;
+  if (atomic_load(&s->away))
+    return egi_fail(error, EG_UNAVAILABLE, "cut");
+  atomic_fetch_add(&s->added, 1);
+  return s->inner_ops->add(s->inner, key, more, deadline_us, error);
+}
+
+static eg_status slow_counts(egi_store *store, eg_bytes prefix, bool exact,
+                             int64_t deadline_us, egi_counts_fn visit,
+                             void *ctx, eg_error *error) {
+  slow_store *s = (slow_store *)store;
+  return s->inner_ops->counts(s->inner, prefix, exact, deadline_us, visit, ctx,
+                              error);
+}
+
 static const egi_store_ops slow_ops = {
     .abi = EGI_STORE_ABI,
     .blocks = true,
@@ -116,6 +134,16 @@ void slow_store_connect(slow_store *slow, eg_guard *guard) {
   guard->ops = &slow_ops;
   guard->store = &slow->base;
   guard->by_apply = false;
+}
+
+void slow_store_counts(slow_store *slow, eg_guard *guard) {
+  static egi_store_ops ops;
+  ops = slow_ops;
+  ops.add = slow_add;
+  ops.counts = slow_counts;
+  slow->base.ops = guard->ops = &ops;
+  slow->base.inside = false;
+  atomic_store(&guard->counting.noted, false);
 }
 
 typedef struct expected {

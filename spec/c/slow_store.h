@@ -20,6 +20,7 @@ typedef struct slow_store {
   atomic_int waiting;           /* calls that hang now */
   atomic_int renewals, renewed; /* requests, and holds in them */
   atomic_int tended;
+  atomic_int added;         /* additions to what is counted that were done */
   const char *_Atomic gone; /* tend finds out that this key is lost */
   atomic_uint_least64_t gone_token;
   atomic_int forks;
@@ -28,6 +29,9 @@ typedef struct slow_store {
 /* Puts the wire between a new guard and its store.  The guard is to be closed
 ** before the store is used again. */
 void slow_store_connect(slow_store *slow, eg_guard *guard);
+
+/* It takes what is counted, and is no store of this process. */
+void slow_store_counts(slow_store *slow, eg_guard *guard);
 
 /* Until so many calls hang.  False: they never came. */
 bool slow_store_await(slow_store *slow, int n);

@@ -5,7 +5,8 @@ local world = require "support.world"
 
 -- Without what came of all runs, which has a test of its own.
 local function bare(record)
-  for _, field in ipairs { "failed", "timedOut", "lost", "runTime" } do
+  for _, field in ipairs { "failed", "timedOut", "lost", "runTime", "blocked",
+    "cached", "waitTime" } do
     record[field] = nil
   end
   return record
@@ -251,6 +252,33 @@ for _, way in ipairs(world.ways) do
         records = nil
       end
       assert.is_nil(records)
+    end)
+
+    it("refused and cached calls and waits are counted by key", function()
+      for _ = 1, 3 do guard:RunOnce("a", seven) end
+      guard:RunOnce("b", function()
+        assert.equal("running", select(3, guard:RunOnce("b", never)))
+      end)
+      local none = { waits = 0, total = 0.0, p50 = 0.0, p95 = 0.0, p99 = 0.0 }
+      local record = guard:GetRecord "a"
+      assert.same({ 2, 0, none },
+        { record.cached, record.blocked, record.waitTime })
+      local analytics = guard:GetAnalytics()
+      assert.same({ 2, 1 }, { analytics.cached, analytics.blocked })
+      assert.equal(2, analytics.keys.a.cached)
+      assert.equal(1, analytics.keys.a.runTime.runs)
+      assert.is_nil(analytics.keys.never)
+      assert.is_nil(analytics.keys[1])
+      local seen = {}
+      for key, counts in pairs(analytics.keys) do
+        seen[key] = { counts.executions, counts.cached, counts.blocked }
+      end
+      assert.same({ a = { 1, 2, 0 }, b = { 1, 0, 1 } }, seen)
+      guard:RunOnce("a", seven)
+      assert.equal(2, analytics.keys.a.cached) -- a snapshot
+      local looped = 0
+      for _ in guard:GetAnalytics().keys do looped = looped + 1 end
+      assert.equal(2, looped)
     end)
 
     it("an empty one loops not at all", function()

@@ -111,13 +111,15 @@ eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
   if (EG_IS_FAILURE(status))
     return status;
   eg_status counted = egi_counts_of(guard, key, &counts, error);
-  if (counted != EG_OK)
-    return counted;
   record->blocked = counts.blocked;
   record->cached = counts.cached;
-  if (counts.waits.n > 0 && !keep_waits(guard, record, &counts.waits))
-    return egi_fail(error, EG_NOMEM, "not enough memory for a record");
-  return status;
+  if (counted == EG_OK && counts.waits.n > 0 &&
+      !keep_waits(guard, record, &counts.waits))
+    counted = egi_fail(error, EG_NOMEM, "not enough memory for a record");
+  if (counted == EG_OK)
+    return status;
+  eg_record_free(record);
+  return counted;
 }
 
 void eg_record_free(eg_record *record) { egi_memory_free(&record->memory); }

@@ -10,10 +10,11 @@
 
 enum { LOOSE_MAX = 4096 };
 
+/* One whose time is over is forgotten first, with what was counted. */
 static bool has_record(egi_place *place) {
-  egi_spot spot;
-  egi_table_find(&place->shard->table, &place->key, &spot);
-  return spot.entry != NULL && egi_own(&spot.entry->len) > 0;
+  egi_seen seen;
+  egi_memory_look(place, &seen);
+  return seen.bytes.len > 0;
 }
 
 /* Is there room for another key without a record? */
@@ -99,6 +100,7 @@ eg_status egi_memory_counts(egi_store *store, eg_bytes prefix, bool exact,
   if (exact) {
     egi_memory_locate(memory, prefix, &place);
     egi_shard_lock(place.shard);
+    has_record(&place);
     const egi_account *account = egi_ledger_find(&place.shard->ledger, prefix,
                                                  place.key.hash);
     if (account != NULL)
