@@ -64,14 +64,14 @@ static void one_place_a_key_is_not_needed(void **state) {
   spec_world *w = *state;
   char key[300];
   for (int round = 0; round < 3; round++)
-    for (int i = 0; i < 4 * EGI_PLACES; i++) {
+    for (int i = 0; i < 4 * EGI_COUNT_PLACES; i++) {
       snprintf(key, sizeof key, "%d%*s", i, i % 3 * 90, "");
       if (round == 0)
         spec_run(w, key, spec_done());
       else
         ask_times(w, key, 1);
     }
-  for (int i = 0; i < 4 * EGI_PLACES; i++) {
+  for (int i = 0; i < 4 * EGI_COUNT_PLACES; i++) {
     snprintf(key, sizeof key, "%d%*s", i, i % 3 * 90, "");
     read_counts(w->guard, key);
     assert_true(cached == 2 && blocked == 0);

@@ -97,7 +97,7 @@ static bool collect(eg_guard *guard, bool last) {
     if (table == NULL)
       continue;
     pthread_mutex_lock(&table->mutex);
-    for (unsigned i = 0; i < EGI_PLACES; i++) {
+    for (unsigned i = 0; i < EGI_COUNT_PLACES; i++) {
       const eg_guard *of = table->places[i].guard;
       if (of == NULL || !has_new(table, i) ||
           (of != guard && (space == NULL || of->store->space != space)))
@@ -347,7 +347,7 @@ egi_account *egi_counts_find(const egi_ledger *ledger, eg_bytes key) {
 ** store in memory has not taken yet goes on standing in the tables. */
 static void forked(egi_count_table *table, bool whole) {
   pthread_mutex_init(&table->mutex, NULL);
-  for (unsigned i = 0; i < EGI_PLACES; i++) {
+  for (unsigned i = 0; i < EGI_COUNT_PLACES; i++) {
     egi_count_place *place = &table->places[i];
     if (whole && (!has_new(table, i) || is_at_once(place->guard)))
       continue;

@@ -21,7 +21,7 @@
 ** without it.  A guard's `counting` guards its ledger.  Order: attending,
 ** table, then counting or a lock of a store in memory.
 **
-** BOUNDS.  A table has EGI_PLACES places.  A ledger takes EGI_PENDING_MAX keys
+** BOUNDS.  A table has EGI_COUNT_PLACES places.  A ledger takes EGI_PENDING_MAX keys
 ** while the store is away; what is counted of others then is lost.
 */
 #ifndef EG_GUARD_COUNTING_H
@@ -35,7 +35,7 @@
 enum {
   EGI_WAYS = 4, /* places that a key may be in */
   EGI_SETS = 64,
-  EGI_PLACES = EGI_WAYS * EGI_SETS,
+  EGI_COUNT_PLACES = EGI_WAYS * EGI_SETS,
   EGI_PLACE_KEY = 64, /* bytes; longer keys are counted without a table */
   EGI_PENDING_MAX = 65536
 };
@@ -57,11 +57,11 @@ typedef struct egi_count_rest {
 } egi_count_rest;
 
 typedef struct egi_count_table {
-  _Alignas(64) egi_count_place places[EGI_PLACES];
+  _Alignas(64) egi_count_place places[EGI_COUNT_PLACES];
   pthread_mutex_t mutex;
   bool forking;  /* that has locked it */
   unsigned turn; /* the way that gives its place next */
-  egi_count_rest rests[EGI_PLACES];
+  egi_count_rest rests[EGI_COUNT_PLACES];
 } egi_count_table;
 
 /* Of a guard. */
