@@ -88,7 +88,8 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 # Stores that need a client library are objects of their own, each with a copy
 # of what they share; built where the library's header is.
 REMOTE_SRC := $(wildcard src/store/remote*.c) src/store/seen.c \
-              src/store/steady.c
+              src/store/steady.c src/core/codec.c src/core/counters.c \
+              src/core/histogram.c src/core/record.c src/core/tally.c
 REDIS_SRC := $(wildcard src/store/redis*.c)
 HAS_REDIS := $(shell printf '\043include <hiredis/hiredis.h>\n' | \
                $(CC) $(CPPFLAGS) $(CFLAGS) -E -x c -o /dev/null - 2>/dev/null \
@@ -222,7 +223,8 @@ $(BUILD)/lib/executionguard/store_redis.so: \
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) $(LIBFLAG) -Wl,-z,nodelete -Wl,--no-undefined -o $@ \
-	  $(filter %.o,$^) $(HIREDIS_LIBS) -pthread -lm $(LIBS)
+	  $(filter %.o,$^) $(HIREDIS_LIBS) $(MPACK_LIBS) \
+	  -pthread -lm $(LIBS)
 
 # The stem is a dot in one of them.
 $(BUILD)/obj/src/store/postgres%o: OWN_CPPFLAGS += $(PQ_CFLAGS)
@@ -232,7 +234,8 @@ $(BUILD)/lib/executionguard/store_postgres.so: \
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) $(LIBFLAG) -Wl,-z,nodelete -Wl,--no-undefined -o $@ \
-	  $(filter %.o,$^) $(PQ_LIBS) -pthread -lm $(LIBS)
+	  $(filter %.o,$^) $(PQ_LIBS) $(MPACK_LIBS) \
+	  -pthread -lm $(LIBS)
 
 $(BUILD)/obj/src/store/etcd%o: OWN_CPPFLAGS += $(ETCD_CFLAGS)
 
@@ -241,7 +244,8 @@ $(BUILD)/lib/executionguard/store_etcd.so: \
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) $(LIBFLAG) -Wl,-z,nodelete -Wl,--no-undefined -o $@ \
-	  $(filter %.o,$^) $(ETCD_LIBS) -pthread -lm $(LIBS)
+	  $(filter %.o,$^) $(ETCD_LIBS) $(MPACK_LIBS) \
+	  -pthread -lm $(LIBS)
 
 # Beside the Lua module, which looks there first.
 $(BUILD)/lua/executionguard/store_%.so: \

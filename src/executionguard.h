@@ -516,8 +516,8 @@ typedef struct eg_record {
 } eg_record;
 
 /* eg_fetch: reads a record.  Returns OK; NOTFOUND (no record; locked, token,
-** owner and what is counted are filled all the same); or a failure.  Free it with
-** eg_record_free whatever was returned. */
+** owner and what is counted are filled all the same); or a failure.  Free it
+** with eg_record_free whatever was returned. */
 EG_API eg_status eg_fetch(eg_guard *guard, eg_bytes key, eg_record *record,
                           eg_error *error);
 EG_API void eg_record_free(eg_record *record);

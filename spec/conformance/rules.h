@@ -64,7 +64,11 @@
   XX(rule_13_table_without_memory_loses_no_key)                               \
   XX(rule_13_drop_needs_no_memory)                                            \
   XX(rule_14_tend_changes_nothing_that_stands)                                \
-  XX(rule_14_tend_is_due_when_it_says)
+  XX(rule_14_tend_is_due_when_it_says)                                        \
+  XX(rule_15_additions_sum_up)                                                \
+  XX(rule_15_counts_are_shown_by_key_and_by_prefix)                           \
+  XX(rule_15_add_changes_nothing_of_the_record)                               \
+  XX(rule_15_counts_are_no_records)
 
 /* Rules that need a second handle on the namespace. */
 #define SHARED_RULES(XX)                                                      \
@@ -72,7 +76,8 @@
   XX(rule_12_close_drops_its_holds)                                           \
   XX(rule_12_close_leaves_the_holds_of_others)                                \
   XX(rule_12_close_wakes_the_watchers_of_its_holds)                           \
-  XX(rule_14_tend_tells_of_a_hold_that_was_broken_once)
+  XX(rule_14_tend_tells_of_a_hold_that_was_broken_once)                       \
+  XX(rule_15_what_handles_add_at_once_sums_up)
 
 #define XX(rule) const char *rule(world *w);
 RULES(XX)

@@ -216,8 +216,10 @@ static bool send_one(eg_guard *guard, int64_t deadline_us, bool *failed) {
     return false;
   egi_account_read(account, &counts);
   eg_bytes key = egi_account_key(account);
-  *failed = guard->ops->add(guard->store, key, &counts, deadline_us, NULL) !=
-            EG_OK;
+  eg_status status = guard->ops->add(guard->store, key, &counts, deadline_us,
+                                     NULL);
+  /* What may have been added is not added again. */
+  *failed = status != EG_OK && status != EG_INDETERMINATE;
   if (*failed)
     put(guard, key, &counts);
   egi_account_free(account, &guard->env);

@@ -21,8 +21,8 @@
 ** without it.  A guard's `counting` guards its ledger.  Order: attending,
 ** table, then counting or a lock of a store in memory.
 **
-** BOUNDS.  A table has EGI_COUNT_PLACES places.  A ledger takes EGI_PENDING_MAX keys
-** while the store is away; what is counted of others then is lost.
+** BOUNDS.  A table has EGI_COUNT_PLACES places; a ledger EGI_PENDING_MAX
+** keys, while the store is away: what is counted of others then is lost.
 */
 #ifndef EG_GUARD_COUNTING_H
 #define EG_GUARD_COUNTING_H

@@ -3,10 +3,11 @@
 **
 ** LOCKS, in the order in which they are taken: the keeper's work lock; the
 ** lines of waiters (line.c); that of the attendants (attend.h); those of
-** counting (counting.h); a store's own; a bell's, or that of the keeper's sleep; then the test clock's; then the
-** list of guards (owner.c).  No lock of this layer is held while a store is
-** called but the first, where the store cannot block, and that of a line where
-** egi_is_quick.  A fork takes all of them, but for lines and bells the gate
+** counting (counting.h); a store's own; a bell's, or that of the keeper's
+** sleep; then the test clock's; then the list of guards (owner.c).  No lock of
+** this layer is held while a store is called but the first, where the store
+** cannot block, that of a line where egi_is_quick, and those of counting where
+** it is in memory.  A fork takes all of them, but for lines and bells the gate
 ** before them (fork.c).
 */
 #ifndef EG_GUARD_GUARD_H

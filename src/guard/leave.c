@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
-** A process that ends gives back what it holds elsewhere, and sends what it has
-** counted: at exit(), and at a signal that would end it.
+** A process that ends gives back what it holds elsewhere, and sends what it
+** has counted: at exit(), and at a signal that would end it.
 **
 ** Grants in files end with their process, by the kernel; those on servers
 ** would last as long as their leases.  At a signal the work is not to go on

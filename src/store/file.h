@@ -160,6 +160,9 @@ struct egi_file {
   size_t name_len; /* of the namespace; 0: none */
   const char *name;
   const char *path; /* as it was given */
+  unsigned added;   /* to what is counted; under db_mutex, as these: */
+  size_t swept_len; /* how far the counts have been looked through */
+  unsigned char swept[EG_KEY_MAX];
 };
 
 /* Of a time that is not set. */
@@ -342,6 +345,14 @@ bool egi_file_peek(egi_store *store, eg_bytes key, unsigned char *room,
                    eg_bytes *bytes, uint64_t *token, uint64_t *tag);
 bool egi_file_unchanged(egi_store *store, eg_bytes key,
                         const uint64_t mark[6]);
+
+/* ------------------------------------------------------ file_count.c -- */
+
+eg_status egi_file_add(egi_store *store, eg_bytes key, const egi_counts *more,
+                       int64_t deadline_us, eg_error *error);
+eg_status egi_file_counts(egi_store *store, eg_bytes prefix, bool exact,
+                          int64_t deadline_us, egi_counts_fn visit, void *ctx,
+                          eg_error *error);
 
 /* ------------------------------------------------------- file_look.c -- */
 

@@ -311,6 +311,8 @@ const egi_store_ops egi_redis_ops = {
     .wait = egi_redis_wait,
     .unwatch = egi_redis_unwatch,
     .scan = egi_redis_scan,
+    .add = egi_redis_add,
+    .counts = egi_redis_counts,
     .recall = redis_recall,
     .forked = redis_forked,
 };

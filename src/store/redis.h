@@ -25,7 +25,7 @@
 #include <hiredis/hiredis.h>
 
 enum {
-  EGI_REDIS_KEY_MAX = EG_KEY_MAX + 3 * EG_NAME_MAX + 8,
+  EGI_REDIS_KEY_MAX = EG_KEY_MAX + 3 * EG_NAME_MAX + 10,
   EGI_REDIS_SLOTS = 16384,
   EGI_REDIS_NODES = 64,
   EGI_REDIS_HEAD = 72,   /* bytes before the holder, see redis_script.c */
@@ -250,7 +250,27 @@ eg_status egi_redis_wait(egi_watch *watch, int64_t deadline_us,
 void egi_redis_unwatch(egi_watch *watch);
 void egi_redis_listen(egi_server *server);
 
+/* ----------------------------------------------------- redis_count.c -- */
+
+/* Behind the key of a record: of what is counted. */
+#define EGI_REDIS_COUNTS ":n"
+
+extern egi_script egi_script_add;
+eg_status egi_redis_add(egi_store *store, eg_bytes key, const egi_counts *more,
+                        int64_t deadline_us, eg_error *error);
+eg_status egi_redis_counts(egi_store *store, eg_bytes prefix, bool exact,
+                           int64_t deadline_us, egi_counts_fn visit, void *ctx,
+                           eg_error *error);
+
 /* ------------------------------------------------------ redis_scan.c -- */
+
+/* egi_redis_find: calls found once for every key that begins with prefix and
+** has something on the server whose name ends in that ("": its record), until
+** that says no *more or fails. */
+typedef eg_status (*egi_redis_found_fn)(void *ctx, eg_bytes key, bool *more,
+                                        eg_error *error);
+eg_status egi_redis_find(egi_redis *redis, eg_bytes prefix, const char *ending,
+                         egi_redis_found_fn found, void *ctx, eg_error *error);
 
 eg_status egi_redis_scan(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
                          void *ctx, eg_error *error);

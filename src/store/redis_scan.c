@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
-** Visiting every record of a namespace: SCAN, and one look at each.
+** Visiting every key of a namespace: SCAN, and one look at each.
 **
 ** SCAN says every key that is there all the time, some of them twice: a set of
 ** the hashes of those that were visited keeps each to one visit.
@@ -14,7 +14,8 @@
 
 typedef struct tour {
   egi_redis *redis;
-  egi_visit_fn visit;
+  const char *ending;
+  egi_redis_found_fn found;
   void *ctx;
   char pattern[2 * EGI_REDIS_KEY_MAX];
   size_t pattern_len;
@@ -84,31 +85,29 @@ static void make_pattern(tour *t, eg_bytes prefix) {
   if (prefix.len > 0)
     escape(t, prefix.data, prefix.len);
   t->pattern[t->pattern_len++] = '*';
+  t->pattern[t->pattern_len++] = '}';
+  escape(t, t->ending, strlen(t->ending));
 }
 
 /* --------------------------------------------------------------- visiting */
 
 static eg_status visit(tour *t, const redisReply *name, eg_error *error) {
-  egi_redis *redis = t->redis;
+  const egi_redis *redis = t->redis;
   size_t before = redis->prefix_len, len = (size_t)name->len;
-  egi_seen seen;
-  if (len < before + 2 || len > before + EG_KEY_MAX + 1 ||
-      name->str[len - 1] != '}')
+  size_t after = 1 + strlen(t->ending);
+  bool more = true;
+  if (len <= before + after || len > before + EG_KEY_MAX + after ||
+      name->str[len - after] != '}' ||
+      memcmp(name->str + len - after + 1, t->ending, after - 1) != 0)
     return EG_OK; /* none of ours */
-  eg_bytes key = {name->str + before, len - before - 1};
+  eg_bytes key = {name->str + before, len - before - after};
   int first = meet(t, name->str, len);
   if (first < 0)
     return egi_remote_fail(error, EG_NOMEM, 0, "not enough memory");
   if (first == 0)
     return EG_OK;
-  egi_seen_init(&seen);
-  eg_status status = egi_redis_load(&redis->base, key, EG_FOREVER, &seen,
-                                    error);
-  if (status == EG_CORRUPT)
-    status = EG_OK; /* somebody else's */
-  else if (status == EG_OK && seen.bytes.len > 0)
-    t->stopped = !t->visit(t->ctx, key, &seen);
-  egi_seen_free(&seen, &redis->env);
+  eg_status status = t->found(t->ctx, key, &more, error);
+  t->stopped = !more;
   return status;
 }
 
@@ -155,11 +154,11 @@ static eg_status scan_node(tour *t, egi_node *node, eg_error *error) {
   return status;
 }
 
-eg_status egi_redis_scan(egi_store *store, eg_bytes prefix,
-                         egi_visit_fn visit_fn, void *ctx, eg_error *error) {
-  egi_redis *redis = (egi_redis *)store;
+eg_status egi_redis_find(egi_redis *redis, eg_bytes prefix, const char *ending,
+                         egi_redis_found_fn found, void *ctx,
+                         eg_error *error) {
   egi_node *nodes[EGI_REDIS_NODES];
-  tour t = {.redis = redis, .visit = visit_fn, .ctx = ctx};
+  tour t = {.redis = redis, .ending = ending, .found = found, .ctx = ctx};
   eg_status status = EG_OK;
   if (prefix.len > EG_KEY_MAX)
     return EG_OK;
@@ -170,4 +169,32 @@ eg_status egi_redis_scan(egi_store *store, eg_bytes prefix,
   if (t.met != NULL)
     redis->env.alloc(redis->env.alloc_ud, t.met, t.cap * sizeof *t.met, 0);
   return status;
+}
+
+/* ---------------------------------------------------------- the records -- */
+
+typedef struct records {
+  egi_redis *redis;
+  egi_visit_fn visit;
+  void *ctx;
+} records;
+
+static eg_status show(void *ctx, eg_bytes key, bool *more, eg_error *error) {
+  const records *r = ctx;
+  egi_seen seen;
+  egi_seen_init(&seen);
+  eg_status status = egi_redis_load(&r->redis->base, key, EG_FOREVER, &seen,
+                                    error);
+  if (status == EG_CORRUPT)
+    status = EG_OK; /* somebody else's */
+  else if (status == EG_OK && seen.bytes.len > 0)
+    *more = r->visit(r->ctx, key, &seen);
+  egi_seen_free(&seen, &r->redis->env);
+  return status;
+}
+
+eg_status egi_redis_scan(egi_store *store, eg_bytes prefix,
+                         egi_visit_fn visit_fn, void *ctx, eg_error *error) {
+  records r = {(egi_redis *)store, visit_fn, ctx};
+  return egi_redis_find(r.redis, prefix, "", show, &r, error);
 }

@@ -41,7 +41,7 @@
   "local t=C('TIME')\n"                                                       \
   "local clock=t[1]*1000000+t[2]\n"                                           \
   "local v,ver,rver,tok,stamp,last,lu,nu,fu,iu,held,holder,bytes,good,gone\n" \
-  "local f,flags,hl,till,now,said\n"
+  "local f,flags,hl,till,now,said,mortal,forgot,kept\n"
 
 /* What is over is absent. */
 #define OVER(now) "(bytes=='' and nu<=" now " or iu>0 and iu<=" now ")"
@@ -67,9 +67,10 @@
   "end\n"
 
 /* Writes it to the key k, tells of it where `wake`, and leaves in `said` what
-** a swap answers.  An error ends the script. */
+** a swap answers.  An error ends the script.  What is counted expires with a
+** record that expires. */
 #define WRITE(k, wake)                                                        \
-  "gone,till,now=false,false,last\n"                                          \
+  "gone,till,now,mortal=false,false,last,iu>0 or forgot\n"                    \
   "if not held then\n"                                                        \
   " lu,holder=0,''\n"                                                         \
   " if " OVER("now") " then nu,fu,iu,bytes,gone=0,0,0,'',true end\n"          \
@@ -89,6 +90,11 @@
   "if x.err then\n"                                                           \
   " if not gone then return x end\n"                                          \
   " C('DEL'," k ")\n"                                                         \
+  "end\n"                                                                     \
+  "if till and mortal then"                                                   \
+  " redis.pcall('PEXPIRE'," k "..'" EGI_REDIS_COUNTS                          \
+  "',math.ceil((till-now+" STRING(EXPIRY_GRACE_US) ")/1000))\n"               \
+  "elseif kept then redis.pcall('PERSIST'," k "..'" EGI_REDIS_COUNTS "') "    \
   "end\n"
 /* clang-format on */
 
@@ -106,7 +112,8 @@ static const char swap_text[] = PRELUDE
     " return P('<BI8',0,clock)..(v or '')\n"
     "end\n"
     "rver=rver<last and last or rver+1\n"
-    "if w==2 then bytes,stamp=ARGV[2],last elseif w==1 then bytes='' end\n"
+    "if w==2 then bytes,stamp=ARGV[2],last elseif w==1 then "
+    "forgot,bytes=bytes~='','' end\n"
     "if hold==1 then\n"
     " held,holder,lu,tok=true,ARGV[3],lease>0 and last+lease or 0,rver\n"
     "elseif hold>=2 then\n"
@@ -115,7 +122,9 @@ static const char swap_text[] = PRELUDE
     "end\n"
     "if fl%4<2 then nu=nb>0 and last+nb or 0 end\n"
     "if fl%8<4 then fu=fresh>0 and last+fresh or 0 end\n"
-    "if fl%16<8 then iu=life>0 and last+life or 0 end\n" WRITE(
+    "kept=iu>0\n"
+    "if fl%16<8 then iu=life>0 and last+life or 0 end\n"
+    "kept=kept and iu==0\n" WRITE(
         "KEYS[1]", "fl%2==1") "if fl>=16 then said=said..(v or '') end\n"
                               "return said\n";
 
@@ -151,6 +160,7 @@ void egi_scripts_init(void) {
   egi_sha1_hex(swap_text, egi_script_swap.sha);
   egi_sha1_hex(ends_text, egi_script_ends.sha);
   egi_sha1_hex(undo_text, egi_script_undo.sha);
+  egi_sha1_hex(egi_script_add.text, egi_script_add.sha);
 }
 
 /* ------------------------------------------------------------- numbers -- */

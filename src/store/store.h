@@ -172,8 +172,8 @@ typedef struct egi_store_ops {
   ** was at one moment, to room, or the start of it, where it is longer; of an
   ** absent key, no bytes.  *token: of its latest grant; *tag: 64 bits that are
   ** the same for each look at the key and most likely no other's.  Takes no
-  ** lock, reads no clock.  False: held, timed, large, being written, who knows: ask apply.
-  ** NULL: nothing is told this way. */
+  ** lock, reads no clock.  False: held, timed, large, being written: ask
+  ** apply.  NULL: nothing is told this way. */
   bool (*peek)(egi_store *store, eg_bytes key, unsigned char *room,
                eg_bytes *bytes, uint64_t *token, uint64_t *tag);
   /* What was last seen of the key from here, in seen's own buffer: a guess to
