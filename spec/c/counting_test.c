@@ -6,6 +6,7 @@
 #include "core/codec.h"
 #include "guard/guard.h"
 
+#include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
