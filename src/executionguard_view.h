@@ -148,6 +148,42 @@ EG_API void eg_summary_draw(const eg_summary *summary, const eg_view *view,
                             const eg_stats *process, const eg_box_row *more,
                             size_t n, eg_put_line put, void *ctx);
 
+/* -------------------------------------------------------------- traces -- */
+
+/*
+** A trace is what happened, in the JSON of Chrome's trace events, which
+** Perfetto (ui.perfetto.dev) and chrome://tracing open: a row for each thread
+** or process, in it runs, locks and waits from their start to their end, and
+** the moments of time-outs, retries, hand-overs and resets.  Things of one row
+** that overlap, as coroutines do that run in turn, stand in rows below it.
+**
+** eg_trace_start: from now on what the guards of this process do is noted, the
+** latest `events` of it (0: 65536; each takes 128 bytes).  One trace at a time
+** in a process.  INVALID (one is being recorded), NOMEM.  While none is, all
+** this costs a look at one variable.
+** eg_trace_stop: ends it, and writes it, in pieces of at most 4 KiB; write
+** NULL: throws it away.  *traced (or NULL): what was drawn, and how many notes
+** had to make room for later ones.  OK; CANCELED (write returned false);
+** INVALID (none is being recorded); NOMEM.  A forked child records nothing.
+** eg_trace_retry: notes that another attempt begins of a run that is going on;
+** the library does not try again by itself.
+** eg_write_past: a trace of what a store remembers: the latest n ended runs of
+** a key (empty: of all) that began at since_us (epoch) or later, and what is
+** held now; a row for each owner.  OK, CANCELED, or a failure; where no
+** history is kept there is only what is held.
+*/
+typedef struct eg_traced {
+  uint64_t events, dropped;
+} eg_traced;
+
+EG_API eg_status eg_trace_start(size_t events, eg_error *error);
+EG_API eg_status eg_trace_stop(eg_write write, void *ctx, eg_traced *traced,
+                               eg_error *error);
+EG_API void eg_trace_retry(eg_guard *guard, eg_bytes key, uint64_t attempt);
+EG_API eg_status eg_write_past(eg_guard *guard, eg_bytes key, size_t n,
+                               int64_t since_us, eg_write write, void *ctx,
+                               eg_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -27,6 +27,9 @@ return {
   -- metrics{top = 50, openmetrics = false} -> text for Prometheus, of all
   -- guards of this process
   metrics = core.metrics,
+  -- trace(path or fn(text, events, dropped) or nothing, {events = 65536}?) ->
+  -- a function that stops it, or nil and why not
+  trace = require("executionguard.trace").trace,
   -- printSummary(guard, {top = 10, ascii = boolean, columns = integer}?)
   printSummary = require("executionguard.summary").print,
   -- configure{signal, waitSignal, engine, loop, clock}

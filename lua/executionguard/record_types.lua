@@ -89,3 +89,17 @@ end
 --- OpenMetrics 1.0 to the letter, for those who ask for that; promtool does
 --- not take it. Default false.
 ---@field openmetrics? boolean
+
+--- Ends a trace when it is called, or closed (`local stop <close> = ...`); one
+--- that is collected is thrown away. Returns true (without a sink: the text),
+--- how many events were drawn, and how many older ones had no room; or nil and
+--- why it could not be written.
+---@alias ExecutionGuard.Trace
+---| fun(): (boolean|string)?, integer|string, integer?
+
+--- Where a trace goes when it is stopped: to a file, or to a function, called
+--- once, on this Lua state; nil: stop returns it.
+---@alias ExecutionGuard.TraceSink
+---| string
+---| fun(text: string, events: integer, dropped: integer)
+---| nil

@@ -373,6 +373,14 @@ function ExecutionGuard.getGlobalStats() end
 ---@return string text
 function ExecutionGuard.metrics(options) end
 
+--- Records what all guards of this process do, until the function it returns
+--- is called, as Chrome trace events. nil: one is being recorded already.
+---@param sink ExecutionGuard.TraceSink
+---@param options? {events: integer?} the latest so many are kept (65536)
+---@return ExecutionGuard.Trace? stop
+---@return string? err
+function ExecutionGuard.trace(sink, options) end
+
 --- Prints a guard's records by status, the counts of the process, and the
 --- slowest and the failing keys with bars and (where a history is kept)
 --- sparklines of their last runs; by the global `print`. Raises for anything

@@ -26,11 +26,12 @@ enum {
 
 typedef struct ec_options {
   const char *store, *name;
-  const char *owner;
+  const char *owner, *trace;
   const char *listen, *host, *token_file;
   int64_t wait_ms, timeout_ms, kill_after_ms, cooldown_ms, cache_ms;
   int64_t lock_at_least_ms, delay_ms;
-  int64_t retry, limit, token, cache_limit, conflict_exit, top, interval_ms;
+  int64_t retry, limit, token, cache_limit, conflict_exit, top, interval_ms,
+      since_ms;
   bool once, rerun, cache, backoff, no_record, record_args;
   bool force, kill, rebuild, openmetrics, all, new_token;
   bool json, ascii, quiet, verbose, help;
@@ -307,6 +308,12 @@ int ec_release(ec_options *options);
 int ec_reset(ec_options *options);
 int ec_summary(ec_options *options);
 int ec_metrics(ec_options *options);
+int ec_trace(ec_options *options);
+
+/* run --trace: false: it cannot be, which was said. */
+bool ec_trace_begin(const ec_options *options);
+void ec_trace_end(const ec_options *options);
+
 int ec_top(ec_options *options);
 int ec_serve(ec_options *options);
 int ec_doctor(ec_options *options);

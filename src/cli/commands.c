@@ -23,10 +23,11 @@ enum {
   METRICS = 1 << 12,
   TOP = 1 << 13,
   SERVE = 1 << 14,
-  ALL = (1 << 15) - 1,
+  TRACE = 1 << 15,
+  ALL = (1 << 16) - 1,
   STORED = RUN | LS | SHOW | HISTORY | WAIT | RELEASE | RESET | SUMMARY |
-           SERVE | DOCTOR | METRICS | TOP,
-  TOLD = (STORED & ~(RUN | METRICS | TOP | SERVE)) | VERSION
+           SERVE | DOCTOR | METRICS | TOP | TRACE,
+  TOLD = (STORED & ~(RUN | METRICS | TOP | SERVE | TRACE)) | VERSION
 };
 
 static const char run_more[] =
@@ -59,6 +60,12 @@ static const char serve_more[] =
     "machine can be told to listen; with one, what is printed is a link that\n"
     "is good once, and sets a cookie.  Programs send the token of the file:\n"
     "Authorization: Bearer TOKEN.\n";
+
+static const char trace_more[] =
+    "The runs that the store remembers and what is held now, a row for each\n"
+    "owner, as Chrome trace events: open FILE (-: standard output) in\n"
+    "ui.perfetto.dev or chrome://tracing.  Waits, retries and hand-overs are "
+    "in\nwhat eguard run --trace=FILE writes.\n";
 
 static const char completion_more[] =
     "For bash: eval \"$(eguard completion bash)\"; for zsh, after compinit:\n"
@@ -93,6 +100,8 @@ const ec_command ec_commands[] = {
      false, ec_top},
     {"serve", "", "a live page of what runs, for browsers", serve_more, SERVE,
      0, 0, false, ec_serve},
+    {"trace", "FILE [KEY]", "write what ran as a picture for Perfetto",
+     trace_more, TRACE, 1, 2, false, ec_trace},
     {"doctor", "", "check the store and the machine", NULL, DOCTOR, 0, 0,
      false, ec_doctor},
     {"version", "", "print the version", NULL, VERSION, 0, 0, false,
@@ -143,6 +152,12 @@ const ec_option ec_option_table[] = {
      "exit status when it is running or cooling (75)", RUN, AT(conflict_exit)},
     {"limit", 'n', EC_COUNT, "10", "print no more than that many",
      LS | HISTORY, AT(limit)},
+    {"limit", 'n', EC_COUNT, "1000", "only the last so many runs", TRACE,
+     AT(limit)},
+    {"since", '\0', EC_DURATION, "1h", "only runs that began since then",
+     TRACE, AT(since_ms)},
+    {"trace", '\0', EC_TEXT, "FILE",
+     "write what happens as a picture for Perfetto", RUN, AT(trace)},
     {"top", '\0', EC_COUNT, "10", "how many keys of a kind (10)", SUMMARY,
      AT(top)},
     {"ascii", '\0', EC_FLAG, NULL, "draw with ASCII, whatever the locale is",

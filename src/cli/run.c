@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "executionguard_view.h"
+
 typedef struct run {
   const ec_options *options;
   eg_guard *guard;
@@ -351,6 +353,8 @@ static void attempts(run *r) {
       r->job.code = by;
       return;
     }
+    eg_trace_retry(r->guard, r->key,
+                   (uint64_t)(or_else(o->retry, 0) - left + 2));
     if (o->backoff)
       delay_us = delay_us > most_us / 2 ? most_us : 2 * delay_us;
   }
@@ -515,7 +519,12 @@ int ec_run(ec_options *options) {
     return exit_status;
   choose_policy(&r);
   eg_reply_init(&r.reply);
-  exit_status = go(&r);
+  if (ec_trace_begin(options)) {
+    exit_status = go(&r);
+    ec_trace_end(options);
+  } else {
+    exit_status = EC_FAILURE;
+  }
   eg_reply_free(&r.reply);
   eg_close(r.guard); /* NULL: it was lost */
   die_with_it(&r.job);

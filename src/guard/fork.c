@@ -34,9 +34,11 @@ static void before(void) {
   egi_sleep_fork(EGI_FORKING);
   egi_test_clock_fork(EGI_FORKING);
   egi_leave_fork(EGI_FORKING);
+  egi_trace_fork(EGI_FORKING);
 }
 
 static void in_parent(void) {
+  egi_trace_fork(EGI_FORKED_PARENT);
   egi_leave_fork(EGI_FORKED_PARENT);
   egi_test_clock_fork(EGI_FORKED_PARENT);
   egi_sleep_fork(EGI_FORKED_PARENT);
@@ -48,6 +50,7 @@ static void in_parent(void) {
 }
 
 static void in_child(void) {
+  egi_trace_fork(EGI_FORKED_CHILD);
   egi_leave_fork(EGI_FORKED_CHILD);
   egi_test_clock_fork(EGI_FORKED_CHILD);
   egi_sleep_fork(EGI_FORKED_CHILD);

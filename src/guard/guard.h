@@ -397,6 +397,31 @@ void egi_line_closed(const void *space);
 eg_status egi_read(eg_guard *guard, eg_bytes key, const egi_seen *seen,
                    eg_record *record, eg_error *error);
 
+/* ---- trace.c: nothing but a look while nothing is recorded ---- */
+
+extern atomic_bool egi_tracing;
+
+#ifdef EG_NO_TRACE /* what the bench compares with */
+static inline bool egi_traces(void) { return false; }
+#else
+static inline bool egi_traces(void) {
+  return atomic_load_explicit(&egi_tracing, memory_order_relaxed);
+}
+#endif
+
+/* What came of a step. */
+void egi_trace_step(const egi_step *step);
+
+/* A wait begins; its number is for its end.  With 0 its end is not noted. */
+uint64_t egi_trace_wait(const eg_guard *guard, eg_bytes key);
+void egi_trace_waited(const eg_guard *guard, eg_bytes key, uint64_t wait,
+                      eg_status status, uint64_t token);
+
+/* This thread has taken a lock for one that waits. */
+void egi_trace_handed(const eg_guard *guard, eg_bytes key, uint64_t token);
+
+void egi_trace_fork(egi_fork phase);
+
 /* ---- census.c ---- */
 
 /* Fills failed, timed_out and lost of a record that was read. */

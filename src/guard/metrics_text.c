@@ -5,6 +5,7 @@
 ** name of a counter in the lines that describe it, and the content type.
 */
 #include "guard/metrics.h"
+#include "guard/out.h"
 
 #include <string.h>
 
@@ -16,88 +17,42 @@ const char *eg_metrics_type(eg_metrics_format format) {
              : "text/plain; version=0.0.4; charset=utf-8";
 }
 
-/* -------------------------------------------------------------- output -- */
+/* -------------------------------------------------------------- values -- */
 
-typedef struct out {
-  eg_write write;
-  void *ctx;
-  bool stopped, strict;
-  size_t n;
-  char room[4096];
-} out;
-
-static void flush(out *o) {
-  if (o->n > 0 && !o->stopped)
-    o->stopped = !o->write(o->ctx, o->room, o->n);
-  o->n = 0;
-}
-
-static void put(out *o, const char *text, size_t n) {
-  if (n > sizeof o->room - o->n)
-    flush(o);
-  memcpy(o->room + o->n, text, n); /* no piece is longer than the room */
-  o->n += n;
-}
-
-static void put_text(out *o, const char *text) { put(o, text, strlen(text)); }
-
-static void put_number(out *o, uint64_t n) {
-  char digits[20], *at = digits + sizeof digits;
-  do
-    *--at = (char)('0' + n % 10);
-  while ((n /= 10) > 0);
-  put(o, at, (size_t)(digits + sizeof digits - at));
-}
-
-static void put_seconds(out *o, int64_t us) {
+static void put_seconds(egi_out *o, int64_t us) {
   uint64_t n = us > 0 ? (uint64_t)us : 0;
   char part[7] = ".000000";
   for (uint64_t rest = n % 1000000, i = 6; rest > 0; rest /= 10, i--)
     part[i] = (char)('0' + rest % 10);
-  put_number(o, n / 1000000);
-  put(o, part, sizeof part);
+  egi_put_number(o, n / 1000000);
+  egi_put(o, part, sizeof part);
 }
 
-/* How many bytes at s, of n, are one character (RFC 3629); 0: none. */
-static size_t utf8(const unsigned char *s, size_t n) {
-  unsigned char a = s[0];
-  size_t len = a < 0x80 ? 1 : a < 0xc2 ? 0 : a < 0xe0 ? 2 : a < 0xf0 ? 3 : 4;
-  if (a > 0xf4 || len > n)
-    return 0;
-  for (size_t i = 1; i < len; i++)
-    if ((s[i] & 0xc0) != 0x80)
-      return 0;
-  if ((a == 0xe0 && s[1] < 0xa0) || (a == 0xed && s[1] >= 0xa0) ||
-      (a == 0xf0 && s[1] < 0x90) || (a == 0xf4 && s[1] >= 0x90))
-    return 0;
-  return len;
-}
-
-static void put_hex(out *o, unsigned char byte) {
+static void put_hex(egi_out *o, unsigned char byte) {
   static const char digits[] = "0123456789abcdef";
   char text[5] = {'\\', '\\', 'x', digits[byte >> 4], digits[byte & 15]};
-  put(o, text, sizeof text);
+  egi_put(o, text, sizeof text);
 }
 
 /* Any bytes as the value of a label, different ones for different bytes: what
 ** is no text is \xNN, and so is a backslash that would look like that. */
-static void put_value(out *o, const void *data, size_t n) {
+static void put_value(egi_out *o, const void *data, size_t n) {
   const unsigned char *s = data, *end = s + n;
   while (s < end) {
     const unsigned char *plain = s;
     size_t len = 0;
-    while (s < end && (len = utf8(s, (size_t)(end - s))) > 0 && *s >= ' ' &&
-           *s != '"' && *s != '\\' && *s != 0x7f)
+    while (s < end && (len = egi_utf8(s, (size_t)(end - s))) > 0 &&
+           *s >= ' ' && *s != '"' && *s != '\\' && *s != 0x7f)
       s += len;
-    put(o, (const char *)plain, (size_t)(s - plain));
+    egi_put(o, (const char *)plain, (size_t)(s - plain));
     if (s == end)
       return;
     if (*s == '"')
-      put(o, "\\\"", 2);
+      egi_put(o, "\\\"", 2);
     else if (*s == '\n')
-      put(o, "\\n", 2);
+      egi_put(o, "\\n", 2);
     else if (*s == '\\' && (s + 1 == end || s[1] != 'x'))
-      put(o, "\\\\", 2);
+      egi_put(o, "\\\\", 2);
     else
       put_hex(o, *s);
     s++;
@@ -133,24 +88,25 @@ static const family families[] = {
 static const char *const types[] = {"counter", "gauge", "gauge", "histogram"};
 
 /* The name of its samples, or of the family. */
-static void put_name(out *o, const char *of, const family *f, bool sample) {
-  put_text(o, PREFIX);
-  put_text(o, of);
-  put_text(o, f->name);
+static void put_name(egi_out *o, const char *of, const family *f,
+                     bool sample) {
+  egi_put_text(o, PREFIX);
+  egi_put_text(o, of);
+  egi_put_text(o, f->name);
   if (f->kind == COUNTER && (sample || !o->strict))
-    put_text(o, "_total");
+    egi_put_text(o, "_total");
 }
 
-static void put_line(out *o, const char *word, const char *of, const family *f,
-                     const char *text) {
-  put_text(o, word);
+static void put_line(egi_out *o, const char *word, const char *of,
+                     const family *f, const char *text) {
+  egi_put_text(o, word);
   put_name(o, of, f, false);
-  put_text(o, " ");
-  put_text(o, text);
-  put_text(o, "\n");
+  egi_put_text(o, " ");
+  egi_put_text(o, text);
+  egi_put_text(o, "\n");
 }
 
-static void describe(out *o, const char *of, const family *f) {
+static void describe(egi_out *o, const char *of, const family *f) {
   put_line(o, "# TYPE ", of, f, types[f->kind]);
   if (f->kind == SECONDS || f->kind == HISTOGRAM)
     put_line(o, "# UNIT ", of, f, "seconds");
@@ -164,49 +120,49 @@ typedef struct subject {
   size_t len;
 } subject;
 
-static void put_labels(out *o, const subject *of) {
-  put_text(o, "{store=\"");
-  put_text(o, of->place->scheme);
+static void put_labels(egi_out *o, const subject *of) {
+  egi_put_text(o, "{store=\"");
+  egi_put_text(o, of->place->scheme);
   if (of->place->name[0] != '\0') {
-    put_text(o, "\",namespace=\"");
+    egi_put_text(o, "\",namespace=\"");
     put_value(o, of->place->name, strlen(of->place->name));
   }
   if (of->key != NULL) {
-    put_text(o, "\",key=\"");
+    egi_put_text(o, "\",key=\"");
     put_value(o, of->key, of->len);
   }
-  put_text(o, "\"");
+  egi_put_text(o, "\"");
 }
 
-static void put_histogram(out *o, const char *of, const family *f,
+static void put_histogram(egi_out *o, const char *of, const family *f,
                           const subject *whose, const egi_spread *spread) {
   uint64_t sum = 0;
   for (unsigned i = 0; i <= EGI_BOUNDS; i++) {
     sum += spread->in[i];
     put_name(o, of, f, true);
-    put_text(o, "_bucket");
+    egi_put_text(o, "_bucket");
     put_labels(o, whose);
-    put_text(o, ",le=\"");
-    put_text(o, i < EGI_BOUNDS ? egi_bounds[i] : "+Inf");
-    put_text(o, "\"} ");
-    put_number(o, sum);
-    put_text(o, "\n");
+    egi_put_text(o, ",le=\"");
+    egi_put_text(o, i < EGI_BOUNDS ? egi_bounds[i] : "+Inf");
+    egi_put_text(o, "\"} ");
+    egi_put_number(o, sum);
+    egi_put_text(o, "\n");
   }
   put_name(o, of, f, true);
-  put_text(o, "_count");
+  egi_put_text(o, "_count");
   put_labels(o, whose);
-  put_text(o, "} ");
-  put_number(o, sum);
-  put_text(o, "\n");
+  egi_put_text(o, "} ");
+  egi_put_number(o, sum);
+  egi_put_text(o, "\n");
   put_name(o, of, f, true);
-  put_text(o, "_sum");
+  egi_put_text(o, "_sum");
   put_labels(o, whose);
-  put_text(o, "} ");
+  egi_put_text(o, "} ");
   put_seconds(o, spread->total_us);
-  put_text(o, "\n");
+  egi_put_text(o, "\n");
 }
 
-static void put_sample(out *o, const char *of, const family *f,
+static void put_sample(egi_out *o, const char *of, const family *f,
                        const subject *whose, const egi_sum *sum) {
   const void *value = (const char *)sum + f->at;
   if (f->kind == HISTOGRAM) {
@@ -215,15 +171,15 @@ static void put_sample(out *o, const char *of, const family *f,
   }
   put_name(o, of, f, true);
   put_labels(o, whose);
-  put_text(o, "} ");
+  egi_put_text(o, "} ");
   if (f->kind == SECONDS)
     put_seconds(o, *(const int64_t *)value);
   else
-    put_number(o, *(const uint64_t *)value);
-  put_text(o, "\n");
+    egi_put_number(o, *(const uint64_t *)value);
+  egi_put_text(o, "\n");
 }
 
-static void put_all(out *o, const egi_metrics *m, const family *f) {
+static void put_all(egi_out *o, const egi_metrics *m, const family *f) {
   describe(o, "", f);
   for (size_t i = 0; i < m->place_n; i++) {
     const subject whose = {&m->places[i], NULL, 0};
@@ -231,7 +187,7 @@ static void put_all(out *o, const egi_metrics *m, const family *f) {
   }
 }
 
-static void put_keys(out *o, const egi_metrics *m, const family *f) {
+static void put_keys(egi_out *o, const egi_metrics *m, const family *f) {
   size_t at = 0;
   describe(o, "key_", f);
   for (size_t i = 0; i < m->place_n && !o->stopped; i++) {
@@ -249,22 +205,22 @@ static void put_keys(out *o, const egi_metrics *m, const family *f) {
 
 /* --------------------------------------------------- what has no keys -- */
 
-static void put_place(out *o, const family *f, const egi_place *place,
+static void put_place(egi_out *o, const family *f, const egi_place *place,
                       const char *status, uint64_t n) {
   const subject whose = {place, NULL, 0};
   put_name(o, "", f, true);
   put_labels(o, &whose);
   if (status != NULL) {
-    put_text(o, ",status=\"");
-    put_text(o, status);
-    put_text(o, "\"");
+    egi_put_text(o, ",status=\"");
+    egi_put_text(o, status);
+    egi_put_text(o, "\"");
   }
-  put_text(o, "} ");
-  put_number(o, n);
-  put_text(o, "\n");
+  egi_put_text(o, "} ");
+  egi_put_number(o, n);
+  egi_put_text(o, "\n");
 }
 
-static void put_places(out *o, const egi_metrics *m) {
+static void put_places(egi_out *o, const egi_metrics *m) {
   static const family up = {GAUGE, "store_up", "Could the store be read?", 0};
   static const family records = {GAUGE, "records", "Records by status.", 0};
   static const family corrupt = {GAUGE, "unreadable_records",
@@ -282,17 +238,17 @@ static void put_places(out *o, const egi_metrics *m) {
     put_place(o, &corrupt, &m->places[i], NULL, m->places[i].corrupt);
 }
 
-static void put_one(out *o, kind is, const char *name, const char *help,
+static void put_one(egi_out *o, kind is, const char *name, const char *help,
                     uint64_t n) {
   const family f = {is, name, help, 0};
   describe(o, "", &f);
   put_name(o, "", &f, true);
-  put_text(o, " ");
-  put_number(o, n);
-  put_text(o, "\n");
+  egi_put_text(o, " ");
+  egi_put_number(o, n);
+  egi_put_text(o, "\n");
 }
 
-static void put_process(out *o) {
+static void put_process(egi_out *o) {
   eg_stats stats;
   eg_stats_read(&stats);
   put_one(o, COUNTER, "process_executions", "Runs that this process started.",
@@ -310,12 +266,9 @@ static void put_process(out *o) {
 
 eg_status egi_metrics_text(const egi_metrics *m, eg_metrics_format format,
                            eg_write write, void *ctx) {
-  out o;
-  o.write = write;
-  o.ctx = ctx;
-  o.stopped = false;
+  egi_out o;
+  egi_out_begin(&o, write, ctx);
   o.strict = format == EG_METRICS_OPENMETRICS;
-  o.n = 0;
   put_places(&o, m);
   for (size_t i = 0; i < sizeof families / sizeof *families; i++)
     put_all(&o, m, &families[i]);
@@ -325,7 +278,6 @@ eg_status egi_metrics_text(const egi_metrics *m, eg_metrics_format format,
     put_process(&o);
   put_one(&o, GAUGE, "metrics_memory_bytes",
           "What was used of memory to count this.", egi_metrics_bytes(m));
-  put_text(&o, "# EOF\n");
-  flush(&o);
-  return o.stopped ? EG_CANCELED : EG_OK;
+  egi_put_text(&o, "# EOF\n");
+  return egi_out_end(&o);
 }

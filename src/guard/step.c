@@ -338,6 +338,8 @@ eg_status egi_step_run(egi_step *step, eg_error *error) {
     egi_attend_forget(guard, step->key, step->gone);
   if (status != EG_OK)
     return status;
+  if (egi_traces())
+    egi_trace_step(step);
   if (egi_holds_any(guard))
     forget(step);
   if (frees(step)) /* last: the key is held anew then */

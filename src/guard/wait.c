@@ -135,6 +135,8 @@ static void wait_on(eg_pending *p, eg_status status) {
 bool egi_wait_look(eg_pending *p) {
   eg_status status;
   bool final = look(p, false, &status);
+  if (final && status == EG_OK && egi_traces())
+    egi_trace_handed(p->step.guard, p->step.key, p->step.token);
   if (final)
     egi_wait_finish(p, status);
   else
@@ -321,6 +323,7 @@ static void enter(eg_pending *p, const egi_step *refused, eg_status status,
   p->phase = status == EG_RUNNING ? EGI_FOR_END : EGI_FOR_FREE;
   p->due_us = p->until_us[p->phase];
   ask_for(p, p->phase);
+  p->traced = egi_traces() ? egi_trace_wait(refused->guard, p->step.key) : 0;
   egi_line_locate(p);
   egi_line_lock(p);
   egi_line_enter(p);
@@ -340,6 +343,9 @@ static eg_status leave(eg_pending *p, eg_grant *grant, eg_reply *reply) {
   eg_status status = p->status;
   egi_line_exit(p);
   egi_line_unlock(p);
+  if (egi_traces())
+    egi_trace_waited(p->step.guard, p->step.key, p->traced, status,
+                     p->step.token);
   eg_bell_forget(p->bell, &p->call);
   end_watch(p);
   count_wait(p);
@@ -465,6 +471,8 @@ void eg_pending_cancel(eg_pending *p) {
     return;
   eg_env env = p->env;
   bool granted = withdraw(p);
+  if (egi_traces())
+    egi_trace_waited(p->step.guard, p->step.key, p->traced, EG_CANCELED, 0);
   eg_bell_forget(p->bell, &p->call);
   end_watch(p);
   if (granted)

@@ -35,6 +35,7 @@ struct eg_pending {
   int64_t until_us[EGI_PHASES]; /* deadlines */
   eg_bell *bell;
   eg_call call;
+  uint64_t traced;  /* its number in a trace; 0: in none */
   egi_watch *watch; /* the owner's thread's alone; NULL: none (yet) */
   int fd;
   eg_error failure;

@@ -400,4 +400,20 @@ int eb_summary(lua_State *L);
 
 void eb_push_testing(lua_State *L);
 
+/* ---- text.c: what C code writes in pieces (an eg_write) ---- */
+
+typedef struct eb_text {
+  char *data;
+  size_t n, cap;
+  bool no_memory;
+} eb_text;
+
+/* Pushes an empty one.  It is freed at the latest when it is collected, for
+** Lua may raise an error in between. */
+eb_text *eb_text_push(lua_State *L);
+bool eb_text_add(void *text, const void *data, size_t n);
+void eb_text_clear(eb_text *text);
+
+void eb_push_tracing(lua_State *L); /* trace.c */
+
 #endif

@@ -4,59 +4,7 @@
 */
 #include "lua/binding.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-static const char metatable[] = "ExecutionGuard text";
-
-/* What is being written; freed at the latest when it is collected, for Lua may
-** raise an error in between. */
-typedef struct text {
-  char *data;
-  size_t n, cap;
-  bool no_memory;
-} text;
-
-static bool collect(void *ctx, const void *data, size_t n) {
-  text *t = ctx;
-  if (t->n + n > t->cap) {
-    size_t cap = 2 * t->cap + n;
-    char *more = realloc(t->data, cap);
-    t->no_memory = more == NULL;
-    if (more == NULL)
-      return false;
-    t->data = more;
-    t->cap = cap;
-  }
-  memcpy(t->data + t->n, data, n);
-  t->n += n;
-  return true;
-}
-
-static void clear(text *t) {
-  free(t->data);
-  t->data = NULL;
-}
-
-static int text_gc(lua_State *L) {
-  text *t = luaL_testudata(L, 1, metatable);
-  if (t != NULL)
-    clear(t);
-  return 0;
-}
-
-static text *push_text_object(lua_State *L) {
-  text *t = lua_newuserdatauv(L, sizeof *t, 0);
-  memset(t, 0, sizeof *t);
-  if (luaL_newmetatable(L, metatable)) {
-    lua_pushcfunction(L, text_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pushliteral(L, "ExecutionGuard");
-    lua_setfield(L, -2, "__metatable");
-  }
-  lua_setmetatable(L, -2);
-  return t;
-}
 
 static size_t check_top(lua_State *L, const char *method) {
   if (!lua_isinteger(L, -1) || lua_tointeger(L, -1) < 0 ||
@@ -98,14 +46,15 @@ static int push_metrics(lua_State *L, const char *method, eg_guard *core,
   size_t top;
   eg_metrics_format format;
   check_options(L, method, options, &top, &format);
-  text *t = push_text_object(L);
-  eg_status status = eg_write_metrics(core, top, format, collect, t, &error);
+  eb_text *t = eb_text_push(L);
+  eg_status status = eg_write_metrics(core, top, format, eb_text_add, t,
+                                      &error);
   if (t->no_memory)
     return luaL_error(L, "%s: not enough memory", method);
   if (status != EG_OK)
     return eb_raise(L, method, &error);
   lua_pushlstring(L, t->data, t->n);
-  clear(t);
+  eb_text_clear(t);
   return 1;
 }
 

@@ -109,6 +109,8 @@ int luaopen_executionguard_core(lua_State *L) {
   lua_setfield(L, -2, "isolation");
   eb_push_fence(L);
   lua_setfield(L, -2, "fence");
+  eb_push_tracing(L);
+  lua_setfield(L, -2, "trace");
   eb_push_testing(L);
   lua_setfield(L, -2, "clock");
   eb_push_own(L);

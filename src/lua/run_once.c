@@ -6,6 +6,8 @@
 */
 #include "lua/run.h"
 
+#include "executionguard_view.h"
+
 /* --------------------------------------------------------------- retry -- */
 
 static void set_deadline(eb_run *run, int64_t now_us) {
@@ -39,6 +41,7 @@ static bool begins_again(eb_run *run) {
   if (eb_is_unwinding() || !still_holds(run))
     return false;
   run->attempt++;
+  eg_trace_retry(run->guard->core, run->key, (uint64_t)run->attempt);
   set_deadline(run, eg_now_us());
   return true;
 }
