@@ -82,15 +82,18 @@ typedef enum egi_pg_statement {
   EGI_PG_LOAD,   /* ns, key */
   EGI_PG_UPDATE, /* as EGI_PG_SWAP */
   EGI_PG_INSERT,
-  EGI_PG_SWAP,   /* both, as a function: behind a pooler */
-  EGI_PG_RENEW,  /* ns, keys, tokens, lease */
-  EGI_PG_END,    /* ns, keys, tokens, channel */
-  EGI_PG_MARK,   /* ns, key: somebody waits */
-  EGI_PG_LOOK,   /* names, keys */
-  EGI_PG_LAST,   /* ns: its last key */
-  EGI_PG_SCAN,   /* ns, from, prefix, inclusive */
-  EGI_PG_SWEEP,  /* none */
-  EGI_PG_NOTIFY, /* channel, text */
+  EGI_PG_SWAP,    /* both, as a function: behind a pooler */
+  EGI_PG_RENEW,   /* ns, keys, tokens, lease */
+  EGI_PG_END,     /* ns, keys, tokens, channel */
+  EGI_PG_MARK,    /* ns, key: somebody waits */
+  EGI_PG_LOOK,    /* names, keys */
+  EGI_PG_LAST,    /* ns: its last key */
+  EGI_PG_SCAN,    /* ns, from, prefix, inclusive */
+  EGI_PG_SWEEP,   /* none */
+  EGI_PG_COUNT,   /* ns, key, fields, amounts */
+  EGI_PG_COUNTS,  /* ns, from, prefix, inclusive, exact */
+  EGI_PG_UNCOUNT, /* none */
+  EGI_PG_NOTIFY,  /* channel, text */
   EGI_PG_STATEMENTS
 } egi_pg_statement;
 
@@ -186,6 +189,15 @@ eg_status egi_pg_renew(egi_store *store, const egi_hold_ref *holds, size_t n,
                        int64_t lease_ms, eg_status *each, eg_error *error);
 void egi_pg_drop_all(egi_pg *pg);
 
+/* -------------------------------------------------- postgres_count.c -- */
+
+eg_status egi_pg_add_counts(egi_store *store, eg_bytes key,
+                            const egi_counts *more, int64_t deadline_us,
+                            eg_error *error);
+eg_status egi_pg_counts(egi_store *store, eg_bytes prefix, bool exact,
+                        int64_t deadline_us, egi_counts_fn visit, void *ctx,
+                        eg_error *error);
+
 /* -------------------------------------------------- postgres_watch.c -- */
 
 eg_status egi_pg_watch(egi_store *store, eg_bytes key, const egi_seen *seen,
@@ -198,7 +210,8 @@ void egi_pg_listen(egi_server *server);
 
 eg_status egi_pg_scan(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
                       void *ctx, eg_error *error);
-/* egi_pg_sweep: deletes some of the rows that nobody has used for a day. */
+/* egi_pg_sweep: deletes rows that nobody has used for a day: some records, and
+** what is counted of keys without one. */
 void egi_pg_sweep(egi_pg *pg);
 
 #endif

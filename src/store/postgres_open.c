@@ -12,7 +12,7 @@ enum { OLDEST = 100000 }; /* 10 */
 static const char question[] =
     "SELECT pg_backend_pid(),current_setting('server_version_num'),"
     "obj_description(to_regclass('eg_records'),'pg_class'),"
-    "current_setting('synchronous_commit')";
+    "current_setting('synchronous_commit'),to_regclass('eg_counts')";
 
 static eg_status said(PGresult *result, eg_error *error) {
   ExecStatusType how = PQresultStatus(result);
@@ -64,6 +64,8 @@ static eg_status look_at(egi_pg *pg, egi_pg_wire *wire, const PGresult *result,
                            "the table eg_records is not of this version of "
                            "the library: it says \"%.40s\"",
                            table);
+  if (PQgetisnull(result, 0, 4)) /* made by an older one; then without it */
+    make_table(wire, until_us, NULL);
   return EG_OK;
 }
 

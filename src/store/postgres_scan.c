@@ -89,9 +89,12 @@ eg_status egi_pg_scan(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
 }
 
 void egi_pg_sweep(egi_pg *pg) {
-  egi_pg_call call = {.statement = EGI_PG_SWEEP, .hasty = true};
-  PGresult *result;
-  if (egi_pg_ask(pg->hub, &call, egi_real_us() + pg->timeout_us, &result,
-                 NULL) == EG_OK)
-    PQclear(result);
+  static const egi_pg_statement each[] = {EGI_PG_SWEEP, EGI_PG_UNCOUNT};
+  for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+    egi_pg_call call = {.statement = each[i], .hasty = true};
+    PGresult *result;
+    if (egi_pg_ask(pg->hub, &call, egi_real_us() + pg->timeout_us, &result,
+                   NULL) == EG_OK)
+      PQclear(result);
+  }
 }

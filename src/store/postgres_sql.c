@@ -168,6 +168,30 @@ const egi_pg_text egi_pg_texts[EGI_PG_STATEMENTS] = {
                                 "1000 FOR UPDATE OF r SKIP LOCKED))",
          0,
          {0}},
+    [EGI_PG_COUNT] = {"eg_count",
+                      "INSERT INTO eg_counts AS c (ns,k,field,n,last) SELECT "
+                      "$1,$2,u.f,u.n,n.c FROM " FROM_CLOCK
+                      ",unnest($3,$4) AS u(f,n) ORDER BY u.f ON CONFLICT "
+                      "(ns,k,field) DO UPDATE SET n=c.n+excluded.n,"
+                      "last=excluded.last",
+                      4,
+                      {BYTEA, BYTEA, INT8S, INT8S}},
+    [EGI_PG_COUNTS] = {"eg_counts",
+                       "SELECT c.k,c.field,c.n FROM eg_counts c WHERE "
+                       "c.ns=$1 AND c.k IN (SELECT DISTINCT d.k FROM "
+                       "eg_counts d WHERE d.ns=$1 AND (d.k>$2 OR $4 AND "
+                       "d.k=$2) AND (NOT $5 OR d.k=$2) AND substring(d.k FROM "
+                       "1 FOR octet_length($3))=$3 ORDER BY d.k LIMIT 200) "
+                       "ORDER BY c.k,c.field",
+                       5,
+                       {BYTEA, BYTEA, BYTEA, BOOL, BOOL}},
+    [EGI_PG_UNCOUNT] = {"eg_uncount",
+                        "DELETE FROM eg_counts c USING " FROM_CLOCK
+                        " WHERE c.last<n.c-86400000000 AND NOT EXISTS (SELECT "
+                        "1 FROM eg_records r WHERE r.ns=c.ns AND r.k=c.k AND "
+                        "r.bytes IS NOT NULL)",
+                        0,
+                        {0}},
     [EGI_PG_NOTIFY] = {"eg_notify",
                        "SELECT pg_notify($1,$2)::text",
                        2,
@@ -185,6 +209,10 @@ const char egi_pg_schema[] =
     "holder bytea,bytes bytea,PRIMARY KEY (ns,k)) "
     "WITH (fillfactor=50,autovacuum_vacuum_scale_factor=0.05);"
     "COMMENT ON TABLE eg_records IS 'executionguard 1';"
+    "CREATE TABLE IF NOT EXISTS eg_counts ("
+    "ns bytea NOT NULL,k bytea NOT NULL,field bigint NOT NULL,"
+    "n bigint NOT NULL,last bigint NOT NULL,PRIMARY KEY (ns,k,field)) "
+    "WITH (fillfactor=70);"
     "CREATE OR REPLACE VIEW eg_overview AS SELECT "
     "encode(ns,'escape') AS namespace,encode(k,'escape') AS key,"
     "CASE WHEN bytes IS NULL THEN NULL ELSE (ARRAY['Idle','Running',"
