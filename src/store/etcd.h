@@ -237,7 +237,14 @@ typedef struct egi_etcd_state {
   unsigned char *rec_text, *own_text; /* what they are in; malloc */
 } egi_etcd_state;
 
-enum { EGI_REC, EGI_OWN, EGI_TIME, EGI_KINDS = EGI_TIME + EGI_TIMES };
+/* EGI_CNT: what is counted, none of the parts of a record. */
+enum {
+  EGI_REC,
+  EGI_OWN,
+  EGI_TIME,
+  EGI_KINDS = EGI_TIME + EGI_TIMES,
+  EGI_CNT = EGI_KINDS
+};
 
 /* A key of theirs. */
 typedef struct egi_etcd_key {
@@ -309,11 +316,19 @@ eg_status egi_etcd_wait(egi_watch *watch, int64_t deadline_us,
 void egi_etcd_unwatch(egi_watch *watch);
 void egi_etcd_listen(egi_server *server);
 
+/* ------------------------------------------------------ etcd_count.c -- */
+
+eg_status egi_etcd_add(egi_store *store, eg_bytes key, const egi_counts *more,
+                       int64_t deadline_us, eg_error *error);
+eg_status egi_etcd_counts(egi_store *store, eg_bytes prefix, bool exact,
+                          int64_t deadline_us, egi_counts_fn visit, void *ctx,
+                          eg_error *error);
+
 /* ------------------------------------------------------- etcd_scan.c -- */
 
 eg_status egi_etcd_scan(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
                         void *ctx, eg_error *error);
-/* egi_etcd_sweep: deletes ghosts. */
+/* egi_etcd_sweep: deletes ghosts, and what was counted of them. */
 void egi_etcd_sweep(egi_etcd *etcd);
 
 #endif

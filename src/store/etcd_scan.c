@@ -275,6 +275,8 @@ static bool bury(page *p, eg_bytes key, const egi_etcd_state *state,
   egi_text_number(&body, state->revision);
   egi_text_put(&body, "}],\"success\":[{\"request_delete_range\":{");
   egi_etcd_key_put(&body, p->etcd, EGI_REC, key);
+  egi_text_put(&body, "}},{\"request_delete_range\":{");
+  egi_etcd_key_put(&body, p->etcd, EGI_CNT, key);
   egi_text_put(&body, "}}]}");
   eg_status status = egi_etcd_ask(p->etcd->hub, &call, &body,
                                   egi_real_us() + p->etcd->timeout_us, &reply,

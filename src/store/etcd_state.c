@@ -8,8 +8,8 @@
 
 enum { FORMAT = 1, LEAST_LEFT_US = 100000 };
 
-static const char *const kinds[EGI_KINDS] = {"rec/", "own/", "nbf/", "frs/",
-                                             "lif/"};
+static const char *const kinds[EGI_KINDS + 1] = {"rec/", "own/", "nbf/",
+                                                 "frs/", "lif/", "cnt/"};
 
 /* ---------------------------------------------------------------- keys -- */
 
