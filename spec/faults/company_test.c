@@ -125,6 +125,34 @@ static void history_is_bounded_by_count_and_age(void **state) {
   assert_int_equal(n, 6);
 }
 
+/* It is shortened now and then, by the rows that are too many. */
+static void long_history_is_bounded_by_count_too(void **state) {
+  trouble *t = *state;
+  int n = 0;
+  eg_close(t->guard);
+  t->guard = trouble_open(t, "?history=1000");
+  t->policy.allow_rerun = true;
+  assert_int_equal(run_it(t, "k"), EG_OK);
+  assert_int_equal(
+      eg_history(t->guard, eg_str("k"), 1, count_past, &n, &t->error), EG_OK);
+  assert_int_equal(
+      trouble_shell(t, "sqlite3 -cmd '.timeout 5000' guard.db 'with recursive "
+                       "c(i) as (values(2) union all select i+1 from c where "
+                       "i < 1500) insert into history(id,name,key,start) "
+                       "select i,name,key,start from c,(select * from history "
+                       "limit 1)'"),
+      0);
+  for (int i = 0; i < 70; i++) {
+    n = 0;
+    assert_int_equal(run_it(t, "k"), EG_OK);
+    assert_int_equal(
+        eg_history(t->guard, eg_str("k"), 5000, count_past, &n, &t->error),
+        EG_OK);
+    assert_true(i < 32 ? n <= 1501 + i : n < 1000 + 32);
+    assert_true(n >= 1000);
+  }
+}
+
 static void other_program_that_writes_is_waited_for(void **state) {
   trouble *t = *state;
   assert_int_equal(run_it(t, "a"), EG_OK);
@@ -141,6 +169,27 @@ static void other_program_that_writes_is_waited_for(void **state) {
   while (trouble_shell(t, "test -e begun") != 0)
     assert_true(trouble_now_us() < until);
   assert_int_equal(trouble_finish(t, t->guard, "k"), EG_OK);
+  assert_int_equal(pclose(writer), 0);
+}
+
+/* SQLite does not wait by itself where a database is turned into one with a
+** log while another process writes, as the others of several first ones do. */
+static void new_database_that_is_written_is_waited_for(void **state) {
+  trouble *t = *state;
+  char command[200];
+  snprintf(command, sizeof command, "sqlite3 %s/guard.db", t->folder);
+  FILE *writer = popen(command, "w");
+  assert_non_null(writer);
+  fprintf(writer,
+          ".timeout 5000\ncreate table mine(a);\nbegin immediate;\n"
+          ".system chmod 600 %s/guard.db; : > %s/begun\n",
+          t->folder, t->folder);
+  fputs(".system sleep 0.2\ncommit;\n", writer);
+  fflush(writer);
+  int64_t until = trouble_now_us() + 60000000;
+  while (trouble_shell(t, "test -e begun") != 0)
+    assert_true(trouble_now_us() < until);
+  assert_int_equal(run_it(t, "a"), EG_OK);
   assert_int_equal(pclose(writer), 0);
 }
 
@@ -285,6 +334,34 @@ static void lock_file_that_was_replaced_is_not_had_by_a_waiter(void **state) {
   assert_int_equal(trouble_wait(waiter), 0);
 }
 
+static int hold_the_new_one(trouble *t) {
+  if (!trouble_await(t, HELD) ||
+      trouble_ask(t, t->guard, "k", EG_WANT_LOCK, 0) != EG_OK)
+    return 1;
+  trouble_raise(t, ALIVE);
+  if (!trouble_await(t, DONE))
+    return 2;
+  return eg_holds(t->guard, eg_str("k"), t->grant.token) ? 0 : 3;
+}
+
+/* Who holds the file that was there before ends his grant, and no other's. */
+static void lock_file_that_was_replaced_is_let_go_of_alone(void **state) {
+  trouble *t = *state;
+  pid_t next = trouble_child(t, hold_the_new_one);
+  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_LOCK, 0), EG_OK);
+  assert_int_equal(trouble_shell(t, "rm locks/k.lock"), 0);
+  trouble_raise(t, HELD);
+  assert_true(trouble_await(t, ALIVE));
+  assert_int_equal(eg_release(t->guard, eg_str("k"), 0, NULL), EG_LOST);
+  assert_int_equal(trouble_shell(t, "flock -n locks/k.lock true"), 1);
+  assert_int_equal(trouble_fetch(t, "k"), EG_NOTFOUND);
+  assert_true(t->record.locked);
+  assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_LOCK, 0), EG_LOCKED);
+  assert_int_equal(trouble_shell(t, "flock -n locks/k.lock true"), 1);
+  trouble_raise(t, DONE);
+  assert_int_equal(trouble_wait(next), 0);
+}
+
 static int take_and_leave(trouble *t) {
   while (*(volatile int *)((int *)t->shared + DONE) == 0)
     if (trouble_ask(t, t->guard, "k", EG_WANT_LOCK, 1000) == EG_OK) {
@@ -380,11 +457,14 @@ int main(void) {
       TROUBLE(group_shares_a_folder),
       TROUBLE(newer_schema_is_refused),
       TROUBLE(history_is_bounded_by_count_and_age),
+      TROUBLE(long_history_is_bounded_by_count_too),
       TROUBLE(other_program_that_writes_is_waited_for),
+      TROUBLE(new_database_that_is_written_is_waited_for),
       TROUBLE(child_that_forks_twice_holds_nothing),
       TROUBLE(number_that_another_process_has_holds_nothing),
       TROUBLE(two_pid_namespaces_share_a_folder),
       TROUBLE(lock_file_that_was_replaced_is_not_had_by_a_waiter),
+      TROUBLE(lock_file_that_was_replaced_is_let_go_of_alone),
       TROUBLE(waiter_that_is_cancelled_while_it_wins_keeps_nothing),
       TROUBLE(signals_interrupt_nothing),
   };

@@ -64,6 +64,7 @@ typedef struct egi_entry {
   uint64_t token; /* of the grant, while held */
   egi_file *file; /* whose grant */
   int fd;
+  int spare; /* the one before, to be closed when there is time; -1: none */
   bool held;
   egi_watch *won;      /* waited for it and got it; no grant yet */
   pthread_t won_by;    /* the thread that may make a grant of it */
@@ -323,8 +324,10 @@ eg_bytes egi_lock_holder(const egi_at *at, unsigned char *room);
 /* --------------------------------------------------------- file_db.c -- */
 
 extern const char egi_db_schema[];
+int egi_db_set_up(egi_dir *dir, int *version); /* a code of SQLite */
 eg_status egi_db_get(egi_at *at, bool bytes, eg_error *error);
 /* CONFLICT: the row has another version than at->base. */
+int egi_db_statement(egi_dir *dir, int which, sqlite3_stmt **s); /* code */
 eg_status egi_db_put(egi_at *at, const egi_after *after, eg_error *error);
 eg_status egi_db_delete(egi_at *at, eg_error *error);
 void egi_db_shorten(egi_dir *dir);                     /* before a close */

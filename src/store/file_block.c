@@ -86,10 +86,11 @@ void egi_block_interrupt(long tid) {
 typedef struct alarm {
   timer_t timer;
   sigset_t mask;
-  bool armed;
+  bool was_blocked, armed;
 } alarm_clock;
 
-static bool arm(alarm_clock *a, int64_t in_us) {
+/* ours_alone: the thread, a helper, and its mask may stay as it is then. */
+static bool arm(alarm_clock *a, int64_t in_us, bool ours_alone) {
   struct sigevent event;
   struct itimerspec when;
   sigset_t ours;
@@ -97,6 +98,7 @@ static bool arm(alarm_clock *a, int64_t in_us) {
   sigemptyset(&ours);
   sigaddset(&ours, signo);
   pthread_sigmask(SIG_UNBLOCK, &ours, &a->mask);
+  a->was_blocked = !ours_alone && sigismember(&a->mask, signo) == 1;
   memset(&event, 0, sizeof event);
   event.sigev_notify = SIGEV_THREAD_ID;
   event.sigev_signo = signo;
@@ -116,7 +118,8 @@ static bool arm(alarm_clock *a, int64_t in_us) {
 static void disarm(alarm_clock *a) {
   if (a->armed)
     timer_delete(a->timer);
-  pthread_sigmask(SIG_SETMASK, &a->mask, NULL);
+  if (a->was_blocked)
+    pthread_sigmask(SIG_SETMASK, &a->mask, NULL);
 }
 
 static void say_blocked(egi_watch *watch, long tid) {
@@ -172,7 +175,7 @@ egi_blocked egi_block_flock(egi_watch *watch, int64_t until_us, bool loose,
   if (flock(watch->fd, LOCK_EX | LOCK_NB) == 0)
     return take_over(watch, loose, error);
   int rc = -1, err = EINTR;
-  if (arm(&a, in < LOOK_US ? in : LOOK_US)) {
+  if (arm(&a, in < LOOK_US ? in : LOOK_US, loose)) {
     say_blocked(watch, syscall(SYS_gettid));
     rc = flock(watch->fd, LOCK_EX);
     err = errno;

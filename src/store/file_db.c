@@ -16,10 +16,9 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { SCHEMA = 1, BUSY_MS = 5000 };
+enum { SCHEMA = 1 };
 
 #define PUT                                                                   \
   "insert into runs(name,key,version,token,stamp,not_before,fresh,life,bytes" \
@@ -92,45 +91,14 @@ eg_status egi_db_fail(egi_dir *dir, int rc, const char *what,
 
 /* ------------------------------------------------------------- opening -- */
 
-/* Only foreign programs are waited for here: ours wait on `writer`. */
-static int when_busy(void *ctx, int n) {
-  (void)ctx;
-  struct timespec pause = {0, 50000 + (n * 7919 % 450) * 1000};
-  nanosleep(&pause, NULL);
-  return n < BUSY_MS * 1000 / 275;
-}
-
-static int step_once(sqlite3 *db, const char *sql) {
-  return sqlite3_exec(db, sql, NULL, NULL, NULL);
-}
-
-static int user_version(sqlite3 *db, int *version) {
-  sqlite3_stmt *s = NULL;
-  int rc = sqlite3_prepare_v2(db, "pragma user_version", -1, &s, NULL);
-  if (rc == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW)
-    *version = sqlite3_column_int(s, 0);
-  int end = sqlite3_finalize(s);
-  return rc != SQLITE_OK ? rc : end;
-}
-
-static int set_up(egi_dir *dir, int *version) {
-  sqlite3 *db = dir->db.handle;
-  sqlite3_extended_result_codes(db, 1);
-  sqlite3_busy_handler(db, when_busy, NULL);
-  /* Another process may have it open when we close it; and a fork closes. */
-  sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-  int rc = step_once(db, "pragma journal_mode=wal");
-  if (rc == SQLITE_OK)
-    rc = step_once(db, dir->options.full ? "pragma synchronous=full"
-                                         : "pragma synchronous=normal");
-  dir->db.synced = dir->options.full;
-  if (rc == SQLITE_OK)
-    rc = user_version(db, version);
-  if (rc == SQLITE_OK && *version == 0)
-    rc = step_once(db, egi_db_schema);
-  for (int i = 0; rc == SQLITE_OK && i < EGI_SQL_COUNT; i++)
-    rc = sqlite3_prepare_v3(db, texts[i], -1, SQLITE_PREPARE_PERSISTENT,
-                            &dir->db.statements[i], NULL);
+/* Made on first need: a process that asks once needs two of them. */
+int egi_db_statement(egi_dir *dir, int which, sqlite3_stmt **s) {
+  sqlite3_stmt **made = &dir->db.statements[which];
+  int rc = SQLITE_OK;
+  if (*made == NULL)
+    rc = sqlite3_prepare_v3(dir->db.handle, texts[which], -1,
+                            SQLITE_PREPARE_PERSISTENT, made, NULL);
+  *s = *made;
   return rc;
 }
 
@@ -249,7 +217,7 @@ static eg_status open_now(egi_dir *dir, eg_error *error) {
                                SQLITE_OPEN_PRIVATECACHE,
                            NULL);
   if (rc == SQLITE_OK)
-    rc = set_up(dir, &version);
+    rc = egi_db_set_up(dir, &version);
   if (rc == SQLITE_OK && version > SCHEMA)
     status = egi_file_fail(error, EG_UNSUPPORTED, 0,
                            "%s was made by a newer version of this library "
@@ -424,10 +392,12 @@ eg_status egi_db_get(egi_at *at, bool bytes, eg_error *error) {
     pthread_mutex_unlock(&dir->db_mutex);
     return status;
   }
-  sqlite3_stmt *s = dir->db.statements[bytes ? EGI_SQL_GET : EGI_SQL_LOOK];
+  sqlite3_stmt *s;
+  int rc = egi_db_statement(dir, bytes ? EGI_SQL_GET : EGI_SQL_LOOK, &s);
   bool marked = egi_db_read_header(dir, before);
   bind_key(s, at);
-  int rc = sqlite3_step(s);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_step(s);
   if (rc == SQLITE_ROW)
     enough = read_row(at, s, bytes);
   int end = sqlite3_reset(s);
@@ -477,19 +447,23 @@ void egi_db_write_end(egi_dir *dir) {
 static int set_sync(egi_dir *dir, bool full) {
   if (dir->db.synced == full)
     return SQLITE_OK;
-  int rc = step_once(dir->db.handle, full ? "pragma synchronous=full"
-                                          : "pragma synchronous=normal");
+  int rc = sqlite3_exec(dir->db.handle,
+                        full ? "pragma synchronous=full"
+                             : "pragma synchronous=normal",
+                        NULL, NULL, NULL);
   if (rc == SQLITE_OK)
     dir->db.synced = full;
   return rc;
 }
 
-/* One statement that writes one row, or none: CONFLICT.  Ends the writing. */
-static eg_status run(egi_at *at, sqlite3_stmt *s, bool durable,
+/* One statement that writes one row, or none: CONFLICT.  Ends the writing.
+** rc: how it was made. */
+static eg_status run(egi_at *at, int rc, sqlite3_stmt *s, bool durable,
                      eg_error *error) {
   egi_dir *dir = at->dir;
   eg_status status = EG_OK;
-  int rc = set_sync(dir, durable || at->file->options.full);
+  if (rc == SQLITE_OK)
+    rc = set_sync(dir, durable || at->file->options.full);
   if (rc == SQLITE_OK)
     rc = sqlite3_step(s);
   int changes = sqlite3_changes(dir->db.handle);
@@ -559,15 +533,16 @@ eg_status egi_db_put(egi_at *at, const egi_after *after, eg_error *error) {
   pthread_mutex_lock(&dir->db_mutex);
   eg_status status = egi_db_write_begin(dir, error);
   if (status == EG_OK) {
-    sqlite3_stmt *s =
-        dir->db.statements[after->leave ? EGI_SQL_TOUCH : EGI_SQL_PUT];
+    sqlite3_stmt *s;
+    int rc = egi_db_statement(dir, after->leave ? EGI_SQL_TOUCH : EGI_SQL_PUT,
+                              &s);
     egi_filter_add(dir->side.head, at->hash2);
     bind_key(s, at);
     if (after->leave)
       bind_touch(s, at, after);
     else
       bind_put(s, at, after);
-    status = run(at, s, after->durable, error);
+    status = run(at, rc, s, after->durable, error);
   }
   pthread_mutex_unlock(&dir->db_mutex);
   return status;
@@ -578,10 +553,11 @@ eg_status egi_db_delete(egi_at *at, eg_error *error) {
   pthread_mutex_lock(&dir->db_mutex);
   eg_status status = egi_db_write_begin(dir, error);
   if (status == EG_OK) {
-    sqlite3_stmt *s = dir->db.statements[EGI_SQL_DELETE];
+    sqlite3_stmt *s;
+    int rc = egi_db_statement(dir, EGI_SQL_DELETE, &s);
     bind_key(s, at);
     sqlite3_bind_int64(s, 3, (int64_t)at->base);
-    status = run(at, s, false, error);
+    status = run(at, rc, s, false, error);
   }
   pthread_mutex_unlock(&dir->db_mutex);
   return status;

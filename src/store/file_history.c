@@ -18,6 +18,7 @@
 #include <string.h>
 
 enum { MANY = 500, BATCH_MAX = 1000, ERROR_KEPT = 500, PAGE = 32, DAYS = 90 };
+enum { SHORT = 1000, SLACK = 32 }; /* rows that a longer one may have more */
 
 #define DAY_US INT64_C(86400000000)
 
@@ -102,6 +103,14 @@ static int insert_all(const egi_file *file, sqlite3 *db, const egi_ended *e) {
   return rc;
 }
 
+/* Of a long history not at each batch: most are of a single run, and this is
+** half of what they cost. */
+static bool is_time_to_trim(sqlite3 *db, long rows, unsigned added) {
+  int64_t last = sqlite3_last_insert_rowid(db);
+  int64_t step = rows < SHORT ? 1 : SLACK;
+  return last / step != (last - (int64_t)added) / step;
+}
+
 static int trim(sqlite3 *db, long rows, int64_t oldest) {
   char sql[256];
   snprintf(sql, sizeof sql,
@@ -113,7 +122,7 @@ static int trim(sqlite3 *db, long rows, int64_t oldest) {
 }
 
 /* Under db_mutex. */
-static eg_status write_batch(egi_file *file, const egi_ended *e,
+static eg_status write_batch(egi_file *file, const egi_ended *e, unsigned n,
                              eg_error *error) {
   egi_dir *dir = file->dir;
   const eg_clock *clock = file->env.clock;
@@ -124,7 +133,7 @@ static eg_status write_batch(egi_file *file, const egi_ended *e,
     int rc = sqlite3_exec(db, "begin immediate", NULL, NULL, NULL);
     if (rc == SQLITE_OK)
       rc = insert_all(file, db, e);
-    if (rc == SQLITE_OK)
+    if (rc == SQLITE_OK && is_time_to_trim(db, file->options.history_rows, n))
       rc = trim(db, file->options.history_rows,
                 now + dir->side.head->base_us - DAYS * DAY_US);
     if (rc == SQLITE_OK)
@@ -159,7 +168,7 @@ static eg_status flush(egi_file *file, eg_error *error) {
   file->ended_end = &file->ended;
   file->ended_count = 0;
   pthread_mutex_unlock(&file->mutex);
-  eg_status status = e != NULL ? write_batch(file, e, error) : EG_OK;
+  eg_status status = e != NULL ? write_batch(file, e, n, error) : EG_OK;
   if (status == EG_OK || n > BATCH_MAX) {
     free_all(e); /* or they would grow without end */
     return status;

@@ -39,6 +39,13 @@ static bool idle(const egi_entry *entry) {
   return !entry->held && entry->won == NULL && !entry->leaving;
 }
 
+static void close_entry(egi_entry *entry) {
+  close(entry->fd);
+  if (entry->spare >= 0)
+    close(entry->spare);
+  free(entry);
+}
+
 /* The idle ones that came first go. */
 static void trim(egi_dir *dir, unsigned shard) {
   egi_entry **link = &dir->entries[shard];
@@ -46,8 +53,7 @@ static void trim(egi_dir *dir, unsigned shard) {
     egi_entry *entry = *link;
     if (idle(entry) && ++n > KEPT_IDLE) {
       *link = entry->next;
-      close(entry->fd);
-      free(entry);
+      close_entry(entry);
     } else {
       link = &entry->next;
     }
@@ -67,6 +73,7 @@ static eg_status new_entry(egi_at *at, egi_entry **out, eg_error *error) {
     return egi_file_fail(error, EG_NOMEM, ENOMEM,
                          "not enough memory for a lock");
   memset(entry, 0, sizeof *entry);
+  entry->spare = -1;
   char name[EGI_NAME_ROOM];
   egi_file_name(at->name, at->key, name);
   eg_status status = egi_file_open_bare(at->dir->locks_fd, name,
@@ -93,8 +100,7 @@ void egi_lock_forget_all(egi_dir *dir) {
     dir->entries[i] = NULL;
     while (entry != NULL) {
       egi_entry *next = entry->next;
-      close(entry->fd);
-      free(entry);
+      close_entry(entry);
       entry = next;
     }
   }
@@ -166,8 +172,7 @@ static void drop_entry(egi_at *at, egi_entry *entry) {
   while (*link != entry)
     link = &(*link)->next;
   *link = entry->next;
-  close(entry->fd);
-  free(entry);
+  close_entry(entry);
 }
 
 /* Ours by a wait, and this thread's to use? */
@@ -186,12 +191,18 @@ static eg_status check_fresh(egi_at *at, egi_entry *entry,
   return status;
 }
 
+/* A grant of ours that is over, whose file was replaced: who has the new one
+** may hold the key.  The entry stays until the keeper has told of the loss. */
+static bool held_in_vain(const egi_at *at, const egi_entry *entry) {
+  return entry->held && egi_lock_replaced(at, entry->fd);
+}
+
 eg_status egi_lock_take(egi_at *at, egi_entry **out, eg_error *error) {
   for (int i = 0; i < TRIES; i++) {
     struct stat st;
     egi_entry *entry = egi_lock_entry(at);
     eg_status status = EG_OK;
-    bool fresh = entry == NULL;
+    bool fresh = entry == NULL || held_in_vain(at, entry);
     if (fresh)
       status = new_entry(at, &entry, error);
     if (status != EG_OK)
@@ -250,8 +261,12 @@ void egi_lock_let_go(egi_at *at) {
   egi_entry *entry = at->leaving;
   if (entry == NULL)
     return;
+  int spare = entry->spare;
+  entry->spare = -1;
   unlock(entry->fd);
   atomic_store_explicit(&entry->leaving, false, memory_order_release);
+  if (spare >= 0)
+    close(spare);
 }
 
 /* Another thread has a system call to go until the descriptor is free. */
@@ -280,6 +295,7 @@ bool egi_lock_give(egi_at *at, int fd, egi_watch *watch, bool loose) {
     if (entry == NULL)
       return false;
     memset(entry, 0, sizeof *entry);
+    entry->spare = -1;
     entry->hash = at->hash;
     entry->hash2 = at->hash2;
     entry->key_len = at->key.len;
@@ -287,10 +303,15 @@ bool egi_lock_give(egi_at *at, int fd, egi_watch *watch, bool loose) {
     entry->next = at->dir->entries[at->shard];
     at->dir->entries[at->shard] = entry;
   } else {
-    if (entry->held)
+    bool locked = entry->held;
+    if (locked)
       lose(at, entry);
     await_leaver(entry);
-    close(entry->fd);
+    if (entry->spare >= 0)
+      close(entry->spare);
+    entry->spare = locked ? -1 : entry->fd; /* who has waited is in a hurry */
+    if (locked)
+      close(entry->fd);
   }
   entry->fd = fd;
   entry->won = watch;
@@ -318,8 +339,13 @@ bool egi_lock_busy(egi_at *at) {
   bool kept = entry != NULL;
   if (kept && entry->won != NULL)
     return !may_use(entry);
-  if (kept && (entry->held || entry->leaving)) /* ours, and over */
+  if (kept && entry->leaving)
     return false;
+  if (kept && entry->held) { /* ours, and over */
+    if (!held_in_vain(at, entry))
+      return false;
+    kept = false;
+  }
   if (kept && egi_lock_removed(entry->fd)) {
     drop_entry(at, entry);
     kept = false;

@@ -160,11 +160,13 @@ static eg_status next_page(scan *s, size_t *n, eg_error *error) {
   pthread_mutex_lock(&dir->db_mutex);
   eg_status status = egi_db_ready(dir, error);
   if (status == EG_OK) {
-    sqlite3_stmt *q = dir->db.statements[EGI_SQL_PAGE];
+    sqlite3_stmt *q;
+    rc = egi_db_statement(dir, EGI_SQL_PAGE, &q);
     sqlite3_bind_text(q, 1, s->file->name, (int)s->file->name_len,
                       SQLITE_STATIC);
     sqlite3_bind_blob(q, 2, s->last, (int)s->last_len, SQLITE_STATIC);
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW && *n < PAGE_KEYS) {
+    while (q != NULL && (rc = sqlite3_step(q)) == SQLITE_ROW &&
+           *n < PAGE_KEYS) {
       size_t len = (size_t)sqlite3_column_bytes(q, 0);
       if (len > EG_KEY_MAX)
         continue; /* not one of ours */

@@ -53,7 +53,9 @@ static bool look_after(round_ *r, egi_entry *entry) {
     come_again(r, at.lease - egi_at_now(&at) > 0 ? at.lease - egi_at_now(&at)
                                                  : 0);
   if (!stands) {
-    if (at.slot != NULL)
+    bool next = at.slot != NULL && at.slot->held &&
+                at.slot->token != entry->token; /* has the file that came */
+    if (at.slot != NULL && !next)
       egi_lock_blank(at.slot, entry->fd);
     egi_lock_drop(&at, entry);
     egi_file_wake(&at);
