@@ -147,7 +147,8 @@ describe("eguard serve", function()
     end)
 
     it("the page names nothing but its own files", function()
-      for _, path in ipairs { "/", "/page.css", "/page.js" } do
+      for _, path in ipairs { "/", "/page.css", "/page.js", "/model.js",
+                              "/charts.js", "/list.js", "/key.js" } do
         local status, body = server:get(path)
         assert.equal(200, status)
         assert.is_nil(body:find "https?:[^\n]*%.%a%a")

@@ -3,8 +3,8 @@
 ** of it.
 **
 ** It rests as long as nobody listens and nothing was asked for lately.  Else
-** it scans as often as a tenth of its time allows, four times a second at
-** most; so a store that needs two seconds for a scan is scanned every twenty.
+** it scans as often as a third of its time allows, four times a second at
+** most; so a store that needs two seconds for a scan is scanned every six.
 ** The tables are its own: what others see is text.
 */
 #include <inttypes.h>
@@ -221,7 +221,7 @@ static void sleep_until(ec_server *server, int64_t steady_us) {
 /* Under the mutex.  Until the next round; false: it is time to end. */
 static bool rest(const collecting *c, int64_t before) {
   ec_server *server = c->server;
-  int64_t pause = c->scan_us * 10;
+  int64_t pause = c->scan_us * 3;
   pause = pause < OFTEN_US ? OFTEN_US : pause > SELDOM_US ? SELDOM_US : pause;
   while (!server->stopping) {
     int64_t now = eg_now_us();
