@@ -86,12 +86,12 @@ static bool scan(collecting *c) {
   c->rows.round++;
   ec_waiters_look(&c->server->waiters);
   eg_status status = eg_scan(c->server->guard, all, see, c, &error);
+  c->scan_us = eg_now_us() - before;
   if (status == EG_OK)
     c->changes += ec_known_sweep(&c->rows, &c->gone);
   if (status == EG_OK && (c->first || before < c->ended_us + ASK_HISTORY_US))
     ec_runs_ask(&c->runs, c->server->guard, &c->fresh);
   ec_runs_forget(&c->runs, eg_wall_us() - HOUR_US);
-  c->scan_us = eg_now_us() - before;
   c->trouble[0] = '\0';
   if (status != EG_OK)
     snprintf(c->trouble, sizeof c->trouble, "%s",

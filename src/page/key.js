@@ -54,6 +54,8 @@ function factsOf(record, held) {
     fact("Failed", count(record.failed)),
     fact("Timed out", count(record.timedOut)),
     fact("Lost", count(record.lost)),
+    fact("Refused", count(record.blocked || 0)),
+    fact("Answered from memory", count(record.cached || 0)),
     fact("Half end within", times.runs > 0 && duration(times.p50 * 1000)),
     fact("95 of 100 within", times.runs > 0 && duration(times.p95 * 1000)),
     fact("99 of 100 within", times.runs > 0 && duration(times.p99 * 1000)),
@@ -72,7 +74,7 @@ function historyOf(answer) {
   picture.style.height = "120px";
   const rows = past.map((run) => {
     const status = STATUS.indexOf(run.status);
-    return h("tr", {}, h("td", {}, atTime(ms(run.startTime))),
+    return h("tr", {}, h("td", {}, shortClock.format(ms(run.startTime))),
       h("td", {}, h("i.mark.s" + status, {}, MARKS[status]), WORDS[status]),
       h("td.num", {}, duration(run.duration * 1000)),
       h("td.wide", {}, run.owner || ""), h("td", {}, run.error ||

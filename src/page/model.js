@@ -177,6 +177,9 @@ function ago(ms) {
 
 const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium",
   timeStyle: "medium", hourCycle: "h23" });
+const shortClock = new Intl.DateTimeFormat(undefined, { month: "short",
+  day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+  hourCycle: "h23" });
 function atTime(ms) { return ms ? clock.format(new Date(ms)) : "–"; }
 
 const numbers = new Intl.NumberFormat();
