@@ -83,8 +83,9 @@ end
 
 --- How metrics are to be.
 ---@class ExecutionGuard.MetricsOptions
---- How many keys have samples of their own, those that ran most often; the
---- rest is one, "other". Default 50; 0: none.
+--- How many keys have samples of their own, those that were asked for most
+--- often (executions, blocked and cached together); the rest is one, "other".
+--- Default 50; 0: none.
 ---@field top? integer
 --- OpenMetrics 1.0 to the letter, for those who ask for that; promtool does
 --- not take it. Default false.

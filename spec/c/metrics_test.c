@@ -112,6 +112,31 @@ static void runs_are_counted_in_all_and_by_key(void **state) {
   free(all);
 }
 
+static void calls_and_waits_are_counted_and_rank_keys(void **state) {
+  spec_world *w = *state;
+  run_for(w, "often run", 1, spec_done());
+  run_for(w, "often run", 1, spec_done());
+  run_for(w, "often asked", 1, spec_done());
+  w->policy.allow_rerun = false;
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(spec_ask(w, "often asked", EG_WANT_RUN), EG_CACHED);
+  assert_int_equal(spec_ask(w, "busy", EG_WANT_RUN), EG_OK);
+  assert_int_equal(spec_ask(w, "busy", EG_WANT_RUN), EG_RUNNING);
+  spec_caller waiter = spec_caller_of(w->guard, "busy", EG_WANT_LOCK, 7000);
+  spec_call(&waiter);
+  assert_true(spec_await_sleepers(1));
+  spec_advance_ms(7000);
+  assert_int_equal(spec_called(&waiter), EG_LOCKED);
+  char *all = metrics_of(w->guard, 1);
+  assert_has(all, sample(w, "key_cached_total", ",key=\"often asked\"} 3"));
+  assert_has(all, sample(w, "cached_total", "} 3"));
+  assert_has(all, sample(w, "blocked_total", "} 1"));
+  assert_has(all, sample(w, "wait_seconds_bucket", ",le=\"5.0\"} 0"));
+  assert_has(all, sample(w, "wait_seconds_bucket", ",le=\"10.0\"} 1"));
+  assert_has(all, sample(w, "key_wait_seconds_count", ",key=\"other\"} 1"));
+  free(all);
+}
+
 static void a_held_key_is_counted_while_it_is(void **state) {
   spec_world *w = *state;
   assert_int_equal(spec_ask(w, "k", EG_WANT_RUN), EG_OK);
@@ -441,6 +466,7 @@ static void guards_come_and_go_meanwhile(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       BOTH_WAYS(runs_are_counted_in_all_and_by_key),
+      ONE_WAY(calls_and_waits_are_counted_and_rank_keys),
       ONE_WAY(a_held_key_is_counted_while_it_is),
       ONE_WAY(what_cannot_be_read_is_counted_as_that),
       ONE_WAY(keys_beyond_top_are_one),

@@ -4,6 +4,7 @@
 
 local ExecutionGuard = require "executionguard"
 local prometheus = require "support.prometheus"
+local serving = require "support.serving"
 local shell = require "support.shell"
 
 local AWKWARD = { 'say "hi"', "two\nlines", "back\\slash", "zero\0byte",
@@ -56,7 +57,7 @@ describe("Prometheus", function()
       "promtool takes OpenMetrics 1.0 now: say so in the documents")
   end)
 
-  it("scrapes them, in both formats, and knows every key", function()
+  it("scrapes them, in both formats and from eguard serve", function()
     local kind = "text/plain; version=0.0.4; charset=utf-8"
     local strict = "application/openmetrics-text; version=1.0.0; charset=utf-8"
     local pages = prometheus.pages {
@@ -64,18 +65,21 @@ describe("Prometheus", function()
       ["/open"] = function()
         return guard:Metrics { openmetrics = true }, strict
       end }
+    local live = serving.start(folder, "--name='na\"me'")
     local server = prometheus.start(folder, {
       text = { address = pages.address, path = "/text" },
-      open = { address = pages.address, path = "/open" } })
+      open = { address = pages.address, path = "/open" },
+      serve = { address = live.url:match "//([^/]+)", path = "/metrics" } })
     local up
     for _ = 1, 600 do
       pages.serve(0.1)
       up = server.values("executionguard_executions_total", "job")
-      if up.text and up.open then break end
+      if up.text and up.open and up.serve then break end
     end
     local n = tostring(#AWKWARD + 1)
-    assert.same({ text = n, open = n }, up, server.log())
-    assert.same({ text = "1", open = "1" }, server.values("up", "job"))
+    assert.same({ text = n, open = n, serve = n }, up, server.log())
+    assert.same({ text = "1", open = "1", serve = "1" },
+      server.values("up", "job"))
     local keys = server.values("executionguard_key_executions_total", "key")
     for _, key in ipairs(AWKWARD) do
       assert.equal("1", keys[SHOWN[key] or key], key)
@@ -93,6 +97,7 @@ describe("Prometheus", function()
     assert.is_true(units.seconds) -- by OpenMetrics only
     assert.equal("counter", known.executionguard_executions_total[1].type)
     server.stop()
+    live:stop()
     pages.stop()
   end)
 end)

@@ -49,6 +49,10 @@ static void sum_up(const eg_record *record, egi_sum *sum) {
   egi_tally tally;
   memset(sum, 0, sizeof *sum);
   sum->held = record->locked;
+  sum->blocked = record->blocked;
+  sum->cached = record->cached;
+  egi_decode_tally(record->waits, &tally);
+  spread(&sum->waits, &tally);
   if (record->corrupt)
     return;
   sum->executions = record->count;
@@ -73,11 +77,14 @@ static void add(egi_sum *to, const egi_sum *from) {
   to->failed += from->failed;
   to->timed_out += from->timed_out;
   to->lost += from->lost;
+  to->blocked += from->blocked;
+  to->cached += from->cached;
   to->held += from->held;
   to->failing += from->failing;
   if (from->last_us > to->last_us)
     to->last_us = from->last_us;
   add_spread(&to->runs, &from->runs);
+  add_spread(&to->waits, &from->waits);
 }
 
 static void add_to_rest(egi_metrics *m, size_t place, const egi_sum *sum) {
@@ -206,7 +213,7 @@ static bool gather_record(void *ctx, const eg_record *record) {
     add_to_rest(g->metrics, g->place, &one.sum);
     return true;
   }
-  one.asked = one.sum.executions;
+  one.asked = one.sum.executions + one.sum.blocked + one.sum.cached;
   one.place = g->place;
   one.len = record->key.len;
   memcpy(one.key, record->key.data, one.len);

@@ -24,10 +24,11 @@ typedef struct egi_spread {
 /* Of one key, or of many. */
 typedef struct egi_sum {
   uint64_t executions, failed, timed_out, lost;
+  uint64_t blocked, cached;
   uint64_t held;    /* now */
   uint64_t failing; /* the last run failed or timed out */
   int64_t last_us;  /* the end of the last run; epoch */
-  egi_spread runs;
+  egi_spread runs, waits;
 } egi_sum;
 
 /* A namespace; guards without a name of one kind of store count together. */

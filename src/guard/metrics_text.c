@@ -77,12 +77,16 @@ static const family families[] = {
     {COUNTER, "failed", "Runs that failed.", AT(failed)},
     {COUNTER, "timed_out", "Runs that timed out.", AT(timed_out)},
     {COUNTER, "lost", "Runs whose owner died, or that were reset.", AT(lost)},
+    {COUNTER, "blocked", "Calls that were refused.", AT(blocked)},
+    {COUNTER, "cached", "Calls that got a result without a run.", AT(cached)},
     {GAUGE, "held", "Keys that are held now, by a run or a lock.", AT(held)},
     {GAUGE, "failing", "Keys whose last run failed or timed out.",
      AT(failing)},
     {SECONDS, "last_end_timestamp_seconds",
      "When the last run ended, since the epoch.", AT(last_us)},
     {HISTOGRAM, "run_seconds", "How long runs took that ended.", AT(runs)},
+    {HISTOGRAM, "wait_seconds", "How long callers waited for their answer.",
+     AT(waits)},
 };
 
 static const char *const types[] = {"counter", "gauge", "gauge", "histogram"};
