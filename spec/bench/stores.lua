@@ -16,18 +16,63 @@ for kind in ("new", "again"):
         lock.acquire()
         lock.release()
     print("filelock_" + kind, (time.perf_counter_ns() - begin) // n)
+
+import mmap, os, struct
+turns, name = 6, sys.argv[1] + "/relay.lock"
+board = mmap.mmap(-1, 16)
+def tell(at, value): board[at:at + 8] = struct.pack("q", value)
+def told(at): return struct.unpack("q", board[at:at + 8])[0]
+if os.fork() == 0:
+    lock, sum = filelock.FileLock(name, timeout=20), 0
+    for i in range(1, turns + 1):
+        while told(0) < i * 2: time.sleep(0.0002)
+        lock.acquire()
+        sum += time.perf_counter_ns() - told(8)
+        lock.release()
+        tell(0, i * 2 + 1)
+    print("filelock_hand_over", sum // turns, flush=True)
+    os._exit(0)
+lock = filelock.FileLock(name, timeout=20)
+for i in range(1, turns + 1):
+    lock.acquire()
+    tell(0, i * 2)
+    time.sleep(0.005 + 0.007 * i)
+    tell(8, time.perf_counter_ns())
+    lock.release()
+    while told(0) < i * 2 + 1: time.sleep(0.0002)
+os.wait()
 ]]
 
-local function filelock(samples, folder, rounds)
+-- Symfony's locks, as a program of PHP.
+local SYMFONY <const> = [[
+<?php
+require '/usr/share/php/Symfony/Component/Lock/autoload.php';
+use Symfony\Component\Lock\LockFactory;
+use Symfony\Component\Lock\Store\FlockStore;
+$factory = new LockFactory(new FlockStore($argv[1]));
+$n = (int) $argv[2];
+foreach (['new', 'again'] as $kind) {
+    $begin = hrtime(true);
+    for ($i = 0; $i < $n; $i++) {
+        $lock = $factory->createLock($kind === 'new' ? "k$i" : 'again');
+        $lock->acquire();
+        $lock->release();
+    }
+    echo "symfony_$kind ", intdiv(hrtime(true) - $begin, $n), "\n";
+}
+]]
+
+-- Where a program of another language is not there, its lines are not.
+local function peer(samples, folder, rounds, command, text)
   local path = os.tmpname()
   local file = assert(io.open(path, "w"))
-  file:write(FILELOCK)
+  file:write(text)
   file:close()
   for r = 1, rounds do
-    local there = ("%s/filelock%d"):format(folder, r)
-    os.execute("mkdir " .. there)
-    for name, list in pairs(figures(("/usr/bin/python3 %s %s 300"):format(
-      path, there))) do
+    local there = ("%s/peer%d"):format(folder, r)
+    os.execute(("rm -rf %s && mkdir %s"):format(there, there))
+    for name, list in pairs(figures(("%s %s %s 300"):format(command, path,
+      there))) do
       samples[name] = samples[name] or {}
       samples[name][r] = list[1]
     end
@@ -41,7 +86,10 @@ local function files(report, build, quick)
   os.execute("rm -rf " .. folder)
   local samples = figures(("%s/files %s %d %d %d"):format(build, folder,
     rounds, quick and 400 or 2000, records))
-  filelock(samples, folder, rounds)
+  peer(samples, folder, rounds, "/usr/bin/python3", FILELOCK)
+  if os.execute "php -r '' >/dev/null 2>&1" then
+    peer(samples, folder, rounds, "php", SYMFONY)
+  end
   os.execute("rm -rf " .. folder)
   local function line(what, ours, against, name, goal, more)
     local all = { what = "files: " .. what, samples = samples, ours = ours,
@@ -54,6 +102,12 @@ local function files(report, build, quick)
     1.6)
   line("lock + release, new key", "our_new", "filelock_new",
     "python filelock", 0.6)
+  if samples.symfony_new then
+    line("lock + release, new key", "our_new", "symfony_new",
+      "Symfony FlockStore", 0.75)
+  else
+    report:skip("Symfony FlockStore", "there is no php, or not its locks")
+  end
   line("lock + release, again", "our_again", "raw_again", "flock + unlock",
     1.8)
   line("lock + release, again", "our_again", "filelock_again",
@@ -68,6 +122,8 @@ local function files(report, build, quick)
     "two SQLite upserts", 0.8)
   line("hand-over to a process", "our_hand_over", "raw_hand_over",
     "kernel flock", 1.3)
+  line("hand-over to a process", "our_hand_over", "filelock_hand_over",
+    "python filelock", 0.001)
   line("hand-over, by a descriptor", "polled_hand_over", "raw_hand_over",
     "kernel flock", 1.8)
   line("4 processes, runs/s", "four_processes", "one_process", "one process",

@@ -222,7 +222,8 @@ static void proposed_command_can_be_pasted(void **state) {
     assert_string_equal(ec_hint(&o, "reset", text, sizeof text), rows[i][3]);
     assert_true(strlen(ec_hint(&o, "reset", small, sizeof small)) < 20);
   }
-  char *operands[] = {"k"};
+  static char key[] = "k";
+  char *operands[] = {key};
   ec_options o = {.operands = operands};
   setenv("EXECUTIONGUARD_STORE", "file:/there", 1);
   assert_string_equal(ec_hint(&o, "reset", text, sizeof text),

@@ -9,12 +9,14 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -191,6 +193,73 @@ static void new_database_that_is_written_is_waited_for(void **state) {
     assert_true(trouble_now_us() < until);
   assert_int_equal(run_it(t, "a"), EG_OK);
   assert_int_equal(pclose(writer), 0);
+}
+
+/* ---------------------------------------------------------- file systems -- */
+
+/* ptrace by itself: its header and the kernel's do not go together. */
+static long trace(long what, pid_t pid, unsigned long at, const void *data) {
+  return syscall(SYS_ptrace, what, (long)pid, at, data);
+}
+
+/* Opens a folder, traced by its parent.  As it ends: the status of that, or 0
+** where the message does not name the file system. */
+static void open_traced(const trouble *t, const char *name) {
+  char url[128];
+  eg_guard *guard;
+  eg_error error = {0};
+  snprintf(url, sizeof url, "file:%s/there", t->folder);
+  eg_options options = {.store = url};
+  if (trace(PTRACE_TRACEME, 0, 0, NULL) != 0)
+    _exit(NOT_ALLOWED);
+  raise(SIGSTOP);
+  eg_status status = eg_open(&options, &guard, &error);
+  _exit(strstr(error.message, name) != NULL ? (int)status : 0);
+}
+
+/* The kernel's answer to "what file system?" is changed on its way. */
+static int say_it_is(pid_t child, unsigned long type) {
+  struct ptrace_syscall_info info;
+  unsigned long buffer = 0;
+  int status, signal = 0;
+  trace(PTRACE_SETOPTIONS, child, 0, (const void *)PTRACE_O_TRACESYSGOOD);
+  for (;;) {
+    trace(PTRACE_SYSCALL, child, 0, (const void *)(long)signal);
+    if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
+      return WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    signal = WSTOPSIG(status) & 0x7f;
+    if (WSTOPSIG(status) != (SIGTRAP | 0x80))
+      continue;
+    signal = 0;
+    trace(PTRACE_GET_SYSCALL_INFO, child, sizeof info, &info);
+    if (info.op == PTRACE_SYSCALL_INFO_ENTRY)
+      buffer = info.entry.nr == SYS_fstatfs ? info.entry.args[1] : 0;
+    else if (info.op == PTRACE_SYSCALL_INFO_EXIT && buffer != 0)
+      trace(PTRACE_POKEDATA, child, buffer, (const void *)type);
+  }
+}
+
+static void file_system_of_other_machines_is_refused_by_name(void **state) {
+  trouble *t = *state;
+  static const struct {
+    unsigned long type;
+    const char *name;
+    eg_status status;
+  } rows[] = {{0x6969, "NFS", EG_UNSUPPORTED},
+              {0xff534d42, "CIFS", EG_UNSUPPORTED},
+              {0x01021997, "9p", EG_UNSUPPORTED},
+              {0xef53, "", EG_OK}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    int status;
+    pid_t child = fork();
+    if (child == 0)
+      open_traced(t, rows[i].name);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_ALLOWED)
+      skip(); /* in a container */
+    assert_true(WIFSTOPPED(status));
+    assert_int_equal(say_it_is(child, rows[i].type), rows[i].status);
+  }
 }
 
 /* --------------------------------------------------------------- descent -- */
@@ -460,6 +529,7 @@ int main(void) {
       TROUBLE(long_history_is_bounded_by_count_too),
       TROUBLE(other_program_that_writes_is_waited_for),
       TROUBLE(new_database_that_is_written_is_waited_for),
+      TROUBLE(file_system_of_other_machines_is_refused_by_name),
       TROUBLE(child_that_forks_twice_holds_nothing),
       TROUBLE(number_that_another_process_has_holds_nothing),
       TROUBLE(two_pid_namespaces_share_a_folder),
