@@ -87,9 +87,10 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 # Stores that need a client library are objects of their own, each with a copy
 # of what they share; built where the library's header is.
-REMOTE_SRC := $(wildcard src/store/remote*.c) src/store/seen.c \
-              src/store/steady.c src/core/codec.c src/core/counters.c \
-              src/core/histogram.c src/core/record.c src/core/tally.c
+REMOTE_SRC := $(wildcard src/store/remote*.c) src/store/holder.c \
+              src/store/seen.c src/store/steady.c src/core/codec.c \
+              src/core/counters.c src/core/histogram.c src/core/record.c \
+              src/core/tally.c
 REDIS_SRC := $(wildcard src/store/redis*.c)
 HAS_REDIS := $(shell printf '\043include <hiredis/hiredis.h>\n' | \
                $(CC) $(CPPFLAGS) $(CFLAGS) -E -x c -o /dev/null - 2>/dev/null \

@@ -631,7 +631,7 @@ typedef struct eg_past {
   eg_status status; /* OK, FAILED or TIMEOUT */
   int64_t start_us, duration_us;
   eg_bytes error; /* text, cut to what the store keeps */
-  eg_bytes owner; /* the text of who ran it; store file only */
+  eg_bytes owner; /* the text of who ran it, where it is kept */
   bool exited;
   int exit_status; /* where it exited */
 } eg_past;

@@ -106,6 +106,7 @@ typedef struct eg_summary_key {
   eg_run status;
   bool locked;
   uint32_t count, failed, timed_out, lost;
+  uint64_t blocked;
   eg_times times;
   uint32_t last_n;
   eg_beat last[EG_SUMMARY_LAST]; /* oldest first */
@@ -116,8 +117,9 @@ typedef struct eg_summary {
   bool history; /* are ended runs remembered? */
   /* largest first; keys with nothing of it are not among them */
   eg_summary_key *slowest; /* by the 95th percentile of their runs */
+  eg_summary_key *blocked; /* by how many calls were refused */
   eg_summary_key *failing; /* by how many runs failed, timed out, were lost */
-  size_t n_slowest, n_failing;
+  size_t n_slowest, n_blocked, n_failing;
   eg_memory memory; /* the library's own */
 } eg_summary;
 

@@ -57,6 +57,12 @@ describe("the summary, to the letter,", function()
     run("report\27[31m", 0.004)
     run("nightly", 5000, nil)
     run("once", 0.5, "the disk is full\nand more of it")
+    for i = 1, 7 do
+      guard:RunOnce("once", function() end, { errorTtl = 60 })
+      guard:RunOnce("late", function()
+        for _ = 1, i % 3 do guard:RunOnce("late", function() end) end
+      end, { allowRerun = true })
+    end
     guard:RunOnce("nothing", function() end)
     guard:Reset "nothing"
   end
@@ -66,6 +72,8 @@ describe("the summary, to the letter,", function()
     world.start()
     guard = ExecutionGuard.new { store = folder.store }
     fill()
+    guard:Close() -- what is counted beside the records is there then
+    guard = ExecutionGuard.new { store = folder.store }
   end)
 
   teardown(function()
@@ -103,9 +111,50 @@ describe("the summary, to the letter,", function()
       end)
   end
 
+  it("by eguard history, with a picture, on a terminal", function()
+    local on = "TZ=UTC NO_COLOR=1 TERM=xterm LC_ALL=C.UTF-8 COLUMNS=%d " ..
+      "script -qec 'eguard history %s' /dev/null"
+    local function picture(columns, options)
+      local text = shell.run(folder, on:format(columns, options or "")).out
+      return text:gsub("\r", ""):match "^(.-)\n\nKEY +START"
+    end
+    for _, columns in ipairs { 40, 80, 120 } do
+      local text = picture(columns)
+      assert_golden("history-" .. columns, text .. "\n")
+      for line in text:gmatch "[^\n]+" do
+        assert.is_true(utf8.len(line) <= columns, line)
+      end
+    end
+    assert.is_nil(picture(80, "--ascii"):find "[^\n\32-\126]")
+    assert.matches("^backup  █.*█\n +┬─", picture(80, "backup"))
+    assert.is_nil(shell.run(folder, "eguard history").out:find "┬")
+  end)
+
+  it("eguard history --since leaves out what ended before", function()
+    local function count(since)
+      return #shell.json(shell.run(folder,
+        "TZ=UTC eguard history --json --since=" .. since).out)
+    end
+    local all = #guard:History(nil, 1000)
+    assert.equal(all, count "2025-12-31")
+    assert.equal(0, count "1h")
+    local last = guard:History(nil, 1)[1]
+    local recent = 0
+    for _, past in ipairs(guard:History(nil, 1000)) do
+      recent = recent + (past.endTime >= last.endTime // 1 and 1 or 0)
+    end
+    assert.is_true(recent > 0 and recent < all)
+    assert.equal(recent, count(os.date("!%Y-%m-%dT%H:%M:%SZ",
+                                  last.endTime // 1 | 0)))
+    assert.equal(0, count(os.date("!'%Y-%m-%d %H:%M:%S'",
+                                  (last.endTime // 1 | 0) + 1)))
+    assert.equal(64, shell.run(folder, "eguard history --since=now").status)
+  end)
+
   it("with as many keys of a kind as are asked for", function()
     local text = below_box(lines_of(guard, { ascii = true, top = 1 }))
     assert.matches("^\nSlowest keys[^\n]+\n  nightly[^\n]+\n" ..
+                   "\nMost blocked keys[^\n]+\n  late +7 [^\n]+\n" ..
                    "\nFailing keys[^\n]+\n  import of [^\n]+\n$", text)
     assert.is_nil(below_box(lines_of(guard, { ascii = true, top = 0 })))
     assert.equal(64, shell.run(folder, "eguard summary --top=1001").status)

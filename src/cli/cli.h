@@ -26,7 +26,7 @@ enum {
 
 typedef struct ec_options {
   const char *store, *name;
-  const char *owner, *trace;
+  const char *owner, *trace, *since;
   const char *listen, *host, *token_file;
   int64_t wait_ms, timeout_ms, kill_after_ms, cooldown_ms, cache_ms;
   int64_t lock_at_least_ms, delay_ms;
@@ -108,6 +108,11 @@ bool ec_parse_duration(const char *text, int64_t *ms);
 ** Both return text. */
 char *ec_format_rfc3339(int64_t epoch_us, char text[EC_DURATION_TEXT]);
 char *ec_format_local(int64_t epoch_us, char text[EC_DURATION_TEXT]);
+
+/* For a column: local and short on a terminal, RFC 3339 and seconds elsewhere;
+** "-" for none.  Both return text. */
+char *ec_format_when(int64_t epoch_us, char text[EC_DURATION_TEXT]);
+char *ec_format_took(int64_t us, char text[EC_DURATION_TEXT]);
 
 /* ---- say.c: what people are told ---- */
 
@@ -277,6 +282,19 @@ ec_table *ec_table_new(const char *const *headings);
 void ec_table_cell(ec_table *table, const char *text, const char *colour);
 /* Prints, after sorting the rows by their first cells, and frees it. */
 void ec_table_print(ec_table *table, bool sorted);
+
+/* ---- timeline.c: runs on a time axis ---- */
+
+typedef struct ec_run_mark {
+  eg_bytes key;
+  int64_t start_us, end_us;
+  eg_status status;
+} ec_run_mark;
+
+/* A line a key, newest first, and the axis.  from_us or to_us 0: as the runs
+** are. */
+void ec_draw_timeline(const ec_run_mark *marks, size_t n, int64_t from_us,
+                      int64_t to_us, const eg_view *view, FILE *to);
 
 /* ---- describe.c: records and holders in words ---- */
 

@@ -108,3 +108,19 @@ char *ec_format_local(int64_t epoch_us, char text[EC_DURATION_TEXT]) {
     memcpy(text, "-", 2);
   return text;
 }
+
+char *ec_format_when(int64_t epoch_us, char text[EC_DURATION_TEXT]) {
+  return ec_terminal() ? ec_format_local(epoch_us, text)
+                       : ec_format_rfc3339(epoch_us, text);
+}
+
+char *ec_format_took(int64_t us, char text[EC_DURATION_TEXT]) {
+  if (us <= 0)
+    memcpy(text, "-", 2);
+  else if (ec_terminal())
+    eg_format_duration(us, text);
+  else
+    snprintf(text, EC_DURATION_TEXT, "%" PRId64 ".%06" PRId64, us / 1000000,
+             us % 1000000);
+  return text;
+}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
-** eguard ls, history: many records at once.
+** eguard ls: many records at once.
 */
 #include "cli/cli.h"
 
@@ -14,21 +14,6 @@ typedef struct listing {
   ec_json json;
   ec_table *table;
 } listing;
-
-static const char *when(int64_t epoch_us, char text[EC_DURATION_TEXT]) {
-  return ec_terminal() ? ec_format_local(epoch_us, text)
-                       : ec_format_rfc3339(epoch_us, text);
-}
-
-static const char *how_long(int64_t us, char text[EC_DURATION_TEXT]) {
-  if (us <= 0)
-    return "-";
-  if (ec_terminal())
-    return eg_format_duration(us, text);
-  snprintf(text, EC_DURATION_TEXT, "%" PRId64 ".%06" PRId64, us / 1000000,
-           us % 1000000);
-  return text;
-}
 
 static bool matches(const listing *l, eg_bytes key) {
   char text[EG_KEY_MAX + 1];
@@ -59,8 +44,8 @@ static void add_row(ec_table *table, const eg_record *r) {
            r->corrupt ? "?" : eg_run_word(r->status),
            r->locked && !runs ? ", locked" : "");
   ec_table_cell(table, text, colour);
-  ec_table_cell(table, when(at, time), "");
-  ec_table_cell(table, how_long(took, time), "");
+  ec_table_cell(table, ec_format_when(at, time), "");
+  ec_table_cell(table, ec_format_took(took, time), "");
   snprintf(text, sizeof text, "%" PRIu32, r->count);
   ec_table_cell(table, text, "");
   ec_table_cell(table, remark(r, text, sizeof text), "");
@@ -119,49 +104,6 @@ int ec_ls(ec_options *options) {
   eg_status status = l.left > 0 ? eg_scan(guard, prefix, list_one, &l, &error)
                                 : EG_OK;
   exit_status = end(&l, "ls", status, &error, true);
-  eg_close(guard);
-  return exit_status;
-}
-
-/* ------------------------------------------------------------ history -- */
-
-static bool past_one(void *ctx, const eg_past *past) {
-  listing *l = ctx;
-  char text[400], time[EC_DURATION_TEXT];
-  eg_run run = eg_run_of(past->status);
-  if (l->options->json) {
-    ec_json_past(&l->json, past);
-    return true;
-  }
-  ec_table_cell(l->table, eg_printable(past->key, text, sizeof text), "");
-  ec_table_cell(l->table, when(past->start_us, time), "");
-  ec_table_cell(l->table, how_long(past->duration_us, time), "");
-  ec_table_cell(l->table, eg_run_word(run), ec_colour_of(run));
-  snprintf(text, sizeof text, "%" PRIu64, past->token);
-  ec_table_cell(l->table, text, "");
-  eg_printable(past->error, text, sizeof text);
-  if (past->error.len == 0 && past->exited && past->exit_status != 0)
-    snprintf(text, sizeof text, "exit status %d", past->exit_status);
-  ec_table_cell(l->table, text, "");
-  return true;
-}
-
-int ec_history(ec_options *options) {
-  static const char *const headings[] = {"KEY",   "START",  "TOOK", "STATUS",
-                                         "TOKEN", "REMARK", NULL};
-  listing l = {.options = options};
-  int exit_status;
-  eg_error error = {0};
-  eg_guard *guard = ec_open(options, &exit_status);
-  if (guard == NULL)
-    return exit_status;
-  eg_bytes key = {"", 0};
-  if (options->operand_count > 0)
-    key = eg_str(options->operands[0]);
-  begin(&l, headings);
-  eg_status status = eg_history(guard, key, (size_t)l.left, past_one, &l,
-                                &error);
-  exit_status = end(&l, "history", status, &error, false);
   eg_close(guard);
   return exit_status;
 }

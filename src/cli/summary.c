@@ -13,6 +13,7 @@ static void json_key(ec_json *json, const eg_summary_key *key) {
   ec_json_unsigned(json, "failed", key->failed);
   ec_json_unsigned(json, "timedOut", key->timed_out);
   ec_json_unsigned(json, "lost", key->lost);
+  ec_json_unsigned(json, "blocked", key->blocked);
   ec_json_times(json, "runTime", "runs", &key->times);
   ec_json_close(json, '}');
 }
@@ -46,6 +47,7 @@ static int print_json(const eg_summary *summary) {
   ec_json_times(&json, "runTime", "runs", &census->times);
   ec_json_times(&json, "waitTime", "waits", &census->waits);
   json_keys(&json, "slowest", summary->slowest, summary->n_slowest);
+  json_keys(&json, "mostBlocked", summary->blocked, summary->n_blocked);
   json_keys(&json, "failing", summary->failing, summary->n_failing);
   ec_json_close(&json, '}');
   return ec_json_end(&json);

@@ -115,6 +115,11 @@ static egi_verdict encode(egi_step *step, const egi_seen *seen,
     return EGI_GROW;
   swap->bytes.data = buffer->data;
   swap->bytes.len = buffer->len;
+  swap->ended = after.head.status;
+  swap->count = after.count;
+  swap->start_us = after.start_us;
+  swap->duration_us = after.duration_us;
+  swap->error = after.error;
   return EGI_SWAP;
 }
 
@@ -152,6 +157,7 @@ static egi_verdict fill_swap(egi_step *step, const egi_seen *seen,
   swap->life_ms = effect->life_ms;
   swap->not_before_ms = effect->not_before_ms;
   swap->fresh_ms = effect->fresh_ms;
+  swap->ended = EG_RUN_IDLE;
   swap->exited = step->event.type == EGI_COMMIT && step->event.outcome.exited;
   swap->exit_status = swap->exited ? step->event.outcome.exit_status : 0;
   step->now_us = seen->at.clocked ? seen->at.now_us : EGI_NO_TIME;

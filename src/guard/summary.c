@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
 ** What there is to say about the records of a guard: how many of each status,
-** the slowest keys, those that fail.
+** the slowest keys, those that are asked for in vain, those that fail.
 **
 ** One scan counts all records and keeps the largest of each kind; only those
 ** are looked up in the history.  Everything stands in one block of memory: the
@@ -28,7 +28,7 @@ typedef struct board {
   size_t n, size;
 } board;
 
-enum { SLOWEST, FAILING, BOARDS };
+enum { SLOWEST, BLOCKED, FAILING, BOARDS };
 
 typedef struct taking {
   egi_gathering gathering;
@@ -38,6 +38,8 @@ typedef struct taking {
 static uint64_t by_time(const eg_summary_key *key) {
   return key->times.p95_us > 0 ? (uint64_t)key->times.p95_us : 0;
 }
+
+static uint64_t by_blocked(const eg_summary_key *key) { return key->blocked; }
 
 static uint64_t by_failures(const eg_summary_key *key) {
   return (uint64_t)key->failed + key->timed_out + key->lost;
@@ -98,7 +100,8 @@ static bool take_one(void *ctx, const eg_record *record) {
                         .count = record->count,
                         .failed = record->failed,
                         .timed_out = record->timed_out,
-                        .lost = record->lost};
+                        .lost = record->lost,
+                        .blocked = record->blocked};
   eg_record_times(record, &key.times);
   for (int i = 0; i < BOARDS; i++)
     offer(&t->boards[i], &key);
@@ -170,7 +173,9 @@ eg_status eg_summary_take(eg_guard *guard, size_t top, eg_summary *summary,
     return egi_fail(error, EG_NOMEM, "not enough memory for a summary");
   memset(t, 0, sizeof *t);
   board *slowest = &t->boards[SLOWEST], *failing = &t->boards[FAILING];
+  board *blocked = &t->boards[BLOCKED];
   slowest->rank = by_time;
+  blocked->rank = by_blocked;
   failing->rank = by_failures;
   t->gathering.census = &summary->census;
   eg_status status = reserve(guard, top, &summary->memory, t->boards, error);
@@ -182,6 +187,8 @@ eg_status eg_summary_take(eg_guard *guard, size_t top, eg_summary *summary,
     status = look_back(guard, &t->boards[i], &summary->history, error);
   summary->slowest = slowest->keys;
   summary->n_slowest = slowest->n;
+  summary->blocked = blocked->keys;
+  summary->n_blocked = blocked->n;
   summary->failing = failing->keys;
   summary->n_failing = failing->n;
   egi_free(&guard->env, t, sizeof *t);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
-** A summary as lines of text: a box with the counts, then the slowest and the
-** failing keys with bars and sparklines.
+** A summary as lines of text: a box with the counts, then the slowest, the
+** most blocked and the failing keys with bars and sparklines.
 **
 ** What a narrow terminal has no room for goes in this order: the remark, the
 ** sparkline, the bar, the end of the key.
@@ -67,6 +67,8 @@ static void add_runs(box *b, const eg_stats *process) {
   }
   add_heading(b, "All Runs (all processes)");
   add_row(b, "  Total Executions", c->executions);
+  add_row(b, "  Blocked", c->blocked);
+  add_row(b, "  Cached", c->cached);
   add_row(b, "  Timed Out", c->timed_out);
   add_row(b, "  Failed", c->failed);
   add_row(b, "  Lost", c->lost);
@@ -194,6 +196,22 @@ static void slow_remark(eg_pen *pen, const eg_summary_key *key) {
   eg_pen_text(pen, text);
 }
 
+static double block_size(const eg_summary_key *key) {
+  return (double)key->blocked;
+}
+
+static void block_number(const eg_summary_key *key,
+                         char text[EG_DURATION_TEXT]) {
+  snprintf(text, EG_DURATION_TEXT, "%" PRIu64, key->blocked);
+}
+
+static void block_remark(eg_pen *pen, const eg_summary_key *key) {
+  char text[40];
+  snprintf(text, sizeof text, "%" PRIu32 " run%s", key->count,
+           key->count == 1 ? "" : "s");
+  eg_pen_text(pen, text);
+}
+
 static double fail_size(const eg_summary_key *key) {
   return (double)key->failed + key->timed_out + key->lost;
 }
@@ -298,6 +316,14 @@ void eg_summary_draw(const eg_summary *summary, const eg_view *view,
                    slow_size,
                    slow_number,
                    slow_remark};
+  chart blocked = {&p,
+                   "Most blocked keys (calls that were refused)",
+                   summary->blocked,
+                   summary->n_blocked,
+                   EG_COLOUR_YELLOW,
+                   block_size,
+                   block_number,
+                   block_remark};
   chart failing = {&p,
                    "Failing keys (of all their runs)",
                    summary->failing,
@@ -307,5 +333,6 @@ void eg_summary_draw(const eg_summary *summary, const eg_view *view,
                    fail_number,
                    fail_remark};
   draw_chart(&slowest);
+  draw_chart(&blocked);
   draw_chart(&failing);
 }

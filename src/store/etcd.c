@@ -105,6 +105,7 @@ const egi_store_ops egi_etcd_ops = {
     .scan = egi_etcd_scan,
     .add = egi_etcd_add,
     .counts = egi_etcd_counts,
+    .history = egi_etcd_history,
     .recall = etcd_recall,
     .tend = etcd_tend,
     .forked = etcd_forked,

@@ -10,6 +10,7 @@
 **   eg/NAME/frs/KEY   fresh still runs        )  each with a lease of its own
 **   eg/NAME/lif/KEY   life still runs         )
 **
+** the last runs that ended are eg/NAME/his/KEY/NN (etcd_history.c),
 ** and eg/NAME/brk is written where a grant is revoked that nobody has.
 **
 ** etcd has no clock that can be asked, so whether a time is over is told by
@@ -330,5 +331,13 @@ eg_status egi_etcd_scan(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
                         void *ctx, eg_error *error);
 /* egi_etcd_sweep: deletes ghosts, and what was counted of them. */
 void egi_etcd_sweep(egi_etcd *etcd);
+
+/* ---------------------------------------------------- etcd_history.c -- */
+
+/* egi_etcd_past_put: "key":"...", where what is kept of that run goes. */
+void egi_etcd_past_put(egi_text_buf *body, const egi_etcd *etcd, eg_bytes key,
+                       uint32_t count);
+eg_status egi_etcd_history(egi_store *store, eg_bytes key, size_t n,
+                           eg_visit_past visit, void *ctx, eg_error *error);
 
 #endif

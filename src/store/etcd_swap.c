@@ -300,6 +300,21 @@ static void add_times(egi_text_buf *body, const journey *j) {
   }
 }
 
+/* What is kept of a run that ends, in the same transaction. */
+static void add_past(egi_text_buf *body, const journey *j) {
+  unsigned char head[EGI_PAST_MAX], tail[EGI_PAST_TAIL];
+  if (!egi_past_is_due(j->swap))
+    return;
+  eg_bytes holder = j->was.holder.len > 0 ? j->was.holder : j->recalled.holder;
+  size_t head_len = egi_past_head(j->was.own, holder, head);
+  egi_text_put(body, ",{\"request_put\":{");
+  egi_etcd_past_put(body, j->etcd, j->key, j->swap->count);
+  egi_text_put(body, ",\"value\":");
+  egi_text_bytes(body, (eg_bytes){head, head_len},
+                 (eg_bytes){tail, egi_past_tail(j->swap, tail)});
+  egi_text_put(body, "}}");
+}
+
 static eg_status send_swap(journey *j, egi_etcd_call *call, json_t **reply,
                            eg_error *error) {
   egi_text_buf body = {0};
@@ -310,6 +325,7 @@ static eg_status send_swap(journey *j, egi_etcd_call *call, json_t **reply,
   add_own(&body, j);
   add_times(&body, j);
   add_mark(&body, j);
+  add_past(&body, j);
   egi_text_put(&body, "]");
   if (j->swap->token == 0) { /* holders seldom find that they are none */
     egi_text_put(&body, ",\"failure\":");

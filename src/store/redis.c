@@ -148,33 +148,43 @@ typedef struct journey {
   egi_holding *held; /* of a grant, made before it is asked for */
 } journey;
 
+static int append(const char **argv, size_t *lens, int at, const void *data,
+                  size_t len) {
+  argv[at] = data;
+  lens[at] = len;
+  return at + 1;
+}
+
 static eg_status send_swap(journey *j, redisReply *replies[EGI_REPLIES],
                            eg_error *error) {
   const egi_swap *swap = j->swap;
-  unsigned char packed[EGI_SWAP_ARGUMENT];
+  unsigned char packed[EGI_SWAP_ARGUMENT], tail[EGI_PAST_TAIL];
   char wait[80];
+  egi_redis_key past;
   bool put = swap->write == EGI_PUT, take = swap->hold == EGI_TAKE;
-  const char *argv[] = {"EVALSHA",
-                        egi_script_swap.sha,
-                        "1",
-                        j->name.text,
-                        (const char *)packed,
-                        put ? swap->bytes.data : "",
-                        take ? swap->holder.data : ""};
-  size_t lens[] = {7,
-                   40,
-                   1,
-                   j->name.len,
-                   sizeof packed,
-                   put ? swap->bytes.len : 0,
-                   take ? swap->holder.len : 0};
+  bool ends = egi_past_is_due(swap);
+  const char *argv[9] = {"EVALSHA", egi_script_swap.sha, ends ? "2" : "1",
+                         j->name.text};
+  size_t lens[9] = {7, 40, 1, j->name.len};
+  int argc = 4;
+  if (ends) {
+    egi_redis_history_key(&j->name, &past);
+    argc = append(argv, lens, argc, past.text, past.len);
+  }
   egi_swap_pack(swap, j->replicated, packed);
+  argc = append(argv, lens, argc, packed, sizeof packed);
+  if (put || take)
+    argc = append(argv, lens, argc, put ? swap->bytes.data : "",
+                  put ? swap->bytes.len : 0);
+  if (take || ends)
+    argc = append(argv, lens, argc, take ? swap->holder.data : "",
+                  take ? swap->holder.len : 0);
+  if (ends)
+    argc = append(argv, lens, argc, tail, egi_past_tail(swap, tail));
   egi_call call = {.slot = egi_redis_slot(j->name.text, j->name.len),
                    .writes = true,
                    .text = egi_script_swap.text,
-                   .argc = take  ? 7
-                           : put ? 6
-                                 : 5,
+                   .argc = argc,
                    .argv = argv,
                    .lens = lens};
   if (j->replicated) {
@@ -314,6 +324,7 @@ const egi_store_ops egi_redis_ops = {
     .add = egi_redis_add,
     .counts = egi_redis_counts,
     .recall = redis_recall,
+    .history = egi_redis_history,
     .forked = redis_forked,
 };
 

@@ -275,4 +275,11 @@ eg_status egi_redis_find(egi_redis *redis, eg_bytes prefix, const char *ending,
 eg_status egi_redis_scan(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
                          void *ctx, eg_error *error);
 
+/* --------------------------------------------------- redis_history.c -- */
+
+/* egi_redis_history_key: the list that belongs to a record's key. */
+void egi_redis_history_key(const egi_redis_key *record, egi_redis_key *out);
+eg_status egi_redis_history(egi_store *store, eg_bytes key, size_t n,
+                            eg_visit_past visit, void *ctx, eg_error *error);
+
 #endif

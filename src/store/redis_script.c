@@ -98,9 +98,22 @@
   "end\n"
 /* clang-format on */
 
+/* A list of 100 to 109: most runs cost it one command.  What cannot be written
+** changes nothing else. */
+#define PAST                                                                  \
+  "if by then\n"                                                              \
+  " by=redis.pcall('LPUSH',KEYS[2],by..ARGV[4])\n"                            \
+  " if type(by)=='number' and by%10==1 then\n"                                \
+  "  redis.pcall('LTRIM',KEYS[2],0,99)\n"                                     \
+  "  redis.pcall('PEXPIRE',KEYS[2],7776000000)\n"                             \
+  " end\n"                                                                    \
+  "end\n"
+
 #define ODD "redis.error_reply('ODD the key holds something else')"
 
-/* KEYS[1]; ARGV: packed, bytes, holder.
+/* KEYS[1]; ARGV: packed, bytes, holder; of a swap that ends a run KEYS[2] and
+** ARGV[4]: the list of ended runs, and what is kept of this one behind its
+** token and owner line.
 ** Says: 0, time, value | 1 (2: absent now), time, head, and the value before
 ** where that was asked for. */
 static const char swap_text[] = PRELUDE
@@ -112,6 +125,7 @@ static const char swap_text[] = PRELUDE
     " return P('<BI8',0,clock)..(v or '')\n"
     "end\n"
     "rver=rver<last and last or rver+1\n"
+    "local by=KEYS[2] and P('<I8I2',tok,#holder)..holder\n"
     "if w==2 then bytes,stamp=ARGV[2],last elseif w==1 then "
     "forgot,bytes=bytes~='','' end\n"
     "if hold==1 then\n"
@@ -124,9 +138,9 @@ static const char swap_text[] = PRELUDE
     "if fl%8<4 then fu=fresh>0 and last+fresh or 0 end\n"
     "kept=iu>0\n"
     "if fl%16<8 then iu=life>0 and last+life or 0 end\n"
-    "kept=kept and iu==0\n" WRITE(
-        "KEYS[1]", "fl%2==1") "if fl>=16 then said=said..(v or '') end\n"
-                              "return said\n";
+    "kept=kept and iu==0\n" WRITE("KEYS[1]", "fl%2==1") PAST
+    "if fl>=16 then said=said..(v or '') end\n"
+    "return said\n";
 
 /* KEYS; ARGV: lease in us (0: the hold ends), then a token for each key.
 ** Says for each: 1, or 0 where that token does not hold. */
@@ -204,6 +218,7 @@ void egi_swap_pack(const egi_swap *swap, bool gives_back, unsigned char *out) {
   egi_pack64(out + 44, micro(swap->life_ms));
 }
 
+_Static_assert(EGI_PAST_KEPT == 100, "and this one");
 _Static_assert(EGI_LEAVE == 0 && EGI_FORGET == 1 && EGI_PUT == 2,
                "the script knows these numbers");
 _Static_assert(EGI_KEEP == 0 && EGI_TAKE == 1 && EGI_DROP == 2 &&

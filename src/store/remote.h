@@ -135,6 +135,35 @@ typedef struct egi_row {
 void egi_row_absent(int64_t now_us, egi_seen *seen);
 void egi_row_see(const egi_row *row, int64_t now_us, egi_seen *seen);
 
+/* ------------------------------------------------------ remote_past.c -- */
+
+enum {
+  EGI_PAST_ERROR = 500, /* bytes that are kept of an error */
+  EGI_PAST_KEPT = 100,  /* runs of a key, and as many as are shown */
+  EGI_PAST_TAIL = 22 + EGI_PAST_ERROR,
+  EGI_PAST_MAX = 10 + EGI_HOLDER_MAX + EGI_PAST_TAIL
+};
+
+/* egi_past_is_due: does the swap end a run?  egi_past_head, egi_past_tail: the
+** two parts of the bytes that are kept of it; each returns how many.
+** egi_past_read: borrows from them, and leaves key; false: they are none. */
+bool egi_past_is_due(const egi_swap *swap);
+size_t egi_past_head(uint64_t token, eg_bytes holder, unsigned char *out);
+size_t egi_past_tail(const egi_swap *swap, unsigned char *out);
+bool egi_past_read(eg_bytes bytes, eg_past *past);
+
+/* Runs that were read in any order, of which the newest are shown.
+** egi_pasts_add: false: no memory; what is none of ours is left out. */
+typedef struct egi_pasts {
+  eg_past **list;
+  size_t n, cap, most;
+} egi_pasts;
+
+void egi_pasts_init(egi_pasts *pasts, size_t most);
+bool egi_pasts_add(egi_pasts *pasts, eg_bytes key, eg_bytes bytes);
+void egi_pasts_show(egi_pasts *pasts, eg_visit_past visit, void *ctx);
+void egi_pasts_free(egi_pasts *pasts);
+
 /* ----------------------------------------------------- remote_watch.c -- */
 
 /*

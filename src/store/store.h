@@ -88,7 +88,12 @@ typedef struct egi_swap {
   int64_t lease_ms; /* TAKE; 0: until dropped */
   int64_t not_before_ms, fresh_ms; /* 0: none; EGI_LEAVE_TIME */
   int64_t life_ms;                 /* 0: for ever; EGI_LEAVE_TIME */
-  bool exited;                     /* the run was a process; for a history: */
+  /* for a history: */
+  eg_run ended;   /* how the run did that it ends; IDLE: it ends none */
+  uint32_t count; /* which run of its key it was */
+  int64_t start_us, duration_us;
+  eg_bytes error;
+  bool exited; /* the run was a process */
   int exit_status;
 } egi_swap;
 

@@ -54,6 +54,78 @@ describe("a guard on " .. kind, function()
     assert.equal(1, b:GetRecord("k").executionCount)
   end)
 
+  local function remembered(name, test)
+    if kind ~= "postgres" then
+      it(name, test)
+    end
+  end
+
+  local function run(guard, key, seconds, failure)
+    return guard:RunOnce(key, function()
+      if by_hand then world.advance(seconds) end
+      if failure then error(failure, 0) end
+    end, { allowRerun = true })
+  end
+
+  remembered("History_has_the_runs_of_both_newest_first", function()
+    local a, b = two { owner = "me" }
+    run(a, "k", 1)
+    run(b, "k", 2, "boom")
+    run(a, "other", 3)
+    local past = b:History "k"
+    assert.equal(2, #past)
+    assert.is_true(past[1].token > past[2].token)
+    assert.equal("Failed", past[1].status)
+    assert.matches("^boom", past[1].error)
+    assert.equal("Completed", past[2].status)
+    assert.equal("me", past[2].owner)
+    assert.equal("k", past[2].key)
+    assert.is_nil(past[2].error)
+    if by_hand then
+      assert.is_near(1, past[2].duration, 1e-6)
+      assert.is_near(2, past[1].duration, 1e-6)
+      assert.is_near(past[1].startTime + 2, past[1].endTime, 1e-3)
+    end
+    assert.same({}, b:History "never")
+    assert.equal("other", b:History()[1].key)
+    assert.equal(3, #b:History())
+    assert.equal(2, #b:History(nil, 2))
+    assert.equal(1, #b:History("k", 1))
+  end)
+
+  remembered("History_has_neither_locks_nor_what_was_reset", function()
+    local a, b = two()
+    a:AcquireLock "k"
+    a:ReleaseLock "k"
+    a:RunOnce("k", function() b:Reset "k" end)
+    assert.same({}, a:History "k")
+    run(a, "k", 1)
+    a:Reset "k"
+    assert.equal(1, #b:History "k")
+  end)
+
+  remembered("History_is_bounded_for_each_key", function()
+    local a, b = two()
+    for _ = 1, 125 do
+      run(a, "k", 1, ("x"):rep(2000))
+    end
+    run(a, "l\0}:h", 1)
+    local past = b:History("k", 1000)
+    local least = kind == "etcd" and 20 or 100
+    assert.is_true(#past >= least and #past < least + 10, #past)
+    assert.is_true(#past[1].error <= 500)
+    for i = 2, #past do
+      assert.is_true(past[i].token < past[i - 1].token)
+    end
+    assert.equal(#past + 1, #b:History(nil, 1000))
+    local keys = {}
+    for _, one in ipairs(b:History(nil, 1000)) do
+      keys[one.key] = (keys[one.key] or 0) + 1
+    end
+    assert.same({ k = #past, ["l\0}:h"] = 1 }, keys)
+    assert.equal(2, b:GetAnalytics().totalRecords)
+  end)
+
   it("RunOnce_while_the_other_runs_is_refused", function()
     local a, b = two()
     local seen
