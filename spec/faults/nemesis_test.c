@@ -246,7 +246,8 @@ static void judge(nemesis *n, int seconds) {
   assert_true(count_in(said, "committed=") >= work / 20);
   assert_true(count_in(said, "read=") >= work);
   if (seconds >= 30) {
-    assert_true(count_in(said, "refused=") > 0);
+    /* Where little is done, it may be that nobody was stopped in a run. */
+    assert_true(count_in(said, "refused=") > 0 || n->store->forgets);
     assert_true(count_in(said, "unknown=") > 0);
     for (int kind = 0; kind < KINDS; kind++)
       assert_true(n->done[kind] > 0);

@@ -11,9 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* What a try came to, beside statuses that end it. */
-#define AGAIN EG_CHANGED  /* at once: who we are is to be said anew */
-#define LATER EG_CONFLICT /* somewhere else, after a while */
+#define AGAIN EGI_AGAIN /* who we are is to be said anew */
+#define LATER EGI_LATER /* somewhere else */
 
 /* gRPC's codes. */
 enum {
@@ -264,36 +263,35 @@ static bool is_stranger(egi_etcd_hub *hub) {
 
 /* --------------------------------------------------------------- asking -- */
 
-/* A try that begins with no time left for the answer would turn a clear "not
-** applied" into a doubt. */
-static eg_status pause(unsigned nth, int64_t until_us) {
-  enum { ANSWER_US = 20000 };
-  int64_t us = egi_backoff_us(nth);
-  if (us + ANSWER_US > until_us - egi_real_us())
-    return EG_UNAVAILABLE;
-  egi_remote_sleep_us(us);
-  return AGAIN;
+typedef struct question {
+  egi_etcd_hub *hub;
+  egi_etcd_call *call;
+  const egi_text_buf *body;
+  int64_t until_us;
+  json_t **reply;
+  eg_error *error;
+} question;
+
+static eg_status ask_once(void *ctx, unsigned nth) {
+  const question *q = ctx;
+  if (nth > 0 || is_stranger(q->hub)) {
+    eg_status status = log_in(q->hub, q->until_us, q->error);
+    if (status != AGAIN && status != EG_OK)
+      return status;
+  }
+  return try_once(q->hub, q->call, q->body, q->until_us, q->reply, q->error);
 }
 
 eg_status egi_etcd_ask(egi_etcd_hub *hub, egi_etcd_call *call,
                        const egi_text_buf *body, int64_t until_us,
                        json_t **reply, eg_error *error) {
-  enum { TURNS_MAX = 4 }; /* at once, one after the other */
-  unsigned turns = 0, pauses = 0;
-  eg_status status = AGAIN;
+  enum { TURNS_MAX = 4 };
+  question q = {hub, call, body, until_us, reply, error};
   *reply = NULL;
   if (body->failed)
     return egi_remote_fail(error, EG_NOMEM, 0, "not enough memory");
-  while (status == AGAIN && turns++ < TURNS_MAX + pauses) {
-    if (turns > 1 + pauses || is_stranger(hub))
-      status = log_in(hub, until_us, error);
-    if (status == AGAIN || status == EG_OK)
-      status = try_once(hub, call, body, until_us, reply, error);
-    if (status == LATER && call->hasty && pauses > 0)
-      status = EG_UNAVAILABLE;
-    if (status == LATER)
-      status = pause(pauses++, until_us);
-  }
+  eg_status status = egi_remote_ask(ask_once, &q, TURNS_MAX, call->hasty,
+                                    until_us);
   if (status == AGAIN)
     status = denied(hub, "it does not keep who logs in", error);
   if (error != NULL && status != EG_OK)

@@ -9,9 +9,8 @@
 
 #include <string.h>
 
-/* What a try came to, beside statuses that end it. */
-#define AGAIN EG_CHANGED
-#define LATER EG_CONFLICT
+#define AGAIN EGI_AGAIN
+#define LATER EGI_LATER
 #define ELSEWHERE EG_LOST
 
 static const struct {
@@ -80,49 +79,40 @@ static eg_status judge(egi_pg_hub *hub, egi_pg_wire *wire, PGresult **result,
   return means;
 }
 
-static eg_status try_once(egi_pg_hub *hub, const egi_pg_call *call,
-                          int64_t until_us, PGresult **result,
-                          eg_error *error) {
+typedef struct question {
+  egi_pg_hub *hub;
+  const egi_pg_call *call;
+  int64_t until_us;
+  PGresult **result;
+  eg_error *error;
+} question;
+
+static eg_status try_once(void *ctx, unsigned nth) {
+  const question *q = ctx;
   egi_pg_wire *wire;
-  eg_status status = egi_pg_borrow(hub, until_us, &wire, error);
+  (void)nth;
+  eg_status status = egi_pg_borrow(q->hub, q->until_us, &wire, q->error);
   if (status != EG_OK)
     return status == EG_UNAVAILABLE ? LATER : status;
-  bool pooled = __atomic_load_n(&hub->pooled, __ATOMIC_RELAXED);
-  status = egi_pg_run(wire, call, pooled, until_us, result, error);
+  bool pooled = __atomic_load_n(&q->hub->pooled, __ATOMIC_RELAXED);
+  status = egi_pg_run(wire, q->call, pooled, q->until_us, q->result, q->error);
   if (status == EG_OK)
-    return judge(hub, wire, result, error);
-  bool doubt = call->writes && wire->sent;
-  egi_pg_discard(hub, wire);
+    return judge(q->hub, wire, q->result, q->error);
+  bool doubt = q->call->writes && wire->sent;
+  egi_pg_discard(q->hub, wire);
   if (!doubt)
     return LATER;
-  if (error != NULL)
-    error->status = EG_INDETERMINATE;
+  if (q->error != NULL)
+    q->error->status = EG_INDETERMINATE;
   return EG_INDETERMINATE;
-}
-
-/* A try that begins with no time left for the answer would turn a clear "not
-** applied" into a doubt. */
-static eg_status pause(unsigned nth, int64_t until_us) {
-  enum { ANSWER_US = 20000 };
-  int64_t us = egi_backoff_us(nth);
-  if (us + ANSWER_US > until_us - egi_real_us())
-    return EG_UNAVAILABLE;
-  egi_remote_sleep_us(us);
-  return AGAIN;
 }
 
 eg_status egi_pg_ask(egi_pg_hub *hub, egi_pg_call *call, int64_t until_us,
                      PGresult **result, eg_error *error) {
-  enum { TURNS_MAX = 8 }; /* at once, one after the other */
-  unsigned turns = 0, pauses = 0;
-  eg_status status = AGAIN;
+  enum { TURNS_MAX = 8 };
+  question q = {hub, call, until_us, result, error};
   *result = NULL;
-  while (status == AGAIN && turns++ < TURNS_MAX + pauses) {
-    status = try_once(hub, call, until_us, result, error);
-    if (status == LATER && call->hasty && pauses > 0)
-      status = EG_UNAVAILABLE;
-    if (status == LATER)
-      status = pause(pauses++, until_us);
-  }
+  eg_status status = egi_remote_ask(try_once, &q, TURNS_MAX, call->hasty,
+                                    until_us);
   return status == AGAIN ? EG_UNAVAILABLE : status;
 }

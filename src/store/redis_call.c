@@ -180,8 +180,8 @@ static void give_up_idle(egi_hub *hub, egi_node *node) {
   }
 }
 
-/* What to do about an error reply: CHANGED: try again, as *a says by now;
-** CONFLICT: the same, after a while; else how it ends. */
+/* What to do about an error reply: AGAIN: as *a says by now; LATER: the same,
+** after a while; else how it ends. */
 static eg_status judge(egi_hub *hub, const egi_call *call,
                        const redisReply *reply, attempt *a, eg_error *error) {
   egi_node *to;
@@ -190,7 +190,7 @@ static eg_status judge(egi_hub *hub, const egi_call *call,
     if (call->text == NULL || a->in_full)
       return say(error, EG_INTERNAL, reply);
     a->in_full = true;
-    return EG_CHANGED;
+    return EGI_AGAIN;
   case MOVED:
   case ASK:
     to = egi_hub_moved(hub, reply->str, a->node);
@@ -198,14 +198,14 @@ static eg_status judge(egi_hub *hub, const egi_call *call,
       return say(error, EG_UNAVAILABLE, reply);
     a->asking = reply->str[0] == 'A';
     a->node = to;
-    return EG_CHANGED;
+    return EGI_AGAIN;
   case ELSEWHERE:
     give_up_idle(hub, a->node);
     say(error, EG_UNAVAILABLE, reply);
-    return EG_CONFLICT;
+    return EGI_LATER;
   case AGAIN:
     say(error, EG_UNAVAILABLE, reply);
-    return EG_CONFLICT;
+    return EGI_LATER;
   case AWAY:
     return say(error, EG_UNAVAILABLE, reply);
   case REFUSED:
@@ -233,48 +233,53 @@ static eg_status judge_silence(const egi_call *call, eg_status status,
   if (status != EG_UNAVAILABLE)
     return status;
   if (!call->writes || !a->sent)
-    return EG_CONFLICT;
+    return EGI_LATER;
   if (error != NULL)
     error->status = EG_INDETERMINATE;
   return EG_INDETERMINATE;
 }
 
-/* A try that begins with no time left for the answer would turn a clear "not
-** applied" into a doubt. */
-static eg_status pause(unsigned nth, int64_t until_us) {
-  enum { ANSWER_US = 20000 };
-  int64_t us = egi_backoff_us(nth);
-  if (us + ANSWER_US > until_us - egi_real_us())
-    return EG_UNAVAILABLE;
-  egi_remote_sleep_us(us);
-  return EG_CHANGED;
+typedef struct question {
+  egi_hub *hub;
+  const egi_call *call;
+  attempt a;
+  int64_t until_us;
+  redisReply **replies;
+  eg_error *error;
+} question;
+
+static eg_status ask_once(void *ctx, unsigned nth) {
+  question *q = ctx;
+  attempt *a = &q->a;
+  (void)nth;
+  if (a->node == NULL)
+    a->node = q->call->node != NULL ? q->call->node
+                                    : egi_hub_route(q->hub, q->call->slot);
+  eg_status status = try_once(q->hub, q->call, a, q->until_us, q->replies,
+                              q->error);
+  const redisReply *bad = first_error(q->replies);
+  if (status == EG_OK && bad == NULL)
+    return EG_OK;
+  status = status == EG_OK ? judge(q->hub, q->call, bad, a, q->error)
+                           : judge_silence(q->call, status, a, q->error);
+  egi_redis_replies_free(q->replies);
+  if (status == EGI_LATER) {
+    a->node = NULL;
+    a->asking = false;
+  }
+  return status;
 }
 
 eg_status egi_redis_call(egi_hub *hub, const egi_call *call, int64_t until_us,
                          redisReply *replies[EGI_REPLIES], eg_error *error) {
-  enum { TURNS_MAX = 16 }; /* at once, one after the other */
-  attempt a = {.in_full = false};
-  unsigned turns = 0, pauses = 0;
-  eg_status status = EG_CHANGED;
+  enum { TURNS_MAX = 16 };
+  question q = {.hub = hub,
+                .call = call,
+                .until_us = until_us,
+                .replies = replies,
+                .error = error};
   memset(replies, 0, EGI_REPLIES * sizeof *replies);
-  while (status == EG_CHANGED && turns++ < TURNS_MAX + pauses) {
-    if (a.node == NULL)
-      a.node = call->node != NULL ? call->node
-                                  : egi_hub_route(hub, call->slot);
-    status = try_once(hub, call, &a, until_us, replies, error);
-    const redisReply *bad = first_error(replies);
-    if (status == EG_OK && bad == NULL)
-      return EG_OK;
-    status = status == EG_OK ? judge(hub, call, bad, &a, error)
-                             : judge_silence(call, status, &a, error);
-    egi_redis_replies_free(replies);
-    if (status == EG_CONFLICT && call->hasty && pauses > 0)
-      status = EG_UNAVAILABLE;
-    if (status == EG_CONFLICT) {
-      a.node = NULL;
-      a.asking = false;
-      status = pause(pauses++, until_us);
-    }
-  }
-  return status == EG_CHANGED ? EG_UNAVAILABLE : status;
+  eg_status status = egi_remote_ask(ask_once, &q, TURNS_MAX, call->hasty,
+                                    until_us);
+  return status == EGI_AGAIN ? EG_UNAVAILABLE : status;
 }

@@ -72,3 +72,28 @@ void egi_remote_sleep_us(int64_t us) {
 }
 
 void egi_wipe(void *data, size_t size) { explicit_bzero(data, size); }
+
+/* A try that begins with no time left for the answer would turn a clear "not
+** applied" into a doubt. */
+static eg_status rest(unsigned nth, int64_t until_us) {
+  enum { ANSWER_US = 20000 };
+  int64_t us = egi_backoff_us(nth);
+  if (us + ANSWER_US > until_us - egi_real_us())
+    return EG_UNAVAILABLE;
+  egi_remote_sleep_us(us);
+  return EGI_AGAIN;
+}
+
+eg_status egi_remote_ask(eg_status (*once)(void *ctx, unsigned nth), void *ctx,
+                         unsigned turns, bool hasty, int64_t until_us) {
+  unsigned made = 0, rests = 0;
+  eg_status status = EGI_AGAIN;
+  while (status == EGI_AGAIN && made < turns + rests) {
+    status = once(ctx, made++ - rests);
+    if (status == EGI_LATER && hasty && rests > 0)
+      status = EG_UNAVAILABLE;
+    if (status == EGI_LATER)
+      status = rest(rests++, until_us);
+  }
+  return status;
+}

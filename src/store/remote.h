@@ -53,6 +53,16 @@ int64_t egi_backoff_us(unsigned nth);
 /* egi_remote_sleep_us: in real time. */
 void egi_remote_sleep_us(int64_t us);
 
+/* What a try came to, beside statuses that end it. */
+#define EGI_AGAIN EG_CHANGED  /* at once */
+#define EGI_LATER EG_CONFLICT /* after a while, perhaps somewhere else */
+
+/* egi_remote_ask: tries, again and again, until a try ends it or the time is
+** up: at once at most `turns` times one after the other, hasty: after a pause
+** once.  A status, or EGI_AGAIN where there were so many turns. */
+eg_status egi_remote_ask(eg_status (*once)(void *ctx, unsigned nth), void *ctx,
+                         unsigned turns, bool hasty, int64_t until_us);
+
 /* egi_wipe: zeroes that no compiler leaves out. */
 void egi_wipe(void *data, size_t size);
 
