@@ -231,11 +231,17 @@ describe("interruption", function()
       local executor = require "executionguard.executor"
       local job = require "executionguard.job"
       local order = {}
-      local limited = executor.new(job.new("job", function()
-        guard:RunOnce("inner", forever, { timeout = 30,
-          onTimeout = function(key) order[#order + 1] = key end })
-      end, { grace = LIMIT }), { timeout = LIMIT })
-      assert.is_nil((limited:Start()))
+      until_reached(function(reached)
+        local limited = executor.new(job.new("job", function()
+          guard:RunOnce("inner", function()
+            reached()
+            forever()
+          end, { timeout = 30, allowRerun = true,
+            onTimeout = function(key) order[#order + 1] = key end })
+        end, { grace = LIMIT }), { timeout = LIMIT })
+        order = {}
+        assert.is_nil((limited:Start()))
+      end)
       assert.same({ "inner" }, order)
       ends(forever, { onTimeout = function(key) order[#order + 1] = key end })
       assert.same({ "inner", "k" }, order)
