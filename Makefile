@@ -551,10 +551,12 @@ tsan: ## C tests with the thread sanitizer
 DEEPEN := local function deep() ("x"):gsub("x", deep) end pcall(deep)
 
 # Fair: else a thread that loops keeps valgrind's one lock, and the keeper waits
-# for it.  Not the specs of real servers, whose clocks do not wait for valgrind.
+# for it.  Not the specs of real servers, whose clocks do not wait for valgrind;
+# nor those of the command, which is another process.
 VALGRIND_SPECS = $(filter-out %/redis_spec.lua %/postgres_spec.lua \
                    %/etcd_spec.lua %/prometheus_spec.lua \
-                   %/postgres_tls_spec.lua %/executor_processes_spec.lua,\
+                   %/postgres_tls_spec.lua %/executor_processes_spec.lua \
+                   $(wildcard spec/lua/eguard_*_spec.lua),\
                    $(wildcard spec/lua/*_spec.lua))
 
 valgrind: ## Lua specs under valgrind; fails on what involves our module
