@@ -27,7 +27,10 @@ end
 ---@field failed integer
 ---@field timedOut integer
 ---@field lost integer its owner died, or it was reset while it ran
+---@field blocked integer calls that were refused, of every process
+---@field cached integer calls that got the kept result
 ---@field runTime? ExecutionGuard.RunTime of all that ended; GetRecord only
+---@field waitTime? ExecutionGuard.WaitTime GetRecord only
 ---@field token integer number of the latest grant; rises with each
 ---@field locked boolean held now, by a run or a lock
 ---@field startTime? number when the latest run began
@@ -58,6 +61,26 @@ end
 ---@field p95 number
 ---@field p99 number
 
+--- How long callers waited for a key, for a run or a lock, whatever came of
+--- it, in seconds; who need not wait is not among them.
+---@class ExecutionGuard.WaitTime
+---@field waits integer
+---@field total number
+---@field p50 number
+---@field p95 number
+---@field p99 number
+
+--- What is counted of one key, of every process.
+---@class ExecutionGuard.KeyCounts
+---@field executions integer how often it was started; of these:
+---@field failed integer
+---@field timedOut integer
+---@field lost integer
+---@field blocked integer calls that were refused
+---@field cached integer calls that got the kept result
+---@field runTime ExecutionGuard.RunTime
+---@field waitTime ExecutionGuard.WaitTime
+
 --- What all records of a guard come to: a snapshot.
 ---@class ExecutionGuard.Analytics
 ---@field totalRecords integer
@@ -65,7 +88,11 @@ end
 ---@field failed integer
 ---@field timedOut integer
 ---@field lost integer their owners died, or they were reset while they ran
+---@field blocked integer calls that were refused, of every process
+---@field cached integer calls that got a kept result
 ---@field runTime ExecutionGuard.RunTime
+---@field waitTime ExecutionGuard.WaitTime
+---@field keys table<string, ExecutionGuard.KeyCounts> looked up when asked for
 ---@field byStatus table<ExecutionGuard.Status, integer> all five, also zeroes
 ---@field global ExecutionGuard.GlobalStats
 

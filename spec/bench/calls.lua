@@ -93,6 +93,32 @@ local function report_cached(report, rounds, n)
     against = "empty", name = "empty C method", goal = 3.2 }
 end
 
+-- What counting costs: in all, by key, and how long was waited.  A child
+-- process for each side and round; `build` has a module without counters.
+local function report_counters(report, rounds, here, build)
+  local lua = os.getenv "LUA" or "lua5.4"
+  local commands = {
+    ours = ("%s %s/counters.lua ''"):format(lua, here),
+    without = ("%s %s/counters.lua %s/nocounters/lua"):format(lua, here, build),
+  }
+  local lines = { { "cached", "cached RunOnce, with counters" },
+                  { "locks", "AcquireLock + ReleaseLock, with counters" } }
+  local samples = { cached = { ours = {}, without = {} },
+                    locks = { ours = {}, without = {} } }
+  for r = 1, rounds do
+    for _, side in ipairs(r % 2 == 0 and { "ours", "without" }
+                          or { "without", "ours" }) do
+      for what, list in pairs(measure.figures(commands[side])) do
+        samples[what][side][r] = measure.median(list)
+      end
+    end
+  end
+  for _, line in ipairs(lines) do
+    report:line { what = line[2], samples = samples[line[1]],
+      against = "without", name = "compiled out", goal = 1.08 }
+  end
+end
+
 local function report_variants(report, rounds, n)
   local variants = {
     { "cached RunOnce, the result a table", function(guard, count)
@@ -176,10 +202,11 @@ local function report_first(report, rounds, n)
     against = "plain" }
 end
 
-return function(report, quick)
+return function(report, quick, here, build)
   local rounds = quick and 9 or 25
   report_cached(report, rounds, 20000)
   report_locks(report, rounds, 10000)
+  report_counters(report, rounds, here, build)
   report_first(report, quick and 9 or 25, quick and 30000 or 100000)
   report_variants(report, quick and 9 or 15, 10000)
 end

@@ -112,7 +112,7 @@ end
 local cores = io.popen "nproc"
 local report = Report.new(lua, cores:read "n")
 cores:close()
-require "calls"(report, quick)
+require "calls"(report, quick, here, build)
 a_million_keys(report)
 two_threads(report)
 require "tasks"(report, quick)
