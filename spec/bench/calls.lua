@@ -99,7 +99,8 @@ local function report_counters(report, rounds, here, build)
   local lua = os.getenv "LUA" or "lua5.4"
   local commands = {
     ours = ("%s %s/counters.lua ''"):format(lua, here),
-    without = ("%s %s/counters.lua %s/nocounters/lua"):format(lua, here, build),
+    without = ("%s %s/counters.lua %s/nocounters/lua"):format(lua, here,
+                                                              build),
   }
   local lines = { { "cached", "cached RunOnce, with counters" },
                   { "locks", "AcquireLock + ReleaseLock, with counters" } }

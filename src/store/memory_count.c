@@ -19,10 +19,7 @@ static bool has_record(egi_place *place) {
 
 /* Is there room for another key without a record? */
 static bool may_be_loose(const egi_place *place) {
-  const egi_shard *shard = place->shard;
-  return shard->ledger.loose < LOOSE_MAX / place->memory->space->n ||
-         egi_ledger_find(&shard->ledger, place->key.bytes, place->key.hash) !=
-             NULL;
+  return place->shard->ledger.loose < LOOSE_MAX / place->memory->space->n;
 }
 
 eg_status egi_memory_add(egi_store *store, eg_bytes key,
@@ -35,8 +32,9 @@ eg_status egi_memory_add(egi_store *store, eg_bytes key,
   egi_memory_locate(memory, key, &place);
   egi_ledger *ledger = &place.shard->ledger;
   egi_shard_lock(place.shard);
-  bool loose = !has_record(&place);
-  bool counts = !loose || may_be_loose(&place);
+  const egi_account *old = egi_ledger_find(ledger, key, place.key.hash);
+  bool loose = (old == NULL || old->loose) && !has_record(&place);
+  bool counts = old != NULL || !loose || may_be_loose(&place);
   if (counts)
     account = egi_ledger_add(ledger, &memory->space->env, key, place.key.hash,
                              more);
