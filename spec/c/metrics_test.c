@@ -380,7 +380,10 @@ static void every_allocation_may_fail(void **state) {
 
 static void all_guards_are_read_and_each_namespace_once(void **state) {
   spec_world *w = *state;
-  eg_guard *same = spec_another(w, 0), *first, *second;
+  eg_guard *same = spec_another(w, 0), *first, *second, *spelled;
+  eg_options options = {.store = w->by_loop ? "memory" : "memory?apply=no",
+                        .name = w->name};
+  assert_int_equal(eg_open(&options, &spelled, NULL), EG_OK);
   eg_outcome outcome = spec_done();
   assert_int_equal(eg_open(NULL, &first, NULL), EG_OK);
   assert_int_equal(eg_open(NULL, &second, NULL), EG_OK);
@@ -407,6 +410,7 @@ static void all_guards_are_read_and_each_namespace_once(void **state) {
   assert_null(strstr(own, "process_"));
   free(own);
   eg_close(same);
+  eg_close(spelled);
   eg_close(first);
   eg_close(second);
 }

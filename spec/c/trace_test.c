@@ -465,6 +465,50 @@ static void the_past_has_what_ended_and_what_is_held(void **state) {
   eg_close(guard);
 }
 
+static void a_past_without_memory_is_refused(void **state) {
+  spec_world *w = *state;
+  spec_memory memory = {0};
+  eg_guard *guard;
+  eg_options options = {
+      .owner = "me",
+      .history = 400,
+      .env = {.alloc = spec_alloc, .alloc_ud = &memory, .clock = &spec_clock}};
+  assert_int_equal(eg_open(&options, &guard, NULL), EG_OK);
+  eg_guard *own = w->guard;
+  w->guard = guard;
+  char key[16];
+  for (int i = 0; i < 300; i++) {
+    snprintf(key, sizeof key, "k%d", i);
+    spec_run(w, key, spec_done());
+  }
+  eg_reply_free(&w->reply);
+  eg_reply_init(&w->reply);
+  long before = memory.blocks;
+  int refused = 0;
+  for (long n = 1;; n++) {
+    text t = {0};
+    memory.failures = 0;
+    memory.fail_at = memory.calls + n;
+    eg_status status = eg_write_past(guard, eg_str(""), 400, 0, collect, &t,
+                                     &w->error);
+    free(t.data);
+    assert_int_equal(memory.blocks, before);
+    if (memory.failures == 0) {
+      assert_int_equal(status, EG_OK);
+      break;
+    }
+    assert_int_equal(status, EG_NOMEM);
+    assert_int_equal(t.n, 0);
+    refused++;
+  }
+  assert_true(refused >= 3);
+  memory.fail_at = 0;
+  w->guard = own;
+  eg_close(guard);
+  assert_int_equal(memory.misused, 0);
+  assert_int_equal(memory.blocks, 0);
+}
+
 #define TRACED(test)                                                          \
   { #test, test, begin, end, spec_apply }
 #define TRACED_BOTH_WAYS(test)                                                \
@@ -490,6 +534,7 @@ int main(void) {
       TRACED(threads_note_side_by_side),
       TRACED(a_child_records_nothing),
       TRACED(the_past_has_what_ended_and_what_is_held),
+      TRACED(a_past_without_memory_is_refused),
   };
   return cmocka_run_group_tests_name("trace", tests, NULL, NULL);
 }

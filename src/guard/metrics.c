@@ -272,6 +272,8 @@ static int by_place(const void *a, const void *b) {
   uintptr_t p = (uintptr_t)x->store->space, q = (uintptr_t)y->store->space;
   if (p != q)
     return p < q ? -1 : 1;
+  if (p != 0) /* the same, however its URL is written */
+    return 0;
   if (x->url_sum != y->url_sum)
     return x->url_sum < y->url_sum ? -1 : 1;
   return strcmp(x->name, y->name);
