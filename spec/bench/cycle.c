@@ -55,12 +55,13 @@ static void measure(const char *name, void (*call)(eg_bytes), const char *key,
                     long calls) {
   enum { TURNS = 101 };
   double turns[TURNS];
+  long each = calls / TURNS;
   eg_bytes bytes = eg_str(key);
   for (int t = 0; t < TURNS; t++) {
     double start = now_ns();
-    for (long i = 0; i < calls / TURNS; i++)
+    for (long i = 0; i < each; i++)
       call(bytes);
-    turns[t] = (now_ns() - start) / (double)(calls / TURNS);
+    turns[t] = (now_ns() - start) / (double)each;
   }
   qsort(turns, TURNS, sizeof *turns, by_size);
   printf("%s %.3f\n", name, turns[TURNS / 2]);

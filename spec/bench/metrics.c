@@ -182,5 +182,6 @@ int main(int argc, char **argv) {
     printf("ours %.0f\nhand %.0f\n", middle - start, end - middle);
   }
   eg_close(guard);
+  free(t.data);
   return 0;
 }

@@ -3,6 +3,7 @@
 */
 #include "guard/guard.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char default_store[] = "memory";
@@ -27,7 +28,7 @@ static eg_status open_store(eg_guard *guard, const eg_options *options,
   url.name = options->name;
   guard->url_sum = sum_of(text);
   if (options->name != NULL)
-    strcpy(guard->name, options->name);
+    snprintf(guard->name, sizeof guard->name, "%s", options->name);
   status = egi_load_store(url.scheme, &guard->ops, error);
   if (status != EG_OK)
     return status;

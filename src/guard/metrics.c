@@ -5,6 +5,7 @@
 
 #include "core/codec.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -248,7 +249,7 @@ static bool find_place(egi_metrics *m, const char *scheme, const char *name,
   egi_place *p = &m->places[ *place = m->place_n++];
   memset(p, 0, sizeof *p);
   p->scheme = scheme;
-  strcpy(p->name, name);
+  snprintf(p->name, sizeof p->name, "%s", name);
   return true;
 }
 

@@ -24,10 +24,10 @@ static void *resize(egi_picture *p, void *old, size_t size, size_t n,
 }
 
 egi_item *egi_picture_add(egi_picture *p) {
-  if (p->n == p->cap) {
+  if (p->items == NULL || p->n == p->cap) {
     size_t cap = p->cap > 0 ? 2 * p->cap : 256;
     p->items = resize(p, p->items, sizeof *p->items, p->cap, cap);
-    if (p->no_memory)
+    if (p->items == NULL || p->no_memory)
       return NULL;
     p->cap = cap;
   }

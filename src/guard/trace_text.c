@@ -107,9 +107,9 @@ static void put_name(egi_out *o, const egi_item *item) {
   size_t len = item->len;
   memcpy(text + n, item->key, len);
   n += len;
-  if (item->cut)
-    memcpy(text + n, "...", 3);
-  put_string(o, text, item->cut ? n + 3 : n);
+  for (int dots = 0; item->cut && dots < 3; dots++)
+    text[n++] = '.';
+  put_string(o, text, n);
 }
 
 static void put_item(page *p, const egi_item *item, uint32_t thread) {
