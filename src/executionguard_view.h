@@ -170,7 +170,7 @@ EG_API void eg_summary_draw(const eg_summary *summary, const eg_view *view,
 ** eg_trace_retry: notes that another attempt begins of a run that is going on;
 ** the library does not try again by itself.
 ** eg_write_past: a trace of what a store remembers: the latest n ended runs of
-** a key (empty: of all) that began at since_us (epoch) or later, and what is
+** a key (empty: of all) that ended at since_us (epoch) or later, and what is
 ** held now; a row for each owner.  OK, CANCELED, or a failure; where no
 ** history is kept there is only what is held.
 */

@@ -30,8 +30,7 @@ typedef struct ec_options {
   const char *listen, *host, *token_file;
   int64_t wait_ms, timeout_ms, kill_after_ms, cooldown_ms, cache_ms;
   int64_t lock_at_least_ms, delay_ms;
-  int64_t retry, limit, token, cache_limit, conflict_exit, top, interval_ms,
-      since_ms;
+  int64_t retry, limit, token, cache_limit, conflict_exit, top, interval_ms;
   bool once, rerun, cache, backoff, no_record, record_args;
   bool force, kill, rebuild, openmetrics, all, new_token;
   bool json, ascii, quiet, verbose, help;
@@ -327,6 +326,10 @@ int ec_reset(ec_options *options);
 int ec_summary(ec_options *options);
 int ec_metrics(ec_options *options);
 int ec_trace(ec_options *options);
+
+/* What --since says, 0 where it was not given.  False: it is no time, which
+** was said.  history.c */
+bool ec_since(const ec_options *options, int64_t *since_us);
 
 /* run --trace: false: it cannot be, which was said. */
 bool ec_trace_begin(const ec_options *options);

@@ -50,6 +50,15 @@ static bool read_since(const char *text, int64_t *since_us) {
   return false;
 }
 
+bool ec_since(const ec_options *options, int64_t *since_us) {
+  if (options->since == NULL || read_since(options->since, since_us))
+    return true;
+  ec_error("--since=%s: that is neither a duration like 2h nor a time like "
+           "\"2026-11-21 16:00\"",
+           options->since);
+  return false;
+}
+
 static bool keep_mark(listing *l, const eg_past *p) {
   if (l->n == l->cap) {
     size_t cap = l->cap > 0 ? 2 * l->cap : 256;
@@ -141,12 +150,8 @@ static int print(listing *l, eg_guard *guard) {
 int ec_history(ec_options *options) {
   listing l = {.options = options};
   int exit_status;
-  if (options->since != NULL && !read_since(options->since, &l.since_us)) {
-    ec_error("--since=%s: that is neither a duration like 2h nor a time like "
-             "\"2026-11-21 16:00\"",
-             options->since);
+  if (!ec_since(options, &l.since_us))
     return EC_USAGE;
-  }
   eg_guard *guard = ec_open(options, &exit_status);
   if (guard == NULL)
     return exit_status;

@@ -269,7 +269,7 @@ bool ec_parse(const ec_command *command, int argc, char **argv,
   options->lock_at_least_ms = options->delay_ms = EC_UNSET;
   options->retry = options->limit = options->token = EC_UNSET;
   options->cache_limit = options->conflict_exit = EC_UNSET;
-  options->top = options->interval_ms = options->since_ms = EC_UNSET;
+  options->top = options->interval_ms = EC_UNSET;
   /* operands go where the words were: there are never more of them */
   options->operands = argv;
   if (command->run == ec_run)

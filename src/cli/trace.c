@@ -40,8 +40,8 @@ int ec_trace(ec_options *options) {
   size_t n = options->limit >= 0 ? (size_t)options->limit : SIZE_MAX;
   if (options->operand_count > 1)
     key = eg_str(options->operands[1]);
-  if (options->since_ms >= 0 && options->since_ms < eg_wall_us() / 1000)
-    since_us = eg_wall_us() - options->since_ms * 1000;
+  if (!ec_since(options, &since_us))
+    return EC_USAGE;
   eg_guard *guard = ec_open(options, &exit_status);
   if (guard == NULL)
     return exit_status;

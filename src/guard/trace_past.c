@@ -44,7 +44,7 @@ static bool add_past(void *ctx, const eg_past *run) {
   past *p = ctx;
   char owner[EG_OWNER_MAX + 1];
   size_t n = run->owner.len < EG_OWNER_MAX ? run->owner.len : EG_OWNER_MAX;
-  if (run->start_us < p->since_us)
+  if (run->start_us + run->duration_us < p->since_us)
     return true;
   if (n > 0)
     memcpy(owner, run->owner.data, n);
