@@ -286,7 +286,8 @@ function Guard:GetAnalytics() end
 
 --- The ended runs that the store remembers, newest first: of a key, or of all.
 --- Stores in files remember the last 10000, 90 days long (`?history=N`), those
---- on Redis the last 100 of each key, on etcd the last 20.
+--- on Redis the last 100 of each key, on etcd the last 20, those on PostgreSQL
+--- the last million, 90 days long.
 ---@param key? string
 ---@param n? integer at most so many; default 20
 ---@return ExecutionGuard.Past[]? runs nil: the store remembers none

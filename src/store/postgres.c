@@ -171,8 +171,16 @@ static eg_status send(egi_pg *pg, eg_bytes key, const egi_swap *swap,
                                                        : EGI_PG_UPDATE,
                       .writes = true};
   PGresult *result;
+  egi_seen before;
+  egi_seen_init(&before);
   fill(pg, key, swap, &call);
+  if (egi_past_is_due(swap) && swap->expect != 0 &&
+      __atomic_load_n(&pg->hub->remembers, __ATOMIC_RELAXED)) {
+    call.statement = pooled ? EGI_PG_SWAP_PAST : EGI_PG_UPDATE_PAST;
+    egi_pg_past_add(pg, key, swap, &call, &before);
+  }
   eg_status status = egi_pg_ask(pg->hub, &call, until_us, &result, error);
+  egi_seen_free(&before, &pg->env);
   if (status != EG_OK)
     return status;
   if (PQntuples(result) == 0) /* only who comes second pays for a look */
@@ -246,6 +254,7 @@ const egi_store_ops egi_postgres_ops = {
     .wait = egi_pg_wait,
     .unwatch = egi_pg_unwatch,
     .scan = egi_pg_scan,
+    .history = egi_pg_history,
     .add = egi_pg_add_counts,
     .counts = egi_pg_counts,
     .recall = pg_recall,

@@ -19,7 +19,7 @@
 
 #include <libpq-fe.h>
 
-enum { EGI_PG_BATCH = 500, EGI_PG_CHANNEL = 24 };
+enum { EGI_PG_BATCH = 500, EGI_PG_CHANNEL = 24, EGI_PG_VALUES = 20 };
 
 /* What a URL says. */
 typedef struct egi_pg_options {
@@ -49,6 +49,8 @@ struct egi_pg_hub {
   unsigned failures;     /* to connect, one after the other */
   int64_t not_before_us; /* real: the next try */
   bool known;            /* the server was looked at */
+  bool remembers;        /* there is a table for the history, and it is ours to
+                     write */
   bool pooled; /* there is a pooler in between: sessions are not ours */
   bool polls;  /* the listener: nobody tells it */
 };
@@ -82,25 +84,29 @@ typedef enum egi_pg_statement {
   EGI_PG_LOAD,   /* ns, key */
   EGI_PG_UPDATE, /* as EGI_PG_SWAP */
   EGI_PG_INSERT,
-  EGI_PG_SWAP,    /* both, as a function: behind a pooler */
-  EGI_PG_RENEW,   /* ns, keys, tokens, lease */
-  EGI_PG_END,     /* ns, keys, tokens, channel */
-  EGI_PG_MARK,    /* ns, key: somebody waits */
-  EGI_PG_LOOK,    /* names, keys */
-  EGI_PG_LAST,    /* ns: its last key */
-  EGI_PG_SCAN,    /* ns, from, prefix, inclusive */
-  EGI_PG_SWEEP,   /* none */
-  EGI_PG_COUNT,   /* ns, key, fields, amounts */
-  EGI_PG_COUNTS,  /* ns, from, prefix, inclusive, exact */
-  EGI_PG_UNCOUNT, /* none */
-  EGI_PG_NOTIFY,  /* channel, text */
+  EGI_PG_SWAP,        /* both, as a function: behind a pooler */
+  EGI_PG_RENEW,       /* ns, keys, tokens, lease */
+  EGI_PG_END,         /* ns, keys, tokens, channel */
+  EGI_PG_MARK,        /* ns, key: somebody waits */
+  EGI_PG_LOOK,        /* names, keys */
+  EGI_PG_LAST,        /* ns: its last key */
+  EGI_PG_SCAN,        /* ns, from, prefix, inclusive */
+  EGI_PG_SWEEP,       /* none */
+  EGI_PG_COUNT,       /* ns, key, fields, amounts */
+  EGI_PG_COUNTS,      /* ns, from, prefix, inclusive, exact */
+  EGI_PG_UNCOUNT,     /* none */
+  EGI_PG_UPDATE_PAST, /* as EGI_PG_UPDATE, and the run that it ends */
+  EGI_PG_SWAP_PAST,
+  EGI_PG_PAST,   /* ns, key or NULL, id */
+  EGI_PG_UNPAST, /* none */
+  EGI_PG_NOTIFY, /* channel, text */
   EGI_PG_STATEMENTS
 } egi_pg_statement;
 
 typedef struct egi_pg_text {
   const char *name, *text;
   int n;
-  Oid types[14];
+  Oid types[EGI_PG_VALUES];
 } egi_pg_text;
 
 extern const egi_pg_text egi_pg_texts[EGI_PG_STATEMENTS];
@@ -130,9 +136,9 @@ typedef struct egi_pg_call {
   bool writes; /* once sent, it may have been applied */
   bool hasty;  /* asked again but once: nobody waits for it */
   int n;
-  const char *values[14];
-  int lens[14];
-  uint64_t numbers[14]; /* what some of the values are in */
+  const char *values[EGI_PG_VALUES];
+  int lens[EGI_PG_VALUES];
+  uint64_t numbers[EGI_PG_VALUES]; /* what some of the values are in */
 } egi_pg_call;
 
 void egi_pg_add(egi_pg_call *call, const void *data, size_t len);
@@ -213,5 +219,14 @@ eg_status egi_pg_scan(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
 /* egi_pg_sweep: deletes rows that nobody has used for a day: some records, and
 ** what is counted of keys without one. */
 void egi_pg_sweep(egi_pg *pg);
+
+/* ------------------------------------------------ postgres_history.c -- */
+
+/* egi_pg_past_add: what a swap says of the run that it ends; seen keeps what
+** is borrowed until the call is made. */
+void egi_pg_past_add(egi_pg *pg, eg_bytes key, const egi_swap *swap,
+                     egi_pg_call *call, egi_seen *seen);
+eg_status egi_pg_history(egi_store *store, eg_bytes key, size_t n,
+                         eg_visit_past visit, void *ctx, eg_error *error);
 
 #endif

@@ -12,7 +12,8 @@ enum { OLDEST = 100000 }; /* 10 */
 static const char question[] =
     "SELECT pg_backend_pid(),current_setting('server_version_num'),"
     "obj_description(to_regclass('eg_records'),'pg_class'),"
-    "current_setting('synchronous_commit'),to_regclass('eg_counts')";
+    "current_setting('synchronous_commit'),to_regclass('eg_counts'),"
+    "has_table_privilege(to_regclass('eg_history'),'INSERT')";
 
 static eg_status said(PGresult *result, eg_error *error) {
   ExecStatusType how = PQresultStatus(result);
@@ -41,6 +42,10 @@ static eg_status make_table(egi_pg_wire *wire, int64_t until_us,
   return status;
 }
 
+static void remember(egi_pg *pg, bool may) {
+  __atomic_store_n(&pg->hub->remembers, may, __ATOMIC_RELAXED);
+}
+
 static eg_status look_at(egi_pg *pg, egi_pg_wire *wire, const PGresult *result,
                          int64_t until_us, eg_error *error) {
   const char *version = PQgetvalue(result, 0, 1);
@@ -57,15 +62,21 @@ static eg_status look_at(egi_pg *pg, egi_pg_wire *wire, const PGresult *result,
     egi_remote_warn(&pg->env,
                     "postgres forgets the latest locks and records when it "
                     "crashes (synchronous_commit is off)");
-  if (*table == '\0')
-    return make_table(wire, until_us, error);
+  bool may = strcmp(PQgetvalue(result, 0, 5), "t") == 0;
+  if (*table == '\0') {
+    eg_status made = make_table(wire, until_us, error);
+    remember(pg, made == EG_OK);
+    return made;
+  }
   if (strcmp(table, "executionguard 1") != 0)
     return egi_remote_fail(error, EG_UNSUPPORTED, 0,
                            "the table eg_records is not of this version of "
                            "the library: it says \"%.40s\"",
                            table);
-  if (PQgetisnull(result, 0, 4)) /* made by an older one; then without it */
-    make_table(wire, until_us, NULL);
+  if (PQgetisnull(result, 0, 4) || PQgetisnull(result, 0, 5))
+    /* made by an older one; then without it */
+    may = make_table(wire, until_us, NULL) == EG_OK || may;
+  remember(pg, may);
   return EG_OK;
 }
 

@@ -89,7 +89,8 @@ eg_status egi_pg_scan(egi_store *store, eg_bytes prefix, egi_visit_fn visit,
 }
 
 void egi_pg_sweep(egi_pg *pg) {
-  static const egi_pg_statement each[] = {EGI_PG_SWEEP, EGI_PG_UNCOUNT};
+  static const egi_pg_statement each[] = {EGI_PG_SWEEP, EGI_PG_UNCOUNT,
+                                          EGI_PG_UNPAST};
   for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
     egi_pg_call call = {.statement = each[i], .hasty = true};
     PGresult *result;

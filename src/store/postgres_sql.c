@@ -97,6 +97,17 @@ enum { BYTEAS = 1001, INT8S = 1016 };
   "life=" END("$12", X, "0") ",waits=" WAITS("$13") ","                       \
   "holder=excluded.holder,bytes=excluded.bytes WHERE " ABSENT(X) LEFT
 
+/* What a swap left, by the statement, and a row of the run that it ended:
+** 15 start, 16 duration, 17 status, 18 error, 19 owner, 20 exit status */
+#define REMEMBER(statement, landed)                                           \
+  "WITH s(a,b,c,d,e,f,g,h,i,j,k,l,m,n) AS (" statement "),p AS (INSERT INTO " \
+  "eg_history (ns,k,tok,start,duration,status,error,owner,exit_status) "      \
+  "SELECT $1,$2,$4,$15,$16,$17,$18,$19,$20 FROM s WHERE " landed              \
+  ") SELECT * FROM s"
+#define PAST_TYPES                                                            \
+  {BYTEA, BYTEA, INT8, INT8, INT4, INT4, BYTEA, BYTEA, INT8,  INT8,           \
+   INT8,  INT8,  BOOL, TEXT, INT8, INT8, TEXT,  BYTEA, BYTEA, INT4}
+
 #define ROW                                                                   \
   "r.ver,r.tok,r.held,r.stamp,r.last,r.lease,r.nb,r.fresh,r.life,r.holder,"   \
   "r.bytes,"
@@ -192,6 +203,25 @@ const egi_pg_text egi_pg_texts[EGI_PG_STATEMENTS] = {
                         "r.bytes IS NOT NULL)",
                         0,
                         {0}},
+    [EGI_PG_UPDATE_PAST] = {"eg_update_past", REMEMBER(UPDATE, "true"), 20,
+                            PAST_TYPES},
+    [EGI_PG_SWAP_PAST] = {"eg_swap_past",
+                          REMEMBER("SELECT * FROM eg_swap($1,$2,$3,$4,$5,$6,"
+                                   "$7,$8,$9,$10,$11,$12,$13,$14)",
+                                   "m"),
+                          20, PAST_TYPES},
+    [EGI_PG_PAST] = {"eg_past",
+                     "SELECT k,tok,start,duration,status,error,owner,"
+                     "exit_status,id FROM eg_history WHERE ns=$1 AND ($2 IS "
+                     "NULL OR k=$2) AND id<$3 ORDER BY id DESC LIMIT 200",
+                     3,
+                     {BYTEA, BYTEA, INT8}},
+    [EGI_PG_UNPAST] = {"eg_unpast",
+                       "DELETE FROM eg_history WHERE "
+                       "start<" CLOCK "-7776000000000 OR id<=(SELECT "
+                       "max(id)-1000000 FROM eg_history)",
+                       0,
+                       {0}},
     [EGI_PG_NOTIFY] = {"eg_notify",
                        "SELECT pg_notify($1,$2)::text",
                        2,
@@ -213,6 +243,12 @@ const char egi_pg_schema[] =
     "ns bytea NOT NULL,k bytea NOT NULL,field bigint NOT NULL,"
     "n bigint NOT NULL,last bigint NOT NULL,PRIMARY KEY (ns,k,field)) "
     "WITH (fillfactor=70);"
+    "CREATE TABLE IF NOT EXISTS eg_history ("
+    "id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,ns bytea NOT NULL,"
+    "k bytea NOT NULL,tok bigint NOT NULL,start bigint NOT NULL,"
+    "duration bigint NOT NULL,status text NOT NULL,error bytea,owner bytea,"
+    "exit_status integer);"
+    "CREATE INDEX IF NOT EXISTS eg_history_key ON eg_history (ns,k,id);"
     "CREATE OR REPLACE VIEW eg_overview AS SELECT "
     "encode(ns,'escape') AS namespace,encode(k,'escape') AS key,"
     "CASE WHEN bytes IS NULL THEN NULL ELSE (ARRAY['Idle','Running',"

@@ -229,7 +229,7 @@ eg_status egi_pg_run(egi_pg_wire *wire, const egi_pg_call *call, bool pooled,
                      int64_t until_us, PGresult **result, eg_error *error) {
   const egi_pg_text *text = &egi_pg_texts[call->statement];
   unsigned bit = 1u << call->statement;
-  int formats[14];
+  int formats[EGI_PG_VALUES];
   for (int i = 0; i < call->n; i++)
     formats[i] = 1;
   if (!pooled && (wire->prepared & bit) == 0) {
