@@ -175,6 +175,56 @@ static void overview_can_be_read_by_people(void **state) {
                       "f");
 }
 
+/* ------------------------------------------------------------- history -- */
+
+static bool count_past(void *ctx, const eg_past *past) {
+  assert_int_equal(past->status, EG_OK);
+  ++*(int *)ctx;
+  return true;
+}
+
+static int runs_of(eg_guard *guard, const char *key) {
+  int n = 0;
+  eg_error error;
+  eg_status status = eg_history(guard, eg_str(key), 9, count_past, &n, &error);
+  return status == EG_OK ? n : -(int)status;
+}
+
+static void run_once(eg_guard *guard, const char *key) {
+  eg_grant grant;
+  eg_outcome outcome = {.status = EG_OK};
+  assert_int_equal(acquire(guard, key, EG_WANT_RUN, 0, &grant), EG_OK);
+  assert_int_equal(eg_commit(guard, eg_str(key), &grant, &outcome, NULL, NULL),
+                   EG_OK);
+}
+
+/* A database of an older version; one whose owner did not let it be made. */
+static void history_when_it_may_not_be_written_is_left_out(void **state) {
+  (void)state;
+  char text[400];
+  eg_error error;
+  eg_guard *guard = open_guard(PATIENT);
+  run_once(guard, "h1");
+  assert_int_equal(runs_of(guard, "h1"), 1);
+  eg_close(guard);
+  say("DROP TABLE eg_history");
+  guard = open_guard(PATIENT);
+  run_once(guard, "h2");
+  assert_int_equal(runs_of(guard, "h2"), 1);
+  eg_close(guard);
+  say("CREATE ROLE modest LOGIN; GRANT SELECT,INSERT,UPDATE,DELETE ON "
+      "eg_records,eg_counts TO modest");
+  snprintf(text, sizeof text, "postgresql://modest@/postgres?host=%s" PATIENT,
+           host);
+  guard = open_url(text, &error);
+  if (guard == NULL)
+    fail_msg("%s", error.message);
+  run_once(guard, "h3");
+  assert_int_equal(runs_of(guard, "h3"), -EG_UNSUPPORTED);
+  eg_close(guard);
+  say("DROP OWNED BY modest; DROP ROLE modest");
+}
+
 static void idle_rows_are_cleared_and_tokens_rise(void **state) {
   (void)state;
   eg_guard *guard = open_guard(PATIENT);
@@ -458,6 +508,8 @@ static void use_pooled(const char *query) {
   assert_int_equal(eg_commit(guard, eg_str(key), &grant, &outcome, NULL, NULL),
                    EG_OK);
   assert_int_equal(acquire(other, key, EG_WANT_RUN, 0, &grant), EG_CACHED);
+  assert_int_equal(runs_of(guard, key), 1);
+  assert_int_equal(runs_of(other, key), 1);
   for (int i = 0; i < 3; i++) {
     assert_int_equal(lock(other, "p"), EG_OK);
     waiter w = {.guard = guard, .key = "p"};
@@ -535,6 +587,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(idle_rows_are_cleared_and_tokens_rise),
       cmocka_unit_test(table_of_another_version_is_refused),
       cmocka_unit_test(overview_can_be_read_by_people),
+      cmocka_unit_test(history_when_it_may_not_be_written_is_left_out),
       cmocka_unit_test(stranger_is_denied_without_his_password),
       cmocka_unit_test(url_that_is_none_is_invalid_and_shows_no_password),
       cmocka_unit_test(server_that_is_not_there_is_unavailable_in_time),
