@@ -100,10 +100,13 @@ function prometheus.start(folder, jobs)
     return body and shell.json(body)
   end
 
-  --- The values of a metric by a label: values["text"] = "1".
-  function it.values(metric, label)
+  --- The values of a metric by a label: values["text"] = "1"; as they were
+  --- at that time (seconds since the epoch), so that what is scraped meanwhile
+  --- changes nothing.
+  function it.values(metric, label, at)
     local values = {}
-    local answer = it.get("/api/v1/query?query=" .. metric)
+    local answer = it.get(("/api/v1/query?query=%s&time=%.3f"):format(metric,
+      at))
     for _, one in ipairs(answer and answer.data.result or {}) do
       values[one.metric[label] or ""] = one.value[2]
     end
