@@ -328,6 +328,28 @@ static eg_status lock_at(eg_guard *guard, const char *key, eg_grant *grant) {
   return status;
 }
 
+/* It says so, and hangs up: nothing was done. */
+static void server_without_room_is_unavailable(void **state) {
+  (void)state;
+  server small;
+  char url[200];
+  eg_guard *first, *second;
+  eg_options options = {.store = url, .name = "room"};
+  assert_true(server_start(&small, 0, "--maxclients 1"));
+  snprintf(url, sizeof url, "redis+unix://%s?connections=1&timeout=20",
+           small.socket);
+  assert_int_equal(eg_open(&options, &first, NULL), EG_OK);
+  snprintf(url, sizeof url, "redis+unix://%s?connections=2&timeout=0.3",
+           small.socket);
+  assert_int_equal(eg_open(&options, &second, NULL), EG_UNAVAILABLE);
+  eg_close(first);
+  snprintf(url, sizeof url, "redis+unix://%s?connections=2&timeout=20",
+           small.socket);
+  assert_int_equal(eg_open(&options, &second, NULL), EG_OK);
+  eg_close(second);
+  server_end(&small);
+}
+
 /* The documented weakness of a plain server: a replica that has not heard of a
 ** grant is promoted, and grants it again, though under a larger token.  With
 ** minReplicas there would have been no grant. */
@@ -374,6 +396,7 @@ int main(void) {
       cmocka_unit_test(nonsense_in_a_url_is_invalid),
       cmocka_unit_test(settings_that_can_lose_a_grant_are_warned_of),
       cmocka_unit_test(server_before_version_5_is_refused),
+      cmocka_unit_test(server_without_room_is_unavailable),
       cmocka_unit_test(grant_waits_for_its_replicas),
       cmocka_unit_test(grant_without_its_replicas_is_given_back),
       cmocka_unit_test(failover_to_a_replica_that_was_behind_grants_twice),

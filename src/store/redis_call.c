@@ -51,6 +51,8 @@ static const struct {
 static meaning meaning_of(const char *text) {
   if (strstr(text, "Script killed") != NULL)
     return AWAY;
+  if (strstr(text, "max number of clients") != NULL)
+    return ELSEWHERE; /* it hangs up */
   for (int tries = 0; tries < 2 && text != NULL; tries++) {
     for (size_t i = 0; i < sizeof meanings / sizeof *meanings; i++) {
       size_t len = strlen(meanings[i].begins);
