@@ -394,8 +394,9 @@ demo: ## build, and run the arena example
 	@$(WITH_ENV) exec $(LUA) spec/examples/arena.lua
 
 bench: ## build, and measure against the peers
-	@$(DEPS) build bench
+	@$(DEPS) build bench page
 	@$(MAKE) all
+	@$(MAKE) $(ROOT)/node/node_modules/playwright-core/package.json
 	@$(WITH_ENV) exec spec/bench/run
 
 # ------------------------------------------------------------------- test --
@@ -434,12 +435,12 @@ nemesis: ## the nemesis on stores that are servers; NEMESIS=60: seconds each
 
 .PHONY: torture nemesis test test-c test-lua test-examples suite-c suite-lua suite-examples
 
-test: ## run all tests: C, Lua specs, examples
-	@$(DEPS) build test demo
+test: ## run all tests: C, Lua specs, examples, the page in Chromium
+	@$(DEPS) build test page demo
 	@$(MAKE) all test-programs
 	@rm -rf $(RESULTS)
 	@status=0; \
-	for suite in c lua examples; do \
+	for suite in c lua examples page; do \
 	  $(MAKE) suite-$$suite || status=1; \
 	done; \
 	$(SUITE) total || status=1; \
@@ -499,6 +500,29 @@ suite-examples:
 	  $(SUITE) program $${example#spec/} $$by $$example || :; \
 	done; \
 	$(SUITE) close examples
+
+# The page of eguard serve in headless Chromium, by playwright-core.  A picture
+# of each view is kept below build/page.
+PLAYWRIGHT := 1.56.1
+NODE_MODULES := $(ROOT)/node/node_modules
+PAGE_BROWSER = env NODE_PATH=$(NODE_MODULES) node
+$(NODE_MODULES)/playwright-core/package.json: Makefile
+	@mkdir -p $(ROOT)/node
+	@cd $(ROOT)/node && npm install --silent --no-audit --no-fund \
+	  --no-package-lock --no-save playwright-core@$(PLAYWRIGHT) \
+	  </dev/null >log 2>&1 || { cat log; exit 1; }
+	@touch $@
+
+.PHONY: test-page suite-page
+test-page: ## the page of eguard serve, in Chromium
+	@$(DEPS) build page
+	@$(MAKE) all
+	@rm -rf $(RESULTS)
+	@$(MAKE) suite-page
+
+suite-page: $(NODE_MODULES)/playwright-core/package.json
+	@$(WITH_ENV) $(SUITE) busted page $(PAGE_BROWSER) spec/page/page_test.js \
+	  $(ROOT)/page || :; $(SUITE) close page
 
 # ------------------------------------------------------- sanitizers, leaks --
 

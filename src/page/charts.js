@@ -167,7 +167,7 @@ function drawRate() {
   c.fillStyle = colours.soft;
   c.fillRect(0, zero, width, 1);
   c.textAlign = "left";
-  c.fillText(count(up) + " a minute", 2, 11);
+  if (model.runs.length > 0) c.fillText(count(up) + " a minute", 2, 11);
   const sum = (status) => columns.reduce((all, n) => all + n[status], 0);
   $("rate").setAttribute("aria-label", count(sum(2)) + " runs succeeded, " +
     count(sum(4)) + " failed, " + count(sum(3)) +
