@@ -136,15 +136,16 @@ eg_status eg_trace_start(size_t events, eg_error *error) {
   r.began_us = egi_now(&env);
   pthread_mutex_lock(&mutex);
   bool busy = recorded.notes != NULL;
-  if (!busy)
+  if (!busy) {
     recorded = r;
+    atomic_store(&egi_tracing, true);
+  }
   pthread_mutex_unlock(&mutex);
   if (busy) {
     drop(&r);
     return egi_fail(error, EG_INVALID,
                     "a trace is being recorded in this process already");
   }
-  atomic_store(&egi_tracing, true);
   return EG_OK;
 }
 
