@@ -12,6 +12,7 @@ terminal.py COLUMNS ROWS STEPS COMMAND...   a step a line:
   stopped        until it is stopped
   screen         prints the screen
   writes N       until it has written N more pieces, none of them a whole wipe
+  coloured       there were orders for colours; plain: there were none
   ended HOW      until it has ended: "exit 0", "signal 15"
   given back     the terminal is as it was: keys, cursor, wrapping, first screen
 
@@ -38,6 +39,7 @@ class Terminal:
         self.columns, self.rows = columns, rows
         self.modes = {1049: False, 25: True, 7: True}
         self.wipes = self.pieces = 0
+        self.coloured = False
         self.wipe()
         self.pending = ""
         self.partial = b""
@@ -73,7 +75,9 @@ class Terminal:
         elif letter == "J":
             self.wipes += 1
             self.wipe()
-        elif letter != "m":
+        elif letter == "m":
+            self.coloured = self.coloured or numbers != [0]
+        else:
             raise SystemExit("an order that is not known: " + letter)
 
     def put(self, char):
@@ -174,6 +178,9 @@ class Terminal:
             self.until(line, lambda: self.pieces >= end)
             if self.wipes != wipes:
                 raise SystemExit("the screen was wiped between two frames")
+        elif word in ("coloured", "plain"):
+            if self.coloured != (word == "coloured"):
+                raise SystemExit("it is not " + word)
         elif word == "ended":
             self.until(line, lambda: self.status is not None)
             while self.look():
