@@ -159,6 +159,9 @@ end
 --- strings, and tables of them. A private one gives the same value back, of
 --- any type.
 ---@field name? string
+--- In memory: how many ended runs of this guard to remember, for History and
+--- printSummary (0 to 100000; default 0). Other stores remember theirs.
+---@field history? integer
 --- Gets the guard's log in place of `print` and `warn`: level "info" or
 --- "warn", the message, the key. What it raises is dropped.
 ---@field logger? fun(level: "info"|"warn", message: string, key: string)

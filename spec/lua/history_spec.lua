@@ -25,6 +25,32 @@ describe("History", function()
     end, options)
   end
 
+  it("is of as many runs as asked for, in memory", function()
+    local mine <close> = ExecutionGuard.new { history = 3 }
+    for i = 1, 5 do
+      mine:RunOnce("k" .. i % 2, function()
+        world.advance(i)
+        if i == 4 then error("boom", 0) end
+        return {}
+      end, { allowRerun = true })
+    end
+    local past = mine:History()
+    assert.equal(3, #past)
+    assert.same({ "k1", "Completed", 5.0 },
+      { past[1].key, past[1].status, past[1].duration })
+    assert.same({ "k0", "Failed", 4.0 },
+      { past[2].key, past[2].status, past[2].duration })
+    assert.equal(2, #mine:History "k1")
+    local lines, real = {}, print
+    rawset(_G, "print", function(line) lines[#lines + 1] = line end)
+    ExecutionGuard.printSummary(mine, { ascii = true, columns = 80 })
+    rawset(_G, "print", real)
+    assert.matches("\n  k1 +5.0s  #+ +%+@\n", table.concat(lines, "\n"))
+    local none <close> = ExecutionGuard.new { history = 0 }
+    none:RunOnce("k", function() end)
+    assert.same({ nil, "unsupported" }, { none:History() })
+  end)
+
   it("has the runs of a key, newest first, with all fields", function()
     local again = { allowRerun = true }
     run("k", 1, again)

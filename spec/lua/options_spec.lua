@@ -68,6 +68,8 @@ local call_only = {
 local new_only = {
   debug = switch,
   logger = action,
+  history = { good = { 0, 1, 100000 },
+    bad = { -1, 1.5, 100001, inf, "1", true, {} } },
   store = { good = { "memory" }, bad = { 1, true, {}, "zero\0byte" } },
   name = { good = { "a name" }, bad = { 1, true, {}, "zero\0byte",
     ("n"):rep(201) } },

@@ -95,6 +95,7 @@ typedef struct eb_settings {
 typedef struct eb_creation {
   bool debug;
   const char *store, *name, *owner;
+  uint32_t history;
 } eb_creation;
 
 void eb_settings_init(eb_settings *settings);

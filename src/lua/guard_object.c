@@ -184,6 +184,7 @@ static eg_status make_guard(lua_State *L, eg_error *error) {
                         .name = creation.name,
                         .owner = creation.owner,
                         .state = guard->state->id,
+                        .history = creation.history,
                         .env = {.log = note, .log_ud = guard}};
   guard->notes.wanted = true;
   eg_status status = eg_open(&options, &guard->core, error);

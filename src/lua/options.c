@@ -19,7 +19,8 @@ typedef enum option_type {
   T_UNAVAILABLE,
   T_GRACE,
   T_TEXT,
-  T_BYTES
+  T_BYTES,
+  T_RUNS
 } option_type;
 
 typedef enum option_place { BOTH, CALL, NEW } option_place;
@@ -58,6 +59,7 @@ static const option options[] = {
     {"debug", T_BOOLEAN, NEW, CREATION(debug)},
     {"store", T_TEXT, NEW, CREATION(store)},
     {"name", T_TEXT, NEW, CREATION(name)},
+    {"history", T_RUNS, NEW, CREATION(history)},
     {"logger", T_LOGGER, NEW, 0},
 };
 
@@ -341,6 +343,15 @@ static void set_bytes(reader *r, const option *o, int value) {
   r->settings->policy.max_result = (size_t)lua_tointeger(L, value);
 }
 
+static void set_runs(reader *r, const option *o, int value) {
+  enum { MOST = 100000 };
+  lua_State *L = r->L;
+  if (!lua_isinteger(L, value) || lua_tointeger(L, value) < 0 ||
+      lua_tointeger(L, value) > MOST)
+    bad(r, o->name, "a whole number of runs, 0 to 100000", value);
+  r->creation->history = (uint32_t)lua_tointeger(L, value);
+}
+
 static void set_boolean(reader *r, const option *o, int value) {
   if (lua_type(r->L, value) != LUA_TBOOLEAN)
     bad(r, o->name, "a boolean", value);
@@ -396,6 +407,9 @@ static void set_option(reader *r, const option *o, int value) {
     break;
   case T_BYTES:
     set_bytes(r, o, value);
+    break;
+  case T_RUNS:
+    set_runs(r, o, value);
     break;
   }
 }
