@@ -32,8 +32,9 @@ enum { PROCESSES = 10, GUARDS_MAX = 100, BOUND = 60 };
 static char url[256];
 static const char *store;
 static int guards = 50;
-/* Of all processes: clients that have begun to wait, and that had the key. */
-static _Atomic int *begun, *served;
+/* Of all processes: clients that have begun to wait, and that had the key; and
+** whether it is held in the beginning. */
+static _Atomic int *begun, *served, *held;
 
 static eg_guard *open_guard(void) {
   eg_guard *guard = NULL;
@@ -61,6 +62,8 @@ static void *wait_once(void *guard) {
 static void be_a_process(void) {
   pthread_t threads[GUARDS_MAX];
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  while (atomic_load(held) == 0)
+    usleep(1000);
   for (int i = 0; i < guards; i++)
     pthread_create(&threads[i], NULL, wait_once, open_guard());
   for (int i = 0; i < guards; i++)
@@ -124,12 +127,13 @@ static void requests_a_release_are_bounded(void **state) {
   (void)state;
   pid_t children[PROCESSES];
   long before = requests_at_rest();
+  for (int i = 0; i < PROCESSES; i++) /* before there are threads here */
+    if ((children[i] = fork()) == 0)
+      be_a_process();
   eg_guard *guard = open_guard();
   assert_non_null(guard);
   assert_true(lock(guard, 0));
-  for (int i = 0; i < PROCESSES; i++)
-    if ((children[i] = fork()) == 0)
-      be_a_process();
+  atomic_store(held, 1);
   for (int i = 0; i < 6000 && atomic_load(begun) < PROCESSES * guards; i++)
     usleep(10000);
   requests_at_rest();
@@ -177,9 +181,10 @@ int main(int argc, char **argv) {
   snprintf(url, sizeof url, "%s%ctimeout=60&lease=100", store,
            strchr(store, '?') != NULL ? '&' : '?');
   guards = n != NULL ? atoi(n) : guards;
-  begun = mmap(NULL, 2 * sizeof *begun, PROT_READ | PROT_WRITE,
+  begun = mmap(NULL, 3 * sizeof *begun, PROT_READ | PROT_WRITE,
                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   served = begun + 1;
+  held = begun + 2;
   alarm(280);
   return cmocka_run_group_tests_name("herd", tests, NULL, NULL);
 }

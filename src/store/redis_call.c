@@ -173,6 +173,7 @@ static void give_up_idle(egi_hub *hub, egi_node *node) {
     hub->base.open--;
   hub->seed++;
   hub->stale = true;
+  pthread_cond_broadcast(&hub->base.cond);
   pthread_mutex_unlock(&hub->base.mutex);
   while (wire != NULL) {
     egi_wire *next = wire->next;

@@ -172,6 +172,7 @@ static eg_status await_place(egi_hub *hub, egi_node *node, int64_t until_us,
                              egi_wire **wire, eg_error *error) {
   egi_wire *dead = NULL;
   struct timespec until = egi_timespec(until_us);
+  bool place = false;
   int why = 0;
   pthread_mutex_lock(&hub->base.mutex);
   for (;;) {
@@ -185,19 +186,16 @@ static eg_status await_place(egi_hub *hub, egi_node *node, int64_t until_us,
         dead = other;
       }
     }
-    if (hub->base.open < hub->options.connections) {
+    place = hub->base.open < hub->options.connections;
+    if (place)
       hub->base.open++;
-      break;
-    }
-    if (why == ETIMEDOUT)
+    if (place || why == ETIMEDOUT)
       break;
     why = pthread_cond_timedwait(&hub->base.cond, &hub->base.mutex, &until);
   }
-  bool none = *wire == NULL && why == ETIMEDOUT &&
-              hub->base.open >= hub->options.connections;
   pthread_mutex_unlock(&hub->base.mutex);
   close_list(hub, dead);
-  if (!none)
+  if (place || *wire != NULL)
     return EG_OK;
   return egi_remote_fail(error, EG_UNAVAILABLE, 0,
                          "all %u connections to redis are in use "
@@ -214,7 +212,9 @@ eg_status egi_hub_borrow(egi_hub *hub, egi_node *node, int64_t until_us,
     (*wire)->sent = false;
     return EG_OK;
   }
-  int64_t not_before = __atomic_load_n(&node->not_before_us, __ATOMIC_RELAXED);
+  pthread_mutex_lock(&hub->base.mutex);
+  int64_t not_before = node->not_before_us;
+  pthread_mutex_unlock(&hub->base.mutex);
   int64_t now = egi_real_us();
   if (not_before > now)
     egi_remote_sleep_us((not_before < until_us ? not_before : until_us) - now);
