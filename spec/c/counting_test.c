@@ -7,6 +7,7 @@
 #include "guard/guard.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -290,6 +291,55 @@ static void forked_child_sends_only_its_own(void **state) {
   assert_int_equal(cached, 4);
 }
 
+/* ----------------------------------------------------------- processes -- */
+
+enum { PROCESSES = 3 };
+
+/* As a process of its own that ends without closing its guard, as scripts do:
+** exit() sends what it has counted. */
+static void count_and_exit(const char *url, int n) {
+  const eg_options options = {.store = url};
+  eg_guard *guard;
+  eg_reply reply;
+  eg_grant grant;
+  eg_reply_init(&reply);
+  if (eg_open(&options, &guard, NULL) != EG_OK)
+    _exit(1);
+  for (int i = 0; i < n; i++)
+    if (eg_acquire(guard, eg_str("k"), EG_WANT_RUN, NULL, 0, &grant, &reply) !=
+        EG_CACHED)
+      _exit(1);
+  exit(0);
+}
+
+static void processes_sum_up_exactly(void **state) {
+  (void)state;
+  SPEC_FORKS_THREADS();
+  char folder[] = "/tmp/eg-counting-XXXXXX", url[64], command[80];
+  pid_t children[PROCESSES];
+  int n = spec_scaled(1000), status;
+  assert_non_null(mkdtemp(folder));
+  snprintf(url, sizeof url, "file:%s", folder);
+  const eg_options options = {.store = url};
+  spec_world w = {.policy = EG_POLICY_DEFAULT};
+  eg_reply_init(&w.reply);
+  assert_int_equal(eg_open(&options, &w.guard, NULL), EG_OK);
+  spec_run(&w, "k", spec_done());
+  for (int i = 0; i < PROCESSES; i++)
+    if ((children[i] = fork()) == 0)
+      count_and_exit(url, n);
+  for (int i = 0; i < PROCESSES; i++) {
+    assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+    assert_int_equal(status, 0);
+  }
+  read_counts(w.guard, "k");
+  assert_int_equal(cached, PROCESSES * n);
+  eg_reply_free(&w.reply);
+  eg_close(w.guard);
+  snprintf(command, sizeof command, "rm -r %s", folder);
+  assert_int_equal(system(command), 0);
+}
+
 /* -------------------------------------------------------------- memory -- */
 
 static void no_memory_delays_counts_and_breaks_nothing(void **state) {
@@ -352,6 +402,7 @@ int main(void) {
       ONE_WAY(counts_wait_for_a_store_that_is_away),
       ONE_WAY(close_sends_the_rest),
       ONE_WAY(forked_child_sends_only_its_own),
+      cmocka_unit_test(processes_sum_up_exactly),
       cmocka_unit_test(no_memory_delays_counts_and_breaks_nothing),
       cmocka_unit_test(counts_are_read_as_they_were_written),
   };
