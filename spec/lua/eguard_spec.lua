@@ -264,6 +264,19 @@ describe("eguard", function()
     assert.equal(1, #json("eguard summary --json --top=1").failing)
   end)
 
+  it("refused runs are counted, by key", function()
+    local pid = hold "k"
+    assert.equal(75, sh "eguard run k -- true".status)
+    sh("kill " .. pid)
+    local record = json "eguard show --json k"
+    assert.is_true(record.blocked >= 1)
+    assert.equal(0, record.cached)
+    assert.equal(0, record.waitTime.waits)
+    assert.match("other calls +%d+ blocked, 0 cached\n",
+                 sh "eguard show k".out)
+    assert.equal(record.blocked, json("eguard summary --json").blocked)
+  end)
+
   it("show says what came of all runs of a key", function()
     sh "eguard run k -- false; for i in 1 2 3; do eguard run k -- true; done"
     local text = sh "eguard show k".out
