@@ -80,18 +80,20 @@ int ec_listen(const ec_place *place) {
 
 char *ec_place_url(int fd, char *text, size_t size) {
   struct sockaddr_storage address = {0};
+  struct sockaddr_in four = {0};
+  struct sockaddr_in6 six = {0};
   socklen_t n = sizeof address;
   char host[INET6_ADDRSTRLEN] = "?";
-  const struct sockaddr_in *four = (const void *)&address;
-  const struct sockaddr_in6 *six = (const void *)&address;
   if (getsockname(fd, (struct sockaddr *)&address, &n) != 0) {
     snprintf(text, size, "?");
   } else if (address.ss_family == AF_INET6) {
-    inet_ntop(AF_INET6, &six->sin6_addr, host, sizeof host);
-    snprintf(text, size, "http://[%s]:%u", host, ntohs(six->sin6_port));
+    memcpy(&six, &address, sizeof six);
+    inet_ntop(AF_INET6, &six.sin6_addr, host, sizeof host);
+    snprintf(text, size, "http://[%s]:%u", host, ntohs(six.sin6_port));
   } else {
-    inet_ntop(AF_INET, &four->sin_addr, host, sizeof host);
-    snprintf(text, size, "http://%s:%u", host, ntohs(four->sin_port));
+    memcpy(&four, &address, sizeof four);
+    inet_ntop(AF_INET, &four.sin_addr, host, sizeof host);
+    snprintf(text, size, "http://%s:%u", host, ntohs(four.sin_port));
   }
   return text;
 }
