@@ -54,11 +54,25 @@ static void decide(egi_record *record, bool held, int64_t fresh_us) {
   egi_record_end(record);
 }
 
+/* What is counted beside a record. */
+static void count(eg_bytes bytes) {
+  egi_counts counts, again;
+  unsigned char out[EGI_COUNTS_MAX];
+  if (!egi_decode_counts(bytes, &counts))
+    return;
+  again = counts;
+  egi_counts_merge(&counts, &again);
+  size_t n = egi_encode_counts(&counts, out, sizeof out);
+  assert(n <= sizeof out && egi_decode_counts((eg_bytes){out, n}, &again));
+  assert(again.blocked == counts.blocked && again.cached == counts.cached);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   eg_bytes bytes = {data, size}, value;
   egi_head head;
   egi_record record;
   egi_tally tally;
+  count(bytes);
   bool has_head = egi_decode_head(bytes, &head);
   if (has_head && head.kind == EG_KIND_VALUE)
     egi_decode_value(bytes, &value);

@@ -46,7 +46,7 @@ static void count(numbers *all, int field, uint64_t amount) {
 /* Dimensions, has nulls, type; size, first index. */
 static void put_head(unsigned char *array, uint32_t n) {
   const uint32_t head[] = {1, 0, INT8, n, 1};
-  for (int i = 0; i < 5; i++)
+  for (size_t i = 0; i < 5; i++)
     put32(array + 4 * i, head[i]);
 }
 
