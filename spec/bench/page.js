@@ -73,6 +73,7 @@ async function main() {
     for (let i = 0; i < (rounds > 5 ? 5 : 2); i++) {
       const moved = await scroll(browser, full, 18);
       console.log("dropped " + moved.dropped);
+      console.log("frames 100");
       console.log("script " + moved.script * 1000);
       console.log("still " + (await scroll(browser, full, 0)).dropped);
     }
