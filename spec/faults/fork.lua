@@ -185,15 +185,15 @@ function plays.timers_and_tasks_go_on_in_both()
 end
 
 function plays.leases_are_the_parents()
-  local guard = ExecutionGuard.new { name = name, lease = 0.05 }
+  local guard = ExecutionGuard.new { name = name, lease = 0.3 }
   guard:AcquireLock "a"
   fork(function()
     local start = steady()
-    while steady() - start < 0.15 do end
+    while steady() - start < 0.7 do end
     assert(not guard:IsLocked "a")
   end)
   local start = steady()
-  while steady() - start < 0.15 do end
+  while steady() - start < 0.7 do end
   assert(guard:IsLocked "a", "it was renewed no more")
   guard:ReleaseLock "a"
 end

@@ -146,7 +146,8 @@ function drawRate() {
   const up = Math.max(1, ...columns.map((n) => n[2]));
   const down = Math.max(0, ...columns.map((n) => n[3] + n[4]));
   drawAxis(c, width, bottom, from, to, colours);
-  // Room for both by what there is; failures keep a tenth at least.
+  // Room for both by what there is; failures, of which there are few, have a
+  // scale of their own, which is written beside it, and a fifth at least.
   const share = down > 0 ? Math.max(0.22, down / (up + down)) : 0;
   const zero = Math.round((bottom - 4) * (1 - share)) + 2;
   const wide = width / 60;
@@ -168,6 +169,7 @@ function drawRate() {
   c.fillRect(0, zero, width, 1);
   c.textAlign = "left";
   if (model.runs.length > 0) c.fillText(count(up) + " a minute", 2, 11);
+  if (down > 0) c.fillText(count(down) + " a minute", 2, bottom - 4);
   const sum = (status) => columns.reduce((all, n) => all + n[status], 0);
   $("rate").setAttribute("aria-label", count(sum(2)) + " runs succeeded, " +
     count(sum(4)) + " failed, " + count(sum(3)) +
