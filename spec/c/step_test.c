@@ -144,6 +144,7 @@ static int begin(void **state) {
   s.guard.store = &s.store.base;
   s.guard.env.clock = &spec_clock;
   egi_env_complete(&s.guard.env);
+  egi_counting_open(&s.guard);
   egi_owner_enlist(&s.guard, "fake");
   s.policy = (eg_policy)EG_POLICY_DEFAULT;
   eg_reply_init(&s.reply);
@@ -154,6 +155,7 @@ static int begin(void **state) {
 static int end(void **state) {
   stage *s = *state;
   eg_reply_free(&s->reply);
+  egi_counting_close(&s->guard);
   egi_owner_delist(&s->guard);
   return 0;
 }

@@ -25,7 +25,7 @@ static void as_url(const char *text) {
 /* What is printed of a key cannot steer a terminal. */
 static void as_text(eg_bytes bytes) {
   char shown[512];
-  ec_printable(bytes, shown, sizeof shown);
+  eg_printable(bytes, shown, sizeof shown);
   for (const char *at = shown; *at != '\0'; at++)
     assert((unsigned char)*at >= 0x20 && *at != 0x7f);
 }

@@ -278,6 +278,6 @@ describe("the language server's types", function()
       complaint(ExecutionGuard.new, name)
       count = count + 1
     end
-    assert.equal(24, count)
+    assert.equal(25, count)
   end)
 end)

@@ -160,6 +160,18 @@ for _, way in ipairs(world.ways) do
       assert.equal(before, world.steady())
     end)
 
+    it("Held tells of this guard's own, in a lock and in a run", function()
+      assert.is_false(guard:Held "k")
+      assert.is_true((guard:AcquireLock "k"))
+      assert.is_true(guard:Held "k")
+      assert.is_true(guard:ReleaseLock "k")
+      assert.is_false(guard:Held "k")
+      local inside
+      guard:RunOnce("r", function() inside = guard:Held "r" end)
+      assert.same({ true, false }, { inside, guard:Held "r" })
+      assert.has_error(function() guard:Held() end)
+    end)
+
     it("a deadlock also on a named guard, and from another one", function()
       local before = world.steady()
       local foreign = world.new(way, { name = name })

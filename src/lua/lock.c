@@ -109,6 +109,13 @@ static int token_of(lua_State *L) {
   return 1;
 }
 
+/* guard:Held(key) -> does this guard hold it, as far as is known here? */
+static int is_held(lua_State *L) {
+  const eb_guard *guard = eb_check_guard(L, "Held");
+  lua_pushboolean(L, eg_token(guard->core, eb_check_key(L, "Held")) != 0);
+  return 1;
+}
+
 static int is_locked(lua_State *L) {
   eb_guard *guard = eb_check_guard(L, "IsLocked");
   eg_record record;
@@ -241,7 +248,10 @@ void eb_open_lock(lua_State *L) {
   lua_pop(L, 1);
 }
 
-const luaL_Reg eb_lock_methods[] = {
-    {"AcquireLock", acquire_lock}, {"ReleaseLock", release_lock},
-    {"IsLocked", is_locked},       {"Token", token_of},
-    {"Lock", guard_lock},          {NULL, NULL}};
+const luaL_Reg eb_lock_methods[] = {{"AcquireLock", acquire_lock},
+                                    {"ReleaseLock", release_lock},
+                                    {"IsLocked", is_locked},
+                                    {"Token", token_of},
+                                    {"Lock", guard_lock},
+                                    {"Held", is_held},
+                                    {NULL, NULL}};
