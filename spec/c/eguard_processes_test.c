@@ -201,18 +201,22 @@ static void killed_watcher_leaves_nothing_behind(void **state) {
   assert_int_equal(run("exec \"$EGUARD\" run k -- true"), 0);
 }
 
+/* Who is stopped while it writes that down keeps others from writing. */
+static void await_row(void) {
+  assert_int_equal(
+      run("for i in $(seq 600); do sqlite3 -cmd '.timeout 5000' "
+          "${EXECUTIONGUARD_STORE#file:}/guard.db 'select status from runs' "
+          "2>&1 | grep -q Running && exit; sleep 0.1; done; exit 1"),
+      0);
+}
+
 static void stopped_eguard_still_holds(void **state) {
   const place *p = *state;
   char mark[100];
   snprintf(mark, sizeof mark, "MARK=%s", p->dir);
   pid_t eguard = start("exec \"$EGUARD\" run k -- env MARK=$PLACE sleep 600");
   assert_true(comes_to(mark, 1));
-  /* not while it has mutexes to write that down */
-  assert_int_equal(
-      run("for i in $(seq 600); do sqlite3 -cmd '.timeout 5000' "
-          "${EXECUTIONGUARD_STORE#file:}/guard.db 'select status from runs' "
-          "2>&1 | grep -q Running && exit; sleep 0.1; done; exit 1"),
-      0);
+  await_row();
   kill(-eguard, SIGSTOP);
   assert_int_equal(run("exec \"$EGUARD\" run k -- true"), 75);
   kill(-eguard, SIGCONT);
@@ -362,6 +366,7 @@ static void shell_controls_its_jobs(void **state) {
   enter("$EGUARD run k -- sed -u s/ping/pong/");
   enter("ping");
   expect("pong");
+  await_row();
   type("\032");
   expect("Stopped");
   expect("ready> ");

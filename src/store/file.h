@@ -336,8 +336,8 @@ eg_status egi_db_ready(egi_dir *dir, eg_error *error); /* under db_mutex */
 bool egi_db_is_open(egi_dir *dir);
 eg_status egi_db_fail(egi_dir *dir, int rc, const char *what, eg_error *error);
 /* egi_db_write_begin: opens it, and keeps other writers out until write_end;
-** both under db_mutex. */
-eg_status egi_db_write_begin(egi_dir *dir, eg_error *error);
+** waits at most that long for those who write; both under db_mutex. */
+eg_status egi_db_write_begin(egi_dir *dir, int patience_ms, eg_error *error);
 void egi_db_write_end(egi_dir *dir);
 bool egi_db_read_header(const egi_dir *dir, uint64_t mark[6]);
 

@@ -11,7 +11,9 @@
 #include <sqlite3.h>
 #include <string.h>
 
-enum { SWEEP_EACH = 64, SWEEP_ROWS = 128 };
+/* Nobody is kept waiting for a process that was stopped while it wrote: what
+** could not be added is added with the next. */
+enum { SWEEP_EACH = 64, SWEEP_ROWS = 128, PATIENCE_MS = 200 };
 
 #define DAY_US INT64_C(86400000000)
 
@@ -183,7 +185,7 @@ eg_status egi_file_add(egi_store *store, eg_bytes key, const egi_counts *more,
     return status;
   int64_t day = (clock->now_us(clock->ctx) + dir->side.head->base_us) / DAY_US;
   pthread_mutex_lock(&dir->db_mutex);
-  status = egi_db_write_begin(dir, error);
+  status = egi_db_write_begin(dir, PATIENCE_MS, error);
   if (status == EG_OK) {
     int rc = read_old(dir->db.handle, file, key, &counts);
     egi_counts_merge(&counts, more);

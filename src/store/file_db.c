@@ -415,11 +415,12 @@ eg_status egi_db_get(egi_at *at, bool bytes, eg_error *error) {
 /* -------------------------------------------------------------- writing -- */
 
 /* CHANGED: the database was rebuilt just now, what we have is the old one. */
-static eg_status lock_writer(egi_dir *dir, eg_error *error) {
+static eg_status lock_writer(egi_dir *dir, int ms, eg_error *error) {
   char path[PATH_MAX + 16];
   struct stat st;
   bool died;
-  eg_status status = egi_mutex_lock(&dir->side.head->writer, &died, error);
+  eg_status status = egi_mutex_lock_within(&dir->side.head->writer, ms, &died,
+                                           error);
   if (status != EG_OK)
     return status;
   snprintf(path, sizeof path, "%s/guard.db", dir->path);
@@ -430,12 +431,12 @@ static eg_status lock_writer(egi_dir *dir, eg_error *error) {
   return is_current(dir) ? gone(dir, error) : EG_CHANGED;
 }
 
-eg_status egi_db_write_begin(egi_dir *dir, eg_error *error) {
+eg_status egi_db_write_begin(egi_dir *dir, int patience_ms, eg_error *error) {
   eg_status status;
   do {
     status = egi_db_ready(dir, error);
     if (status == EG_OK)
-      status = lock_writer(dir, error);
+      status = lock_writer(dir, patience_ms, error);
   } while (status == EG_CHANGED);
   return status;
 }
@@ -531,7 +532,7 @@ static void bind_touch(sqlite3_stmt *s, const egi_at *at,
 eg_status egi_db_put(egi_at *at, const egi_after *after, eg_error *error) {
   egi_dir *dir = at->dir;
   pthread_mutex_lock(&dir->db_mutex);
-  eg_status status = egi_db_write_begin(dir, error);
+  eg_status status = egi_db_write_begin(dir, EGI_PATIENCE_MS, error);
   if (status == EG_OK) {
     sqlite3_stmt *s;
     int rc = egi_db_statement(dir, after->leave ? EGI_SQL_TOUCH : EGI_SQL_PUT,
@@ -551,7 +552,7 @@ eg_status egi_db_put(egi_at *at, const egi_after *after, eg_error *error) {
 eg_status egi_db_delete(egi_at *at, eg_error *error) {
   egi_dir *dir = at->dir;
   pthread_mutex_lock(&dir->db_mutex);
-  eg_status status = egi_db_write_begin(dir, error);
+  eg_status status = egi_db_write_begin(dir, EGI_PATIENCE_MS, error);
   if (status == EG_OK) {
     sqlite3_stmt *s;
     int rc = egi_db_statement(dir, EGI_SQL_DELETE, &s);

@@ -127,7 +127,7 @@ static eg_status write_batch(egi_file *file, const egi_ended *e, unsigned n,
   egi_dir *dir = file->dir;
   const eg_clock *clock = file->env.clock;
   int64_t now = clock->now_us(clock->ctx);
-  eg_status status = egi_db_write_begin(dir, error);
+  eg_status status = egi_db_write_begin(dir, EGI_PATIENCE_MS, error);
   if (status == EG_OK) {
     sqlite3 *db = dir->db.handle;
     int rc = sqlite3_exec(db, "begin immediate", NULL, NULL, NULL);

@@ -51,7 +51,7 @@ static int init_robust(pthread_mutex_t *mutex) {
   return err;
 }
 
-enum { PATIENCE_S = 20, SPINS = 16 };
+enum { SPINS = 16 };
 
 static void pause_a_moment(void) {
   for (int i = 0; i < 32; i++) {
@@ -63,7 +63,19 @@ static void pause_a_moment(void) {
   }
 }
 
-eg_status egi_mutex_lock(pthread_mutex_t *mutex, bool *died, eg_error *error) {
+/* By the clock that mutexes without a name for theirs go by. */
+static struct timespec in_ms(int ms) {
+  struct timespec at;
+  clock_gettime(CLOCK_REALTIME, &at);
+  at.tv_sec += ms / 1000;
+  at.tv_nsec += ms % 1000 * 1000000L;
+  at.tv_sec += at.tv_nsec / 1000000000;
+  at.tv_nsec %= 1000000000;
+  return at;
+}
+
+eg_status egi_mutex_lock_within(pthread_mutex_t *mutex, int ms, bool *died,
+                                eg_error *error) {
   int err = pthread_mutex_trylock(mutex);
   /* Who has it, has it for a microsecond or a statement: the one that drops a
   ** lock has it while the kernel already wakes the one that waited. */
@@ -72,9 +84,7 @@ eg_status egi_mutex_lock(pthread_mutex_t *mutex, bool *died, eg_error *error) {
     err = pthread_mutex_trylock(mutex);
   }
   if (err == EBUSY) {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += PATIENCE_S;
+    struct timespec until = in_ms(ms);
     err = pthread_mutex_timedlock(mutex, &until);
   }
   *died = err == EOWNERDEAD;
@@ -83,9 +93,13 @@ eg_status egi_mutex_lock(pthread_mutex_t *mutex, bool *died, eg_error *error) {
   if (err == 0)
     return EG_OK;
   return egi_file_fail(error, EG_UNAVAILABLE, err,
-                       "the side file was not to be had for %d seconds: a "
+                       "the side file was not to be had for %g seconds: a "
                        "process that was stopped has it (%s)",
-                       PATIENCE_S, strerror(err));
+                       ms / 1000.0, strerror(err));
+}
+
+eg_status egi_mutex_lock(pthread_mutex_t *mutex, bool *died, eg_error *error) {
+  return egi_mutex_lock_within(mutex, EGI_PATIENCE_MS, died, error);
 }
 
 /* ------------------------------------------------------------- numbers -- */

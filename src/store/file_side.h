@@ -97,8 +97,12 @@ eg_status egi_side_open(struct egi_dir *dir, const eg_clock *clock,
                         eg_error *error);
 void egi_side_close(egi_side *side);
 
-/* egi_mutex_lock: a robust mutex, for at most some seconds.  *died: its last
-** owner did. */
+enum { EGI_PATIENCE_MS = 20000 };
+
+/* egi_mutex_lock: a robust mutex, for at most EGI_PATIENCE_MS, or as long as is
+** said.  *died: its last owner did. */
+eg_status egi_mutex_lock_within(pthread_mutex_t *mutex, int ms, bool *died,
+                                eg_error *error);
 eg_status egi_mutex_lock(pthread_mutex_t *mutex, bool *died, eg_error *error);
 
 /* egi_side_number: the next of the one counter, at least the clock's. */
