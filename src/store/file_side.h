@@ -99,8 +99,8 @@ void egi_side_close(egi_side *side);
 
 enum { EGI_PATIENCE_MS = 20000 };
 
-/* egi_mutex_lock: a robust mutex, for at most EGI_PATIENCE_MS, or as long as is
-** said.  *died: its last owner did. */
+/* egi_mutex_lock: a robust mutex, for at most EGI_PATIENCE_MS, or as long as
+** is said.  *died: its last owner did. */
 eg_status egi_mutex_lock_within(pthread_mutex_t *mutex, int ms, bool *died,
                                 eg_error *error);
 eg_status egi_mutex_lock(pthread_mutex_t *mutex, bool *died, eg_error *error);
