@@ -10,19 +10,6 @@ enum { HEAD = 40, HOST_MAX = 63 };
 _Static_assert(HEAD + 2 + HOST_MAX + EG_OWNER_MAX <= EGI_HOLDER_MAX,
                "a line fits");
 
-static unsigned char *put(unsigned char *at, uint64_t number, int size) {
-  for (int i = 0; i < size; i++, number >>= 8)
-    *at++ = (unsigned char)number;
-  return at;
-}
-
-static uint64_t get(const unsigned char *at, int size) {
-  uint64_t number = 0;
-  while (size-- > 0)
-    number = number << 8 | at[size];
-  return number;
-}
-
 static unsigned char *put_text(unsigned char *at, eg_bytes text, size_t max) {
   size_t n = text.len < max ? text.len : max;
   *at++ = (unsigned char)n;
@@ -33,12 +20,12 @@ static unsigned char *put_text(unsigned char *at, eg_bytes text, size_t max) {
 
 eg_bytes egi_holder_write(const egi_holder *holder, unsigned char *line) {
   unsigned char *at = line;
-  at = put(at, holder->nonce, 8);
-  at = put(at, (uint64_t)holder->pid, 8);
-  at = put(at, (uint64_t)holder->since_us, 8);
-  at = put(at, holder->state, 4);
-  at = put(at, holder->guard, 4);
-  at = put(at, holder->attempt, 8);
+  at = egi_put_number(at, holder->nonce, 8);
+  at = egi_put_number(at, (uint64_t)holder->pid, 8);
+  at = egi_put_number(at, (uint64_t)holder->since_us, 8);
+  at = egi_put_number(at, holder->state, 4);
+  at = egi_put_number(at, holder->guard, 4);
+  at = egi_put_number(at, holder->attempt, 8);
   at = put_text(at, holder->host, HOST_MAX);
   at = put_text(at, holder->text, EG_OWNER_MAX);
   return (eg_bytes){line, (size_t)(at - line)};
@@ -59,12 +46,12 @@ bool egi_holder_read(eg_bytes line, egi_holder *holder) {
   size_t at = HEAD;
   if (line.len < HEAD)
     return false;
-  holder->nonce = get(data, 8);
-  holder->pid = (int64_t)get(data + 8, 8);
-  holder->since_us = (int64_t)get(data + 16, 8);
-  holder->state = (uint32_t)get(data + 24, 4);
-  holder->guard = (uint32_t)get(data + 28, 4);
-  holder->attempt = get(data + 32, 8);
+  holder->nonce = egi_get_number(data, 8);
+  holder->pid = (int64_t)egi_get_number(data + 8, 8);
+  holder->since_us = (int64_t)egi_get_number(data + 16, 8);
+  holder->state = (uint32_t)egi_get_number(data + 24, 4);
+  holder->guard = (uint32_t)egi_get_number(data + 28, 4);
+  holder->attempt = egi_get_number(data + 32, 8);
   return get_text(line, &at, &holder->host) &&
          get_text(line, &at, &holder->text);
 }

@@ -28,4 +28,19 @@ eg_bytes egi_holder_write(const egi_holder *holder, unsigned char *line);
 /* egi_holder_read: false: that is no such line. */
 bool egi_holder_read(eg_bytes line, egi_holder *holder);
 
+/* Numbers of that many bytes, little-endian: put returns what follows. */
+static inline unsigned char *egi_put_number(unsigned char *at, uint64_t number,
+                                            int size) {
+  for (int i = 0; i < size; i++, number >>= 8)
+    *at++ = (unsigned char)number;
+  return at;
+}
+
+static inline uint64_t egi_get_number(const unsigned char *at, int size) {
+  uint64_t number = 0;
+  while (size-- > 0)
+    number = number << 8 | at[size];
+  return number;
+}
+
 #endif

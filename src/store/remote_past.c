@@ -16,26 +16,14 @@
 
 enum { HEAD = 10, TAIL = 22 };
 
-static unsigned char *put(unsigned char *at, uint64_t number, int size) {
-  for (int i = 0; i < size; i++, number >>= 8)
-    *at++ = (unsigned char)number;
-  return at;
-}
-
-static uint64_t get(const unsigned char *at, int size) {
-  uint64_t number = 0;
-  while (size-- > 0)
-    number = number << 8 | at[size];
-  return number;
-}
-
 bool egi_past_is_due(const egi_swap *swap) {
   return (swap->hold == EGI_DROP || swap->hold == EGI_BREAK) &&
          swap->write == EGI_PUT && swap->ended >= EG_RUN_COMPLETED;
 }
 
 size_t egi_past_head(uint64_t token, eg_bytes holder, unsigned char *out) {
-  unsigned char *at = put(put(out, token, 8), holder.len, 2);
+  unsigned char *at = egi_put_number(egi_put_number(out, token, 8), holder.len,
+                                     2);
   if (holder.len > 0)
     memcpy(at, holder.data, holder.len);
   return HEAD + holder.len;
@@ -44,11 +32,11 @@ size_t egi_past_head(uint64_t token, eg_bytes holder, unsigned char *out) {
 size_t egi_past_tail(const egi_swap *swap, unsigned char *out) {
   size_t n = swap->error.len < EGI_PAST_ERROR ? swap->error.len
                                               : EGI_PAST_ERROR;
-  unsigned char *at = put(out, (uint64_t)swap->start_us, 8);
-  at = put(at, (uint64_t)swap->duration_us, 8);
-  at = put(at, (uint32_t)swap->exit_status, 4);
-  at = put(at, (uint64_t)swap->ended, 1);
-  at = put(at, swap->exited, 1);
+  unsigned char *at = egi_put_number(out, (uint64_t)swap->start_us, 8);
+  at = egi_put_number(at, (uint64_t)swap->duration_us, 8);
+  at = egi_put_number(at, (uint32_t)swap->exit_status, 4);
+  at = egi_put_number(at, (uint64_t)swap->ended, 1);
+  at = egi_put_number(at, swap->exited, 1);
   if (n > 0)
     memcpy(at, swap->error.data, n);
   return TAIL + n;
@@ -59,16 +47,16 @@ bool egi_past_read(eg_bytes bytes, eg_past *past) {
   const unsigned char *at = bytes.data;
   if (bytes.len < HEAD + TAIL)
     return false;
-  size_t line = (size_t)get(at + 8, 2);
+  size_t line = (size_t)egi_get_number(at + 8, 2);
   if (bytes.len - HEAD - TAIL < line)
     return false;
   const unsigned char *tail = at + HEAD + line;
   egi_holder_read((eg_bytes){at + HEAD, line}, &holder);
-  past->token = get(at, 8);
+  past->token = egi_get_number(at, 8);
   past->owner = holder.text;
-  past->start_us = (int64_t)get(tail, 8);
-  past->duration_us = (int64_t)get(tail + 8, 8);
-  past->exit_status = (int32_t)get(tail + 16, 4);
+  past->start_us = (int64_t)egi_get_number(tail, 8);
+  past->duration_us = (int64_t)egi_get_number(tail + 8, 8);
+  past->exit_status = (int32_t)egi_get_number(tail + 16, 4);
   past->status = tail[20] == EG_RUN_COMPLETED  ? EG_OK
                  : tail[20] == EG_RUN_TIMEDOUT ? EG_TIMEOUT
                                                : EG_FAILED;
