@@ -348,4 +348,13 @@ int ec_rebuild(const ec_options *options, const char *url);
 /* Prints the help of one command, or of all (NULL). */
 void ec_print_help(FILE *to, const ec_command *command);
 
+/* ---- flocks.c: the kernel's list of flocks ---- */
+
+/* Is that line of it one of a flock?  On which file, and does he wait? */
+bool ec_read_flock(const char *line, uint64_t *inode, bool *waits);
+
+/* How many wait for the lock on that file, by the list of the kernel's locks
+** (/proc/locks); -1: it does not tell. */
+int ec_count_waiters(FILE *locks, uint64_t inode);
+
 #endif

@@ -3,7 +3,6 @@
 ** and the kernel lists who does.
 */
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -34,21 +33,17 @@ static bool note(ec_waiters *waiters, uint64_t inode) {
   return true;
 }
 
-/* "12: -> FLOCK  ADVISORY  WRITE 4711 08:01:131337 0 EOF".  The device is not
-** compared: on some file systems it is another one there than stat says. */
 void ec_waiters_look(ec_waiters *waiters) {
-  char line[200];
+  char line[256];
+  uint64_t inode;
+  bool waits;
   waiters->count = 0;
   FILE *locks = waiters->dir >= 0 ? fopen("/proc/locks", "re") : NULL;
   if (locks == NULL)
     return;
-  while (fgets(line, sizeof line, locks) != NULL) {
-    const char *at = strstr(line, "-> FLOCK");
-    for (int i = 0; at != NULL && i < 2; i++)
-      at = strchr(at + 1, ':');
-    if (at != NULL && !note(waiters, strtoull(at + 1, NULL, 10)))
+  while (fgets(line, sizeof line, locks) != NULL)
+    if (ec_read_flock(line, &inode, &waits) && waits && !note(waiters, inode))
       break;
-  }
   fclose(locks);
 }
 

@@ -72,10 +72,6 @@ void ec_rows_free(ec_rows *rows);
 const char *ec_sort_word(ec_sort sort);
 eg_bytes ec_row_key(const ec_row *row);
 
-/* How many wait for the lock on that file, by the list of the kernel's locks
-** (/proc/locks); -1: it does not tell. */
-int ec_count_waiters(FILE *locks, uint64_t inode);
-
 /* ---- top_draw.c ---- */
 
 typedef struct ec_frame {

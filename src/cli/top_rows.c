@@ -4,7 +4,6 @@
 */
 #include "cli/top.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -116,28 +115,6 @@ static void read_pictures(ec_rows *rows, eg_guard *guard, const ec_row *old,
 }
 
 /* ------------------------------------------------------------- waiters -- */
-
-/* 12: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF
-** 12: -> FLOCK  ADVISORY  WRITE 4712 08:01:1234 0 EOF
-** 12:  -> FLOCK  ADVISORY  WRITE 4713 08:01:1234 0 EOF      behind that one */
-int ec_count_waiters(FILE *locks, uint64_t inode) {
-  char line[256];
-  int n = -1;
-  rewind(locks);
-  while (fgets(line, sizeof line, locks) != NULL) {
-    uint64_t number;
-    const char *at = strchr(line, ':');
-    if (at == NULL)
-      continue;
-    at += 1 + strspn(at + 1, " ");
-    bool waits = strncmp(at, "->", 2) == 0;
-    if (sscanf(at + (waits ? 2 : 0), " FLOCK %*s %*s %*d %*x:%*x:%" SCNu64,
-               &number) == 1 &&
-        number == inode)
-      n = (n < 0 ? 0 : n) + waits;
-  }
-  return n;
-}
 
 static void read_waiters(ec_rows *rows) {
   char path[4200 + EG_LOCK_FILE_MAX], name[EG_LOCK_FILE_MAX];
