@@ -342,7 +342,8 @@ endef
 $(eval $(call test_program,c))
 $(eval $(call test_program,conformance))
 $(eval $(call test_program,faults))
-LUA_TESTS := states interrupt deadlines signal private moving lua_memory lua_fork
+LUA_TESTS := states interrupt deadlines signal private moving lua_memory \
+             lua_fork lua_cost
 $(LUA_TESTS:%=$(BUILD)/test/c/%_test): private OWN_LIBS += $(LUA_LIBS)
 # The parts of the command, in a test of their own; others run it.
 $(BUILD)/test/c/eguard_units_test: \
