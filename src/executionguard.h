@@ -495,9 +495,10 @@ typedef struct eg_owner {
 typedef struct eg_record {
   eg_bytes key;
   eg_run status;
-  bool locked;  /* held, by a run or a lock */
-  bool crashed; /* its owner died */
-  bool corrupt; /* cannot be read: only eg_scan shows such a one */
+  bool locked;      /* held, by a run or a lock */
+  bool crashed;     /* its owner died */
+  bool corrupt;     /* cannot be read: only eg_scan shows such a one */
+  bool only_locked; /* by a lock, and there is no record */
   uint64_t token, version;
   uint32_t count; /* executions; of these: */
   uint32_t failed, timed_out;
@@ -606,6 +607,11 @@ typedef bool (*eg_visit)(void *ctx, const eg_record *record);
 EG_API eg_status eg_scan(eg_guard *guard, eg_bytes prefix, eg_visit visit,
                          void *ctx, eg_error *error);
 
+/* eg_scan_held: the same, and the keys that are locked without having a record
+** (only_locked; of these key, token, owner and what is counted are filled). */
+EG_API eg_status eg_scan_held(eg_guard *guard, eg_bytes prefix, eg_visit visit,
+                              void *ctx, eg_error *error);
+
 /*
 ** eg_watch_open: starts to watch a key.  eg_watch_wait waits until a grant on
 ** it ended, it was reset or its result cleared, since eg_watch_open or the
@@ -670,8 +676,9 @@ EG_API void eg_stats_read(eg_stats *stats);
 ** to; reads every one. */
 typedef struct eg_census {
   uint64_t total, by_run[EG_RUN_COUNT];
-  uint64_t corrupt; /* in total, and of no status */
-  uint64_t held;
+  uint64_t corrupt;     /* in total, and of no status */
+  uint64_t held;        /* by runs and locks */
+  uint64_t only_locked; /* of these; they have no record, so not in total */
   uint64_t executions, failed, timed_out, lost;
   eg_times times;
   uint64_t blocked, cached;

@@ -81,9 +81,17 @@ end
 ---@field runTime ExecutionGuard.RunTime
 ---@field waitTime ExecutionGuard.WaitTime
 
+--- A key that a run or a lock holds now.
+---@class ExecutionGuard.HeldKey
+---@field key string
+---@field running boolean by a run; else by a lock
+---@field token integer
+---@field owner ExecutionGuard.Owner
+
 --- What all records of a guard come to: a snapshot.
 ---@class ExecutionGuard.Analytics
 ---@field totalRecords integer
+---@field held integer keys that runs and locks hold now, also those without a record
 ---@field executions integer of all records, whichever process; of these:
 ---@field failed integer
 ---@field timedOut integer

@@ -289,6 +289,11 @@ function Guard:GetRecord(key) end
 ---@return table<string, ExecutionGuard.Record>
 function Guard:GetAllRecords() end
 
+--- What runs and locks hold now, by key, with or without a record: who, since
+--- when. A table of its own, as that of GetAllRecords.
+---@return table<string, ExecutionGuard.HeldKey>
+function Guard:GetHeld() end
+
 --- How many records there are, by status, and what the process has done.
 ---@return ExecutionGuard.Analytics
 function Guard:GetAnalytics() end

@@ -213,7 +213,7 @@ static void holds_only_the_token_that_holds(void **state) {
 
 typedef struct tally {
   spec_world *w;
-  int seen[100], others, locked, values, stop_at, visits;
+  int seen[100], others, locked, only_locked, values, stop_at, visits;
   bool uses_the_guard;
 } tally;
 
@@ -228,6 +228,7 @@ static bool note(void *ctx, const eg_record *r) {
   else
     t->others++;
   t->locked += r->locked;
+  t->only_locked += r->only_locked;
   t->values += r->kind == EG_KIND_VALUE && spec_is(r->value, "*");
   if (t->uses_the_guard)
     eg_reset(t->w->guard, r->key, NULL);
@@ -260,6 +261,27 @@ static void scan_visits_every_record_once(void **state) {
   assert_int_equal(t.others, 0);
   assert_int_equal(t.locked, 1);
   assert_int_equal(t.values, 100);
+}
+
+static void scan_held_visits_what_is_only_locked(void **state) {
+  spec_world *w = *state;
+  tally t = {.w = w};
+  fill(w, 10);
+  assert_int_equal(spec_ask(w, "only locked", EG_WANT_LOCK), EG_OK);
+  assert_int_equal(spec_ask(w, "was locked", EG_WANT_LOCK), EG_OK);
+  assert_int_equal(eg_release(w->guard, eg_str("was locked"), 0, &w->error),
+                   EG_OK);
+  assert_int_equal(spec_ask(w, "k7", EG_WANT_LOCK), EG_OK);
+  assert_int_equal(eg_scan_held(w->guard, eg_str(""), note, &t, &w->error),
+                   EG_OK);
+  assert_int_equal(t.visits, 11);
+  assert_int_equal(t.others, 1);
+  assert_int_equal(t.only_locked, 1);
+  assert_int_equal(t.locked, 2);
+  t = (tally){.w = w};
+  assert_int_equal(eg_scan_held(w->guard, eg_str("only"), note, &t, &w->error),
+                   EG_OK);
+  assert_int_equal(t.visits, 1);
 }
 
 static void scan_with_a_prefix_visits_those_keys(void **state) {
@@ -364,6 +386,8 @@ static void census_counts_by_what_readers_see(void **state) {
   spec_advance_ms(10);
   assert_int_equal(eg_take_census(w->guard, &c, NULL), EG_OK);
   assert_int_equal(c.total, 7);
+  assert_int_equal(c.held, 2);
+  assert_int_equal(c.only_locked, 1);
   assert_int_equal(c.by_run[EG_RUN_IDLE], 1);
   assert_int_equal(c.by_run[EG_RUN_RUNNING], 1);
   assert_int_equal(c.by_run[EG_RUN_COMPLETED], 2);
@@ -431,6 +455,7 @@ int main(void) {
       BOTH_WAYS(fetch_of_bytes_that_are_no_record_is_corrupt),
       BOTH_WAYS(holds_only_the_token_that_holds),
       BOTH_WAYS(scan_visits_every_record_once),
+      BOTH_WAYS(scan_held_visits_what_is_only_locked),
       BOTH_WAYS(scan_with_a_prefix_visits_those_keys),
       BOTH_WAYS(scan_when_told_stops),
       BOTH_WAYS(visitor_may_use_the_guard),

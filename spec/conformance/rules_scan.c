@@ -13,7 +13,7 @@ enum { KEYS = 2000 };
 typedef struct tour {
   world *w;
   unsigned char met[KEYS];
-  size_t visits, strangers, twice, differ;
+  size_t visits, strangers, twice, differ, locks;
   size_t stop_after; /* 0: never */
   bool meddles;      /* uses the store while it visits */
 } tour;
@@ -39,7 +39,9 @@ static bool visit(void *ctx, eg_bytes bytes, const egi_seen *seen) {
   memcpy(key, bytes.data, bytes.len < 23 ? bytes.len : 23);
   unsigned number = (unsigned)strtoul(key + 1, NULL, 10);
   t->visits++;
-  if (key[0] != 'a' || number >= KEYS)
+  if (strcmp(key, "only locked") == 0 && seen->at.held)
+    t->locks += seen->bytes.len == 0 && seen->at.token > 0;
+  else if (key[0] != 'a' || number >= KEYS)
     t->strangers++;
   else if (t->met[number]++ > 0)
     t->twice++;
@@ -78,6 +80,7 @@ const char *rule_11_scan_visits_every_record_once(world *w) {
   MUST(scan(&t, "") == EG_OK && t.visits == 0);
   MUST(fill(w, 'a', keys));
   MUST(world_change(w, "only locked", swap_take(0), &w->seen[0]) == EG_OK);
+  uint64_t token = w->seen[0].at.token;
   MUST(world_change(w, "forgotten", swap_put("x"), &w->seen[0]) == EG_OK);
   MUST(world_change(w, "forgotten", swap_forget(), &w->seen[0]) == EG_OK);
   egi_swap brief = swap_put("x");
@@ -86,7 +89,11 @@ const char *rule_11_scan_visits_every_record_once(world *w) {
   clock_advance_ms(100);
   MUST(scan(&t, "") == EG_OK);
   MUST(missed(&t, keys) == 0 && t.twice == 0);
-  MUST(t.strangers == 0 && t.differ == 0 && t.visits == keys);
+  MUST(t.strangers == 0 && t.differ == 0);
+  MUST(t.locks == 1 && t.visits == keys + 1);
+  MUST(world_change(w, "only locked", swap_drop(token), &w->seen[0]) == EG_OK);
+  t = (tour){.w = w};
+  MUST(scan(&t, "") == EG_OK && t.locks == 0 && t.visits == keys);
   return NULL;
 }
 
@@ -113,9 +120,11 @@ const char *rule_11_scan_sees_what_load_sees(world *w) {
   full.lease_ms = 10;
   full.life_ms = 1000;
   MUST(world_change(w, "dead", full, s) == EG_OK);
+  MUST(world_change(w, "locked", swap_take(0), s) == EG_OK);
+  MUST(world_change(w, "unlocked", swap_take(10), s) == EG_OK);
   clock_advance_ms(20);
   MUST(w->ops->scan(w->store, eg_str(""), compare, &t, &w->error) == EG_OK);
-  MUST(t.visits == 3 && t.differ == 0);
+  MUST(t.visits == 4 && t.differ == 0);
   return NULL;
 }
 

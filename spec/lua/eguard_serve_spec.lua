@@ -48,6 +48,22 @@ describe("eguard serve", function()
       sh("kill " .. pid)
     end)
 
+    it("has keys that are only locked, until they are not", function()
+      local guard <close> = ExecutionGuard.new { store = folder.store }
+      guard:AcquireLock "l"
+      start()
+      local state = server:json "/api/state"
+      assert.same({ 0, 1, 1 }, { state.totalRecords, state.held,
+                                 state.onlyLocked })
+      local row = server:row "l"
+      assert.same({ 1, "no record" }, { row.locked, row.note })
+      assert.match("^pid %d+", row.owner)
+      assert.is_true(server:json("/api/key?key=l").record.onlyLocked)
+      guard:ReleaseLock "l"
+      assert.is_true(shell.comes(folder, "curl -sS " .. server.url ..
+        [=[/api/state | grep -q '"onlyLocked":0.*"rows":..}']=]))
+    end)
+
     it("names whatever a key is made of", function()
       local hostile = '<img src=x onerror=alert(1)>"\\'
       local guard <close> = ExecutionGuard.new { store = folder.store }

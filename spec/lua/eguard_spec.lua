@@ -48,6 +48,28 @@ describe("eguard", function()
       assert.is_nil(all:find "\27")
     end)
 
+    it("shows locks of keys that have no record, while they last", function()
+      local guard <close> = ExecutionGuard.new { store = folder.store,
+                                                 owner = "the spec" }
+      local _, token = guard:AcquireLock "l"
+      assert.match("^l\tlocked\t%d+%-%d+%-[%dT:.]+Z\t%d+%.%d+\t0\t" ..
+        "pid %d+ %(the spec%)\n$", sh "eguard ls".out)
+      local list = json "eguard ls --json"
+      assert.is_true(list[1].onlyLocked)
+      assert.equal(token, list[1].token)
+      assert.equal("the spec", list[1].owner.text)
+      assert.match("status +locked %(there is no record%)",
+                   sh "eguard show l".out)
+      local sums = json "eguard summary --json"
+      assert.same({ 0, 1, 1 }, { sums.totalRecords, sums.held,
+                                 sums.onlyLocked })
+      assert.match("Held Now +1 ║\n║ +Without A Record +1",
+                   sh "LC_ALL=C.UTF-8 eguard summary".out)
+      assert.match("0 records, 1 held now", sh "eguard doctor".out)
+      guard:ReleaseLock "l"
+      assert.equal("", sh "eguard ls".out)
+    end)
+
     it("shows on a terminal columns, and colours unless NO_COLOR is set",
       function()
         sh "eguard run k -- false"

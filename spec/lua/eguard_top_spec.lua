@@ -57,6 +57,13 @@ describe("eguard top", function()
     end)
   end)
 
+  it("shows what is only locked, which has no record", function()
+    assert(guard:AcquireLock("lock", 0))
+    local shown = top { "wait lock", "screen", "send q", "ended exit 0" }
+    assert.match("1 held, 0 failed, 0 records", shown)
+    assert.match("> lock +locked +%d+m?s? [^\n]*pid %d+ %(the spec%)", shown)
+  end)
+
   it("shows how far a run is beside the earlier ones, and those",
     function()
       sh "for i in 1 2 3; do eguard run k -- sleep 0.02; done"

@@ -237,6 +237,28 @@ for _, way in ipairs(world.ways) do
       assert.is_nil(guard:GetRecord "k")
     end)
 
+    it("GetHeld has what runs and locks hold, and nothing else", function()
+      guard:RunOnce("done", function() end)
+      local _, token = guard:AcquireLock "only locked"
+      guard:AcquireLock "done"
+      guard:RunOnce("runs", function()
+        local held = guard:GetHeld()
+        assert.same({ token = token, running = false },
+          { token = held["only locked"].token,
+            running = held["only locked"].running })
+        assert.is_true(held["only locked"].owner.mine)
+        assert.equal(guard:Token "runs", held.runs.token)
+        assert.is_true(held.runs.running)
+        assert.is_false(held.done.running)
+        assert.equal(3, guard:GetAnalytics().held)
+        for key, lock in held do assert.equal(key, lock.key) end
+      end)
+      guard:ReleaseLock "only locked"
+      guard:ReleaseLock "done"
+      assert.is_nil(next(guard:GetHeld()))
+      assert.equal(0, guard:GetAnalytics().held)
+    end)
+
     it("RunOnce on a locked key leaves an Idle record", function()
       guard:AcquireLock "k"
       guard:RunOnce("k", never, { timeout = 0 })

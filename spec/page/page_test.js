@@ -76,9 +76,13 @@ it("shows what the API says", async () => {
         `.tile[data-filter="${status}"] strong`)), n);
   assert.equal(digits(await p.textContent('.tile[data-filter=held] strong')),
     said.held);
-  assert.equal(digits(await p.textContent("#keys-count")), said.totalRecords);
+  assert.equal(digits(await p.textContent("#keys-count")),
+    said.totalRecords + said.onlyLocked);
   const held = said.rows.filter((row) => row.locked);
-  assert.equal(held.length, 3);
+  assert.equal(held.length, 4);
+  assert.equal(said.onlyLocked, 1);
+  const lock = await (await find(p, "deploy")).textContent();
+  assert.match(lock, /▣Locked/);
   for (const row of held) {
     const job = p.locator(`#now .job[data-key="${row.key}"]`);
     assert.equal(await job.locator(".who").textContent(), row.owner);
@@ -219,7 +223,7 @@ it("an empty store says what to do", async () => {
   const empty = await world.serve(world.store("empty", -1));
   const p = await page(VIEWS.wide, empty.url);
   await p.waitForSelector("#list-none:not([hidden])");
-  assert.match(await p.textContent("#now"), /Nothing is running/);
+  assert.match(await p.textContent("#now"), /Nothing is running or locked/);
   await p.screenshot({ path: path.join(pictures, "empty.png"),
     fullPage: true });
 });
@@ -229,7 +233,8 @@ for (const [name, options] of Object.entries(VIEWS))
     const p = await loaded(options);
     for (const [view, hash, ready] of [["overview", "#", "#rows .row"],
       ["key", "#key=cron%2Fbackup", "#one .facts"],
-      ["held", "#key=nightly%2Fbackup", "#one .facts"]]) {
+      ["held", "#key=nightly%2Fbackup", "#one .facts"],
+      ["lock", "#key=deploy", "#one .facts"]]) {
       await p.goto(server.url + hash);
       await p.waitForSelector(ready);
       await p.waitForFunction(() => model.runs.length > 0);
@@ -251,6 +256,8 @@ async function prepare() {
   } catch (error) { assert.equal(error.status, 124); }
   for (const key of ["nightly/backup", "import/orders", "season 7"])
     world.start("eguard", "run", "--store=" + url, key, "--", "sleep", "600");
+  world.start("eguard", "run", "--no-record", "--store=" + url, "deploy",
+    "--", "sleep", "600");
   server = await world.serve(url);
   const held = async (enough) => {
     for (let i = 0; i < 600; i++) {
@@ -260,7 +267,7 @@ async function prepare() {
     }
     throw new Error("they do not start");
   };
-  await held((rows) => rows.length === 3);
+  await held((rows) => rows.length === 4);
   for (let i = 0; i < 2; i++)
     world.start("eguard", "run", "--wait", "--store=" + url,
       "nightly/backup", "--", "true");

@@ -80,8 +80,8 @@ static const char metrics_more[] =
 const ec_command ec_commands[] = {
     {"run", "KEY -- COMMAND...", "run COMMAND unless KEY is running", run_more,
      RUN, 1, 1, true, ec_run},
-    {"ls", "[PATTERN]", "list the records, by a pattern like 'backup-*'", NULL,
-     LS, 0, 1, true, ec_ls},
+    {"ls", "[PATTERN]", "list records and locks, by a pattern like 'backup-*'",
+     NULL, LS, 0, 1, true, ec_ls},
     {"show", "KEY", "show everything about one key", NULL, SHOW, 1, 1, true,
      ec_show},
     {"history", "[KEY]", "list the runs that ended, newest first", NULL,

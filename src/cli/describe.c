@@ -137,6 +137,7 @@ void ec_json_record(ec_json *json, const eg_record *record) {
   ec_json_bytes(json, "key", record->key);
   ec_json_text(json, "status", eg_run_word(record->status));
   ec_json_bool(json, "locked", record->locked);
+  ec_json_bool(json, "onlyLocked", record->only_locked);
   ec_json_bool(json, "corrupt", record->corrupt);
   ec_json_bool(json, "crashed", record->crashed);
   ec_json_unsigned(json, "token", record->token);

@@ -76,8 +76,8 @@ typedef struct findings {
 
 static bool look(void *ctx, const eg_record *record) {
   findings *f = ctx;
-  f->total++;
   f->running += record->locked;
+  f->total += !record->only_locked;
   if (record->crashed && f->crashed++ == 0)
     eg_printable(record->key, f->example, sizeof f->example);
   if (record->corrupt && f->corrupt++ == 0)
@@ -114,7 +114,8 @@ static void check_records(doctor *d, findings *f) {
   char text[300];
   eg_error error = {0};
   memset(f, 0, sizeof *f);
-  eg_status status = eg_scan(d->guard, (eg_bytes){"", 0}, look, f, &error);
+  eg_status status = eg_scan_held(d->guard, (eg_bytes){"", 0}, look, f,
+                                  &error);
   if (status != EG_OK) {
     report(d, "records", BAD,
            error.message[0] != '\0' ? error.message : eg_status_text(status),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
-** eguard ls: many records at once.
+** eguard ls: many records at once, and locks of keys that have none.
 */
 #include "cli/cli.h"
 
@@ -37,13 +37,16 @@ static void add_row(ec_table *table, const eg_record *r) {
   char text[400], time[EC_DURATION_TEXT];
   bool runs = r->locked && r->status == EG_RUN_RUNNING;
   const char *colour = ec_colour_of(r->status);
-  int64_t at = runs ? r->start_us : r->last_us;
-  int64_t took = runs ? eg_wall_us() - r->start_us : r->duration_us;
+  int64_t since = runs ? r->start_us : r->only_locked ? r->owner.since_us : 0;
+  int64_t at = since > 0 ? since : r->last_us;
+  int64_t took = since > 0 ? eg_wall_us() - since : r->duration_us;
   ec_table_cell(table, eg_printable(r->key, text, sizeof text), "");
   snprintf(text, sizeof text, "%s%s",
-           r->corrupt ? "?" : eg_run_word(r->status),
-           r->locked && !runs ? ", locked" : "");
-  ec_table_cell(table, text, colour);
+           r->corrupt       ? "?"
+           : r->only_locked ? "locked"
+                            : eg_run_word(r->status),
+           r->locked && !runs && !r->only_locked ? ", locked" : "");
+  ec_table_cell(table, text, r->only_locked ? "" : colour);
   ec_table_cell(table, ec_format_when(at, time), "");
   ec_table_cell(table, ec_format_took(took, time), "");
   snprintf(text, sizeof text, "%" PRIu32, r->count);
@@ -101,8 +104,9 @@ int ec_ls(ec_options *options) {
     prefix = (eg_bytes){l.pattern, strcspn(l.pattern, "*?[\\")};
   }
   begin(&l, headings);
-  eg_status status = l.left > 0 ? eg_scan(guard, prefix, list_one, &l, &error)
-                                : EG_OK;
+  eg_status status = l.left > 0
+                         ? eg_scan_held(guard, prefix, list_one, &l, &error)
+                         : EG_OK;
   exit_status = end(&l, "ls", status, &error, true);
   eg_close(guard);
   return exit_status;

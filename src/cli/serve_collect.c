@@ -29,7 +29,7 @@ typedef struct collecting {
   ec_runs runs;
   ec_text changed, gone, fresh; /* of this round */
   size_t changes;
-  uint64_t by_status[EG_RUN_COUNT], held, corrupt;
+  uint64_t by_status[EG_RUN_COUNT], held, only_locked, corrupt;
   int64_t scan_us; /* how long it took */
   int64_t ended_us, told_us;
   bool first;
@@ -62,9 +62,10 @@ static bool see(void *ctx, const eg_record *record) {
   const ec_known_row *row = ec_known_see(&c->rows, record, waiters, &ended);
   if (record->corrupt)
     c->corrupt++;
-  else
+  else if (!record->only_locked)
     c->by_status[record->status]++;
   c->held += record->locked;
+  c->only_locked += record->only_locked;
   if (row != NULL && c->changes++ < MANY_ROWS) {
     if (c->changed.len > 0)
       ec_text_add(&c->changed, ",", 1);
@@ -80,12 +81,12 @@ static bool scan(collecting *c) {
   eg_error error = {0};
   int64_t before = eg_now_us();
   memset(c->by_status, 0, sizeof c->by_status);
-  c->held = c->corrupt = 0;
+  c->held = c->only_locked = c->corrupt = 0;
   c->changes = 0;
   c->changed.len = c->gone.len = c->fresh.len = 0;
   c->rows.round++;
   ec_waiters_look(&c->server->waiters);
-  eg_status status = eg_scan(c->server->guard, all, see, c, &error);
+  eg_status status = eg_scan_held(c->server->guard, all, see, c, &error);
   c->scan_us = eg_now_us() - before;
   if (status == EG_OK)
     c->changes += ec_known_sweep(&c->rows, &c->gone);
@@ -109,9 +110,11 @@ static void add_head(const collecting *c, ec_text *text, uint64_t number) {
   ec_text_say(text, ",\"scanMs\":%" PRId64 ".%03" PRId64, c->scan_us / 1000,
               c->scan_us % 1000);
   ec_text_say(text,
-              ",\"totalRecords\":%zu,\"held\":%" PRIu64 ",\"corrupt\":%" PRIu64
+              ",\"totalRecords\":%" PRIu64 ",\"held\":%" PRIu64
+              ",\"onlyLocked\":%" PRIu64 ",\"corrupt\":%" PRIu64
               ",\"byStatus\":[",
-              c->rows.count, c->held, c->corrupt);
+              (uint64_t)c->rows.count - c->only_locked, c->held,
+              c->only_locked, c->corrupt);
   for (int i = 0; i < EG_RUN_COUNT; i++)
     ec_text_say(text, "%s%" PRIu64, i > 0 ? "," : "", c->by_status[i]);
   ec_text_say(text, "],\"listeners\":%u,\"trouble\":", c->listeners);

@@ -80,9 +80,10 @@ static void render(ec_text *text, const eg_record *r, uint32_t waiters) {
   else
     ec_text_say(text, "null");
   ec_text_say(text, ",%s]",
-              r->corrupt   ? "\"corrupt\""
-              : r->crashed ? "\"owner died\""
-                           : "null");
+              r->corrupt       ? "\"corrupt\""
+              : r->crashed     ? "\"owner died\""
+              : r->only_locked ? "\"no record\""
+                               : "null");
 }
 
 /* -------------------------------------------------------------- index -- */

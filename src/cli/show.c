@@ -64,7 +64,9 @@ static void show_text(eg_guard *guard, const eg_record *r) {
   char text[1200];
   const char *colour = ec_colour_of(r->status);
   line("key", eg_printable(r->key, text, sizeof text));
-  printf("%-11s %s%s%s%s\n", "status", colour, eg_run_word(r->status),
+  printf("%-11s %s%s%s%s\n", "status", colour,
+         r->only_locked ? "locked (there is no record)"
+                        : eg_run_word(r->status),
          *colour != '\0' ? ec_colour_end() : "",
          r->crashed ? " (its owner died)" : "");
   if (r->locked) {

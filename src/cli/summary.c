@@ -38,6 +38,7 @@ static int print_json(const eg_summary *summary) {
   ec_json_close(&json, '}');
   ec_json_unsigned(&json, "corrupt", census->corrupt);
   ec_json_unsigned(&json, "held", census->held);
+  ec_json_unsigned(&json, "onlyLocked", census->only_locked);
   ec_json_unsigned(&json, "executions", census->executions);
   ec_json_unsigned(&json, "failed", census->failed);
   ec_json_unsigned(&json, "timedOut", census->timed_out);

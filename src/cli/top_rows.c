@@ -42,7 +42,7 @@ static bool read_one(void *ctx, const eg_record *r) {
   reading *in = ctx;
   ec_rows *rows = in->rows;
   eg_times times;
-  rows->records++;
+  rows->records += !r->only_locked;
   rows->held += r->locked;
   rows->failing += r->status == EG_RUN_FAILED || r->status == EG_RUN_TIMEDOUT;
   if (r->corrupt || !wanted(rows, r))
@@ -179,7 +179,7 @@ eg_status ec_rows_read(ec_rows *rows, eg_guard *guard, eg_error *error) {
   rows->list = NULL;
   rows->n = rows->cap = 0;
   rows->records = rows->held = rows->failing = 0;
-  eg_status status = eg_scan(guard, eg_str(""), read_one, &in, error);
+  eg_status status = eg_scan_held(guard, eg_str(""), read_one, &in, error);
   if (status == EG_OK && in.no_memory) {
     status = EG_NOMEM;
     *error = (eg_error){.status = EG_NOMEM, .message = "not enough memory"};

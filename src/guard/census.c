@@ -56,8 +56,11 @@ bool egi_gather(void *ctx, const eg_record *record) {
   egi_gathering *g = ctx;
   eg_census *census = g->census;
   egi_tally tally;
-  census->total++;
   census->held += record->locked;
+  census->only_locked += record->only_locked;
+  if (record->only_locked)
+    return true;
+  census->total++;
   if (record->corrupt) {
     census->corrupt++;
     return true;
@@ -86,7 +89,7 @@ void egi_gathered(egi_gathering *g) {
 eg_status eg_take_census(eg_guard *guard, eg_census *census, eg_error *error) {
   egi_gathering g = {.census = census};
   memset(census, 0, sizeof *census);
-  eg_status status = eg_scan(guard, eg_str(""), egi_gather, &g, error);
+  eg_status status = eg_scan_held(guard, eg_str(""), egi_gather, &g, error);
   egi_gathered(&g);
   return status;
 }

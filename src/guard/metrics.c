@@ -50,6 +50,8 @@ static void sum_up(const eg_record *record, egi_sum *sum) {
   egi_tally tally;
   memset(sum, 0, sizeof *sum);
   sum->held = record->locked;
+  if (record->only_locked) /* what is gone with the lock is no counter */
+    return;
   sum->blocked = record->blocked;
   sum->cached = record->cached;
   egi_decode_tally(record->waits, &tally);
@@ -207,7 +209,7 @@ static bool gather_record(void *ctx, const eg_record *record) {
   sum_up(record, &one.sum);
   if (record->corrupt)
     place->corrupt++;
-  else
+  else if (!record->only_locked)
     place->by_run[record->status]++;
   add(&place->all, &one.sum);
   if (egi_is_rest(record->key)) {
@@ -258,7 +260,7 @@ static eg_status gather_guard(egi_metrics *m, eg_guard *guard,
   gathering g = {m, 0};
   eg_status status = EG_OK;
   if (find_place(m, guard->ops->scheme, guard->name, &g.place))
-    status = eg_scan(guard, eg_str(""), gather_record, &g, error);
+    status = eg_scan_held(guard, eg_str(""), gather_record, &g, error);
   if (m->no_memory)
     return egi_fail(error, EG_NOMEM, "not enough memory for metrics");
   m->places[g.place].down |= status != EG_OK;

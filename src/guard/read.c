@@ -23,6 +23,7 @@ eg_status egi_read(eg_guard *guard, eg_bytes key, const egi_seen *seen,
     return egi_fail(error, EG_CORRUPT,
                     "the record cannot be read; reset the key");
   egi_reading(&r, &seen->at);
+  record->only_locked = r.head.absent && seen->at.held;
   record->status = r.head.status;
   record->crashed = r.head.crashed;
   record->kind = r.head.kind;
@@ -177,6 +178,7 @@ typedef struct scan {
   eg_visit visit;
   void *ctx;
   const egi_ledger *counts;
+  bool held; /* those that are only locked, too */
 } scan;
 
 static bool visit_one(void *ctx, eg_bytes key, const egi_seen *seen) {
@@ -191,17 +193,28 @@ static bool visit_one(void *ctx, eg_bytes key, const egi_seen *seen) {
   }
   /* One that cannot be read is shown all the same: as a record without
   ** status would be, with its key, so that somebody can reset it. */
-  return status == EG_NOTFOUND || s->visit(s->ctx, &record);
+  return (status == EG_NOTFOUND && !(s->held && record.only_locked)) ||
+         s->visit(s->ctx, &record);
 }
 
-eg_status eg_scan(eg_guard *guard, eg_bytes prefix, eg_visit visit, void *ctx,
-                  eg_error *error) {
+static eg_status scan_all(eg_guard *guard, eg_bytes prefix, bool held,
+                          eg_visit visit, void *ctx, eg_error *error) {
   egi_ledger counts;
   eg_status status = egi_counts_all(guard, prefix, &counts, error);
   if (status != EG_OK)
     return status;
-  scan s = {guard, visit, ctx, &counts};
+  scan s = {guard, visit, ctx, &counts, held};
   status = guard->ops->scan(guard->store, prefix, visit_one, &s, error);
   egi_ledger_free(&counts, &guard->env);
   return status;
+}
+
+eg_status eg_scan(eg_guard *guard, eg_bytes prefix, eg_visit visit, void *ctx,
+                  eg_error *error) {
+  return scan_all(guard, prefix, false, visit, ctx, error);
+}
+
+eg_status eg_scan_held(eg_guard *guard, eg_bytes prefix, eg_visit visit,
+                       void *ctx, eg_error *error) {
+  return scan_all(guard, prefix, true, visit, ctx, error);
 }

@@ -91,7 +91,7 @@ static void offer(board *b, const eg_summary_key *key) {
 static bool take_one(void *ctx, const eg_record *record) {
   taking *t = ctx;
   egi_gather(&t->gathering, record);
-  if (record->corrupt)
+  if (record->corrupt || record->only_locked)
     return true;
   eg_summary_key key = {.key = record->key,
                         .error = record->error,
@@ -180,7 +180,7 @@ eg_status eg_summary_take(eg_guard *guard, size_t top, eg_summary *summary,
   t->gathering.census = &summary->census;
   eg_status status = reserve(guard, top, &summary->memory, t->boards, error);
   if (status == EG_OK)
-    status = eg_scan(guard, eg_str(""), take_one, t, error);
+    status = eg_scan_held(guard, eg_str(""), take_one, t, error);
   egi_gathered(&t->gathering);
   summary->history = true;
   for (int i = 0; status == EG_OK && summary->history && i < BOARDS; i++)

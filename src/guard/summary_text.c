@@ -73,6 +73,8 @@ static void add_runs(box *b, const eg_stats *process) {
   add_row(b, "  Failed", c->failed);
   add_row(b, "  Lost", c->lost);
   add_row(b, "  Held Now", c->held);
+  if (c->only_locked > 0)
+    add_row(b, "    Without A Record", c->only_locked);
 }
 
 static void fill_box(box *b, const eg_stats *process, const eg_box_row *more,

@@ -101,7 +101,7 @@ eg_status eg_write_past(eg_guard *guard, eg_bytes key, size_t n,
   p.now_us = now + clock->offset_us(clock->ctx, now);
   eg_status status = eg_history(guard, key, n, add_past, &p, error);
   if (status == EG_OK || status == EG_UNSUPPORTED)
-    status = eg_scan(guard, eg_str(""), add_held, &p, error);
+    status = eg_scan_held(guard, eg_str(""), add_held, &p, error);
   if (status == EG_OK && !egi_picture_settle(&p.picture))
     status = egi_fail(error, EG_NOMEM, "not enough memory for the trace");
   if (status == EG_OK)

@@ -152,6 +152,7 @@ int eb_get_analytics(lua_State *L) {
   lua_settop(L, 1);
   eb_push_snapshot(L, 12);
   eb_set_count(L, "totalRecords", census.total);
+  eb_set_count(L, "held", census.held);
   eb_set_count(L, "executions", census.executions);
   eb_set_count(L, "failed", census.failed);
   eb_set_count(L, "timedOut", census.timed_out);

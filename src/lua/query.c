@@ -280,18 +280,26 @@ static bool visit(void *ctx, const eg_record *record) {
   return !v->failed;
 }
 
-void eb_scan(lua_State *L, const char *method, eb_guard *guard,
-             lua_CFunction each) {
+typedef eg_status scan_fn(eg_guard *guard, eg_bytes prefix, eg_visit visit,
+                          void *ctx, eg_error *error);
+
+static void scan_by(lua_State *L, const char *method, eb_guard *guard,
+                    scan_fn *scan, lua_CFunction each) {
   eg_error error;
   visitor v = {L, each, guard, false};
   eg_guard *core = eb_core(L, guard, method);
   eb_begin_scan(guard);
-  eg_status status = eg_scan(core, (eg_bytes){"", 0}, visit, &v, &error);
+  eg_status status = scan(core, (eg_bytes){"", 0}, visit, &v, &error);
   eb_end_scan(guard);
   if (v.failed)
     lua_error(L);
   if (status != EG_OK)
     eb_raise(L, method, &error);
+}
+
+void eb_scan(lua_State *L, const char *method, eb_guard *guard,
+             lua_CFunction each) {
+  scan_by(L, method, guard, eg_scan, each);
 }
 
 static int collect_record(lua_State *L) {
@@ -311,6 +319,32 @@ static int get_all_records(lua_State *L) {
   lua_settop(L, 1);
   eb_push_snapshot(L, 0);
   eb_scan(L, "GetAllRecords", guard, collect_record);
+  return 1;
+}
+
+/* What is held: the key, by what, since when. */
+static int collect_held(lua_State *L) {
+  const eg_record *record = lua_touserdata(L, 2);
+  if (!record->locked)
+    return 0;
+  lua_pushlstring(L, record->key.data, record->key.len);
+  lua_createtable(L, 0, 4);
+  lua_pushvalue(L, -2);
+  lua_setfield(L, -2, "key");
+  lua_pushboolean(L, record->status == EG_RUN_RUNNING);
+  lua_setfield(L, -2, "running");
+  eb_set_count(L, "token", record->token);
+  eb_push_owner(L, &record->owner);
+  lua_setfield(L, -2, "owner");
+  lua_rawset(L, 3);
+  return 0;
+}
+
+static int get_held(lua_State *L) {
+  eb_guard *guard = eb_check_guard(L, "GetHeld");
+  lua_settop(L, 1);
+  eb_push_snapshot(L, 0);
+  scan_by(L, "GetHeld", guard, eg_scan_held, collect_held);
   return 1;
 }
 
@@ -397,6 +431,7 @@ const luaL_Reg eb_query_methods[] = {{"GetResult", get_result},
                                      {"GetStatus", get_status},
                                      {"GetRecord", get_record},
                                      {"GetAllRecords", get_all_records},
+                                     {"GetHeld", get_held},
                                      {"GetAnalytics", eb_get_analytics},
                                      {"Reset", reset},
                                      {"ResetAll", reset_all},

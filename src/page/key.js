@@ -31,10 +31,11 @@ function command(title, text) {
 }
 
 function titleOf(record, held) {
-  const status = STATUS.indexOf(record.status);
+  const status = STATUS.indexOf(record.status), lock = record.onlyLocked;
   return h("div.title", {}, h("h1.mono", {}, keyText(shownKey)),
-    h("span.badge.s" + status, {}, MARKS[status] + " " + WORDS[status] +
-      (held && status !== 1 ? ", locked" : "") +
+    h("span.badge.s" + (lock ? 1 : status), {}, lock
+      ? LOCK + " Locked; there is no record" : MARKS[status] + " " +
+      WORDS[status] + (held && status !== 1 ? ", locked" : "") +
       (record.corrupt ? " (cannot be read)" : "")));
 }
 

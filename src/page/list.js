@@ -5,7 +5,7 @@
 const ROW = 36;
 const COLUMNS = [
   { title: "Key", of: (row) => row[0], text: true },
-  { title: "Status", of: (row) => -row[K.status] },
+  { title: "Status", of: (row) => isLock(row) ? -5 : -row[K.status] },
   { title: "Last run", of: (row) => when(row), down: true, num: true },
   { title: "Took", of: (row) => row[K.durationMs], down: true, num: true },
   { title: "Runs", of: (row) => row[K.runs], down: true, num: true },
@@ -32,7 +32,8 @@ function bad(row) { return row[K.failed] + row[K.timedOut] + row[K.lost]; }
 
 function matches(row) {
   if (list.filter === "held" ? !row[K.locked]
-    : list.filter !== null && row[K.status] !== list.filter) return false;
+    : list.filter !== null && (row[K.status] !== list.filter || isLock(row)))
+    return false;
   if (list.search === "") return true;
   return keyText(row[0]).toLowerCase().includes(list.search) ||
     (row[K.error] || "").toLowerCase().includes(list.search);
@@ -82,19 +83,18 @@ function fill(slot, row, index) {
     slot.element.dataset.key = row[0];
     setText(key, keyText(row[0]));
     key.title = keyText(row[0]);
-    slot.mark.className = "mark s" + status;
-    setText(slot.mark, MARKS[status]);
-    setText(slot.word, WORDS[status] +
-      (row[K.locked] && !running ? ", locked" : ""));
+    slot.mark.className = "mark s" + (isLock(row) ? 1 : status);
+    setText(slot.mark, isLock(row) ? LOCK : MARKS[status]);
+    setText(slot.word, wordsOf(row));
     setText(took, row[K.durationMs] > 0 && !running
       ? duration(row[K.durationMs]) : "–");
-    setText(runs, count(row[K.runs]));
+    setText(runs, isLock(row) ? "–" : count(row[K.runs]));
     setText(failed, bad(row) > 0 ? count(bad(row)) : "–");
     failed.className = bad(row) > 0 ? "num bad" : "num dim";
     setText(remark, row[K.locked] ? row[K.owner]
       : row[K.error] || row[K.note] || "");
   }
-  setText(last, ago(when(row)));
+  setText(last, isLock(row) ? "–" : ago(when(row)));
 }
 
 function drawList(force) {

@@ -197,6 +197,14 @@ function h(tag, properties, ...children) {
   return element;
 }
 
+// What a row says of its status: a key that was only ever locked has none.
+function isLock(row) { return row[K.note] === "no record"; }
+function wordsOf(row) {
+  return isLock(row) ? "Locked" : WORDS[row[K.status]] +
+    (row[K.locked] && row[K.status] !== 1 ? ", locked" : "");
+}
+const LOCK = "▣";
+
 function $(id) { return document.getElementById(id); }
 
 function setText(element, text) {

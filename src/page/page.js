@@ -7,7 +7,7 @@ function drawTiles() {
   const head = model.head, tiles = [
     ["held", 1, "Held now", head.held], [2, 2, "Completed"],
     [4, 4, "Failed"], [3, 3, "Timed out"], [0, 0, "Idle"],
-    [null, null, "All keys", head.totalRecords]];
+    [null, null, "All keys", head.totalRecords + head.onlyLocked]];
   $("tiles").replaceChildren(...tiles.map(([filter, mark, name, n]) => {
     n = n === undefined ? head.byStatus[filter] : n;
     const button = h("button.tile" + (n === 0 ? ".zero" : ""),
@@ -41,7 +41,7 @@ function drawNow() {
     n + row[K.waiters], 0);
   setText($("now-count"), held.length > 0 ? count(held.length) : "");
   if (held.length === 0) {
-    $("now").replaceChildren(h("p.none", {}, "Nothing is running."));
+    $("now").replaceChildren(h("p.none", {}, "Nothing is running or locked."));
     return;
   }
   $("now").replaceChildren(...held.slice(0, NOW).map((row) => {
@@ -51,7 +51,7 @@ function drawNow() {
       ? "95 of 100 runs end within " + duration(usual) : "" }, bar);
     const job = h("a.job", { href: "#key=" + keyAddress(row[0]) },
       h("span.name", { title: keyText(row[0]) }, h("i.mark.s1", {},
-        runs ? MARKS[1] : "▣"), keyText(row[0])), time, gauge,
+        runs ? MARKS[1] : LOCK), keyText(row[0])), time, gauge,
       h("span.who", { title: row[K.owner] }, row[K.owner]),
       h("span.waits" + (row[K.waiters] > 0 ? ".some" : ""), {},
         !model.waitersKnown ? "" : row[K.waiters] > 0

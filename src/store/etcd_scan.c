@@ -244,7 +244,8 @@ static bool show(page *p, eg_bytes key, const egi_etcd_state *state,
   egi_seen seen;
   egi_seen_init(&seen);
   egi_etcd_see(p->etcd, state, key, &seen);
-  return seen.bytes.len == 0 || v->visit(v->ctx, key, &seen);
+  return (seen.bytes.len == 0 && !seen.at.held) ||
+         v->visit(v->ctx, key, &seen);
 }
 
 eg_status egi_etcd_scan(egi_store *store, eg_bytes prefix, egi_visit_fn visit,

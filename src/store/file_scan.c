@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
-** Scan of the file store: first the keys whose record is in a slot, then the
-** rows, page by page; no lock is held while one is visited.
+** Scan of the file store: first the keys whose record is in a slot, or that
+** are held and have none, then the rows, page by page; no lock is held while
+** one is visited.
 **
 ** A record goes from its slot to a row and not back while it is the same run,
 ** so whoever was visited in a slot is noted, by its hash, and not visited as a
@@ -43,7 +44,8 @@ static bool has_prefix(const scan *s, eg_bytes key) {
 
 /* ---------------------------------------------------------- the visits -- */
 
-/* Looks at a key and visits it, if it has bytes.  *in_slot: they are there. */
+/* Looks at a key and visits it, if it has bytes or is held.  *in_slot: they
+** are there. */
 static eg_status visit_key(scan *s, eg_bytes key, bool *in_slot,
                            uint64_t *hash2, eg_error *error) {
   egi_file *file = s->file;
@@ -56,7 +58,7 @@ static eg_status visit_key(scan *s, eg_bytes key, bool *in_slot,
   if (status != EG_OK)
     return status;
   status = egi_at_look(&at, EGI_WANT_BYTES | EGI_WANT_PROBE, error);
-  if (status == EG_OK && at.len > 0) {
+  if (status == EG_OK && (at.len > 0 || at.held)) {
     egi_seen_init(&lent);
     egi_at_see(&at, &lent);
     there = egi_seen_keep(&s->seen, &lent, &file->env);
@@ -101,7 +103,8 @@ static eg_status key_of_slot(const scan *s, unsigned shard, unsigned row,
   if (status != EG_OK)
     return status;
   if (atomic_load(&file->dir->side.head->tags[shard][row]) != 0 &&
-      slot->in_slot && slot->len > 0 && slot->name_len == file->name_len &&
+      (slot->len > 0 ? slot->in_slot : slot->held) &&
+      slot->name_len == file->name_len &&
       memcmp(slot->text, file->name, file->name_len) == 0 &&
       has_prefix(s, (eg_bytes){slot->text + slot->name_len, slot->key_len})) {
     memcpy(key, slot->text + slot->name_len, slot->key_len);

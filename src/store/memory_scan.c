@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
-** Scan of the memory store: every record once, with no lock held while it is
+** Scan of the memory store: every record and hold once, with no lock held while it is
 ** visited.
 **
 ** The table grows meanwhile, but in a way that can be followed: at the start a
@@ -53,13 +53,15 @@ static bool copy(scan *s, const egi_table *table, const egi_entry *entry) {
   eg_bytes key = egi_entry_key(entry);
   egi_view view;
   item made = {.key_len = key.len};
-  if (egi_own(&entry->len) == 0 || key.len < s->prefix.len ||
+  if ((egi_own(&entry->len) == 0 && !(egi_entry_flags(entry) & EGI_HELD)) ||
+      key.len < s->prefix.len ||
       (s->prefix.len > 0 &&
        memcmp(key.data, s->prefix.data, s->prefix.len) != 0))
     return true;
   egi_memory_now(s->memory, &s->now);
   egi_entry_view(table, entry, &view);
-  if (!egi_memory_see(&view, s->now, &made.seen))
+  if (!egi_memory_see(&view, s->now, &made.seen) ||
+      (made.seen.bytes.len == 0 && !made.seen.at.held))
     return true;
   size_t bytes = made.seen.bytes.len, holder = made.seen.holder.len;
   made.size = sizeof made + key.len + bytes + holder;
@@ -70,7 +72,8 @@ static bool copy(scan *s, const egi_table *table, const egi_entry *entry) {
   memcpy(to, &made, sizeof made);
   to += sizeof made;
   memcpy(to, key.data, key.len);
-  memcpy(to + key.len, made.seen.bytes.data, bytes);
+  if (bytes > 0)
+    memcpy(to + key.len, made.seen.bytes.data, bytes);
   if (holder > 0)
     memcpy(to + key.len + bytes, made.seen.holder.data, holder);
   return true;

@@ -62,7 +62,7 @@ static bool visit_page(const PGresult *page, place *at, egi_visit_fn visit,
     egi_pg_row_read(page, i, &row, &now);
     egi_row_see(&row, now, &seen);
     eg_bytes key = {at->key, at->len};
-    if (seen.bytes.len > 0 && !visit(ctx, key, &seen))
+    if ((seen.bytes.len > 0 || seen.at.held) && !visit(ctx, key, &seen))
       return false;
   }
   return true;

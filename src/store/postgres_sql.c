@@ -160,8 +160,8 @@ const egi_pg_text egi_pg_texts[EGI_PG_STATEMENTS] = {
                      "SELECT " ROW "n.c,r.k FROM " FROM_CLOCK
                      ",eg_records r WHERE r.ns=$1 AND (r.k>$2 OR $4 AND "
                      "r.k=$2) AND r.k<=$5 AND substring(r.k FROM 1 FOR "
-                     "octet_length($3))=$3 AND r.bytes IS NOT NULL "
-                     "ORDER BY r.k LIMIT 200",
+                     "octet_length($3))=$3 AND (r.bytes IS NOT NULL OR "
+                     "r.held) ORDER BY r.k LIMIT 200",
                      5,
                      {BYTEA, BYTEA, BYTEA, BOOL, BYTEA}},
     [EGI_PG_LAST] = {"eg_last",

@@ -187,7 +187,7 @@ static eg_status show(void *ctx, eg_bytes key, bool *more, eg_error *error) {
                                     error);
   if (status == EG_CORRUPT)
     status = EG_OK; /* somebody else's */
-  else if (status == EG_OK && seen.bytes.len > 0)
+  else if (status == EG_OK && (seen.bytes.len > 0 || seen.at.held))
     *more = r->visit(r->ctx, key, &seen);
   egi_seen_free(&seen, &r->redis->env);
   return status;

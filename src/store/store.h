@@ -35,8 +35,8 @@
 **     returns at once if the version had moved until then; in a store that is
 **     `inside`, if it has moved until now.  The end of the holder's lease
 **     wakes too.
-** 11. scan visits every key that has bytes, each at most once, with no lock
-**     held; keys that come or go meanwhile may or may not be visited.
+** 11. scan visits every key that has bytes or is held, each at most once, with
+**     no lock held; keys that come or go meanwhile may or may not be visited.
 ** 12. close drops every hold of this handle, and wakes their watchers.
 ** 13. NOMEM, UNAVAILABLE: nothing was changed.  A DROP needs no memory.
 ** 14. tend changes nothing that load shows, but for a hold that is gone: for
