@@ -91,7 +91,7 @@ end
 --- What all records of a guard come to: a snapshot.
 ---@class ExecutionGuard.Analytics
 ---@field totalRecords integer
----@field held integer keys that runs and locks hold now, also those without a record
+---@field held integer keys that runs and locks hold, with a record or not
 ---@field executions integer of all records, whichever process; of these:
 ---@field failed integer
 ---@field timedOut integer

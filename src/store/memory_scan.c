@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
-** Scan of the memory store: every record and hold once, with no lock held while it is
-** visited.
+** Scan of the memory store: every record and hold once, with no lock held
+** while it is visited.
 **
 ** The table grows meanwhile, but in a way that can be followed: at the start a
 ** shard has N0 buckets, and each key has a home among them, by the bits of its
