@@ -292,8 +292,8 @@ for _, way in ipairs(world.ways) do
       for field in guard:GetAnalytics() do names[#names + 1] = field end
       table.sort(names)
       assert.same({ "blocked", "byStatus", "cached", "executions", "failed",
-        "global", "held", "keys", "lost", "runTime", "timedOut", "totalRecords",
-        "waitTime" }, names)
+        "global", "held", "keys", "lost", "runTime", "timedOut",
+        "totalRecords", "waitTime" }, names)
       local statuses = 0
       for status, n in guard:GetAnalytics().byStatus do
         statuses = statuses + 1
