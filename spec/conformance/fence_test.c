@@ -3,7 +3,8 @@
 ** and each of the ready-made checks refuses it, a thousand times.
 **
 ** The check is that of the store in EXECUTIONGUARD_STORE: a script on redis, a
-** function on postgres, a compare on etcd; without one, a file.  Clocks are moved by hand.
+** function on postgres, a compare on etcd; without one, a file.  Clocks are
+** moved by hand.
 */
 #include <setjmp.h>
 #include <stdarg.h>
