@@ -487,12 +487,13 @@ suite-c:
 	$(SUITE) close $(or $(SUITE_NAME),"C tests")
 
 # Each file in a process of its own: one that hangs is named, and the others
-# are run.
+# are run.  SUITE_JOBS: how many at once.
 suite-lua:
-	@$(WITH_ENV) for specs in $(or $(SPEC),$(wildcard spec/lua/*_spec.lua)); do \
-	  $(SUITE) busted $${specs#spec/} $(BUSTED) --output plainTerminal \
-	    $$specs || :; \
-	done; \
+	@$(WITH_ENV) \
+	  printf '%s\n' \
+	    $(patsubst spec/%,%,$(or $(SPEC),$(wildcard spec/lua/*_spec.lua))) | \
+	  xargs -P $(or $(SUITE_JOBS),1) -I FILE $(SUITE) busted FILE $(BUSTED) \
+	    --output plainTerminal spec/FILE || :; \
 	$(SUITE) close $(or $(SUITE_NAME),specs)
 
 suite-examples:
@@ -577,19 +578,20 @@ DEEPEN := local function deep() ("x"):gsub("x", deep) end pcall(deep)
 
 # Fair: else a thread that loops keeps valgrind's one lock, and the keeper waits
 # for it.  Not the specs of real servers, whose clocks do not wait for valgrind;
-# nor those of the command, which is another process.
+# nor those of the command, which is another process.  As many at once as there
+# are cores, the long ones first.
 VALGRIND_SPECS = $(filter-out %/redis_spec.lua %/postgres_spec.lua \
                    %/etcd_spec.lua %/prometheus_spec.lua \
                    %/postgres_tls_spec.lua %/executor_processes_spec.lua \
                    $(wildcard spec/lua/eguard_*_spec.lua),\
-                   $(wildcard spec/lua/*_spec.lua))
+                   $(shell ls -S spec/lua/*_spec.lua))
 
 valgrind: ## Lua specs under valgrind; fails on what involves our module
 	@$(DEPS) build test valgrind
 	@$(MAKE) all $(SPEC_HELPERS)
 	@rm -rf $(BUILD)/valgrind && mkdir -p $(BUILD)/valgrind
 	@EXECUTIONGUARD_SPEC_SCALE=100 SUITE_LIMIT=600 SUITE_QUIET=1 \
-	  LUA_INIT='$(DEEPEN)' \
+	  SUITE_JOBS="$$(nproc)" LUA_INIT='$(DEEPEN)' \
 	  SUITE_WITH="valgrind --quiet --fair-sched=try --xml=yes --leak-check=full \
 	  --num-callers=40 --xml-file=$(ROOT)/valgrind/%p.xml" \
 	  $(MAKE) suite-lua RESULTS=$(BUILD)/valgrind/results \
