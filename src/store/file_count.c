@@ -11,9 +11,11 @@
 #include <sqlite3.h>
 #include <string.h>
 
-/* Nobody is kept waiting for a process that was stopped while it wrote: what
-** could not be added is added with the next. */
-enum { SWEEP_EACH = 64, SWEEP_ROWS = 128, PATIENCE_MS = 200 };
+/* Nobody is kept waiting for long for a process that was stopped while it
+** wrote: what could not be added is added with the next.  Long enough for one
+** that makes the database on a slow disk: of a command the first count is
+** the last. */
+enum { SWEEP_EACH = 64, SWEEP_ROWS = 128, PATIENCE_MS = 3000 };
 
 #define DAY_US INT64_C(86400000000)
 
