@@ -268,7 +268,7 @@ describe("eguard", function()
 
   it("summary counts records, and all runs", function()
     sh "eguard run a -- true; eguard run b -- false; eguard run b -- true"
-    sh "eguard run --timeout=0.05 c -- sleep 60"
+    sh "eguard run --timeout=1 c -- sleep 60" -- longer than a `true` takes
     local text = sh "eguard summary --ascii".out
     for what, n in pairs { ["Total Records"] = 3, Completed = 2, TimedOut = 1,
       ["Total Executions"] = 4, Failed = 1, ["Timed Out"] = 1, Lost = 0 } do
