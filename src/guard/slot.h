@@ -107,6 +107,9 @@ static inline int64_t egi_timer_nearest(const eg_timer *timer) {
 /* Its deadline has come, or its grant is lost.  Under work. */
 void egi_timer_fire(eg_timer *timer);
 
+/* It will come: brings what it takes then into the machine's caches. */
+void egi_timer_rehearse(const eg_timer *timer);
+
 /* When the keeper will look again at the latest. */
 extern _Atomic int64_t egi_keeper_wake;
 

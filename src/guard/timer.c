@@ -76,6 +76,14 @@ void egi_timer_fire(eg_timer *timer) {
   set_fired(timer, egi_machine_now());
 }
 
+void egi_timer_rehearse(const eg_timer *timer) {
+  eg_record record;
+  if (timer->voided || timer->guard == NULL || timer->guard->ops->blocks)
+    return; /* voided: its guard may be gone */
+  eg_look(timer->guard, timer->key, &record, NULL);
+  eg_record_free(&record);
+}
+
 /* Under work.  A timer that is on its way from the heap to a slot, or the
 ** other way, reads cut_us when it has arrived. */
 static void hasten(eg_timer *timer, int64_t us) {

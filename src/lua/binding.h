@@ -27,6 +27,7 @@ typedef struct eb_state {
   int64_t parked;  /* frames of coroutines that have yielded */
   uint64_t random; /* for jitter */
   int errors;      /* height of the stash */
+  bool logger;     /* log.c: there is one for all guards */
   /* waiting.c */
   eg_bell *bell;      /* NULL: nothing has been waited for */
   eb_waiter *waiters; /* those who wait, the latest first */

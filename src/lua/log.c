@@ -17,10 +17,21 @@
 
 static const char logger_field[] = "ExecutionGuard logger";
 
+static const char prefix[] = "[ExecutionGuard] ";
+
 typedef struct entry {
   const eb_guard *guard;
-  const char *level, *text;
+  const char *level;
+  const char *line, *text; /* with the prefix, and without */
 } entry;
+
+/* Nobody listens but those who have turned Lua's warnings on, which cannot be
+** asked: the way of every run that times out.  1 entry */
+static int say_to_lua(lua_State *L) {
+  const entry *e = lua_touserdata(L, 1);
+  lua_warning(L, e->line, 0);
+  return 0;
+}
 
 /* 1 entry, 2 key, 3 guard */
 static int say(lua_State *L) {
@@ -36,28 +47,24 @@ static int say(lua_State *L) {
     lua_call(L, 3, 0);
     return 0;
   }
-  lua_pushfstring(L, "[ExecutionGuard] %s", e->text);
-  if (!e->guard->debug) {
-    lua_warning(L, lua_tostring(L, -1), 0);
-  } else {
-    lua_getglobal(L, "print");
-    if (warning)
-      lua_pushfstring(L, "Warning: %s", lua_tostring(L, -2));
-    else
-      lua_pushvalue(L, -2);
-    lua_call(L, 1, 0);
-  }
+  if (!e->guard->debug)
+    return say_to_lua(L);
+  lua_getglobal(L, "print");
+  lua_pushfstring(L, "%s%s", warning ? "Warning: " : "", e->line);
+  lua_call(L, 1, 0);
   return 0;
 }
 
 static void protected_say(lua_State *L, const eb_guard *guard,
                           const char *level, const char *format,
                           va_list args) {
-  char text[LINE_MAX_BYTES];
-  vsnprintf(text, sizeof text, format, args);
-  entry e = {guard, level, text};
+  char line[sizeof prefix + LINE_MAX_BYTES];
+  char *text = line + sizeof prefix - 1;
+  memcpy(line, prefix, sizeof prefix);
+  vsnprintf(text, LINE_MAX_BYTES, format, args);
+  entry e = {guard, level, line, text};
   int top = lua_gettop(L);
-  lua_pushcfunction(L, say);
+  lua_pushcfunction(L, guard->log || guard->state->logger ? say : say_to_lua);
   lua_pushlightuserdata(L, &e);
   lua_pushvalue(L, 2); /* the key of the method that is being called */
   lua_pushvalue(L, 1);
@@ -91,6 +98,7 @@ int eb_set_logger(lua_State *L) {
   lua_settop(L, 1);
   if (!lua_isnil(L, 1))
     eb_check_callable(L, 1, "ExecutionGuard.setLogger", "fn");
+  eb_get_state(L)->logger = !lua_isnil(L, 1);
   lua_setfield(L, LUA_REGISTRYINDEX, logger_field);
   return 0;
 }
