@@ -235,6 +235,24 @@ EG_API eg_status eg_commit_later(eg_guard *guard, eg_bytes key,
 */
 EG_API bool eg_leave_at(const eg_guard *guard, int signal_number);
 
+/* ------------------------------------------------- stopping (SIGTSTP) -- */
+
+/*
+** Who is stopped in the midst of a step of a store in files keeps all other
+** processes from theirs: they give up after 20 s, and are told who it is.
+** SIGSTOP cannot be helped; SIGTSTP can be handled.
+**
+** eg_count_steps: before the first store is opened: from now on it is known
+** when this process is in the midst of a step.  Some 10 ns a step.
+** eg_between_steps: calls `call`, which stops the process: at once, on this
+** thread; or, while some thread is in the midst of a step, at its end, on that
+** thread (of the library's own threads all signals are blocked).  Until it
+** returns no step begins.  A second one meanwhile is the same one.  May be
+** called in a signal handler, and `call` has to be fit for one.
+*/
+EG_API void eg_count_steps(void);
+EG_API void eg_between_steps(void (*call)(int), int value);
+
 #ifdef __cplusplus
 }
 #endif

@@ -264,6 +264,15 @@ void ec_supervise(ec_job *job);
 ** to die of.  The command gets it as it was. */
 void ec_ignore_file_limit(void);
 
+/* ---- stop.c: ^Z, between two steps of the store ---- */
+
+/* From now on SIGTSTP stops this process so; before any store is opened. */
+void ec_stop_between_steps(void);
+
+/* Stops it by that signal: the shell sees its job stop, and takes the
+** terminal. */
+void ec_stop_as(int signal);
+
 /* Ends this process as the signal does, so that a shell stops its loop. */
 void ec_die_of(int signal);
 

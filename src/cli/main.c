@@ -63,6 +63,7 @@ static void keep_words(int argc, char **argv) {
 int main(int argc, char **argv) {
   keep_standard_streams();
   ec_ignore_file_limit();
+  ec_stop_between_steps();
   keep_words(argc, argv);
   if (argc < 2) {
     ec_print_help(stderr, NULL);

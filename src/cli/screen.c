@@ -62,7 +62,7 @@ static void on_stop(int signal) {
   int kept = errno;
   (void)signal;
   give_back();
-  raise(SIGSTOP); /* goes on in on_continue */
+  ec_stop_as(SIGSTOP); /* goes on in on_continue */
   errno = kept;
 }
 

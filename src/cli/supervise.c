@@ -73,21 +73,6 @@ void ec_ignore_file_limit(void) {
                   signal(SIGXFSZ, SIG_IGN) != SIG_ERR;
 }
 
-/* Stops this process as the command was stopped: the shell sees its job stop,
-** and takes the terminal. */
-static void stop_as(int signal_number) {
-  struct sigaction action;
-  sigset_t one;
-  if (sigaction(signal_number, NULL, &action) != 0 ||
-      action.sa_handler != SIG_DFL)
-    signal_number = SIGSTOP;
-  sigemptyset(&one);
-  sigaddset(&one, signal_number);
-  raise(signal_number); /* waits until it is let in */
-  sigprocmask(SIG_UNBLOCK, &one, NULL);
-  sigprocmask(SIG_BLOCK, &one, NULL);
-}
-
 void ec_die_of(int signal_number) {
   const struct rlimit none = {0, 0};
   sigset_t one;
@@ -127,7 +112,7 @@ bool ec_sleep(int64_t us, int *signal_number) {
     while (read(fd, &info, sizeof info) == (ssize_t)sizeof info) {
       int n = (int)info.ssi_signo;
       if (n == SIGTSTP)
-        stop_as(n);
+        ec_stop_as(n);
       if (ends_us(n)) {
         *signal_number = n;
         return false;
@@ -225,7 +210,7 @@ static void hear(supervisor *s) {
   switch (message.word) {
   case EC_SAY_STOPPED:
     take_signals(s);
-    stop_as(message.value);
+    ec_stop_as(message.value);
     break;
   case EC_SAY_LEFT:
     ec_error("some processes of the command run as another user and could "

@@ -214,6 +214,17 @@ eg_status egi_file_fail(eg_error *error, eg_status status, int os_errno,
                         const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* ------------------------------------------------------ file_blame.c -- */
+
+/* "process 4711 (eguard) has it", and what to do if that was stopped. */
+enum { EGI_BLAME = 160 };
+void egi_blame_mutex(const pthread_mutex_t *mutex, char text[EGI_BLAME]);
+
+/* egi_blame_file: who has a lock of that kind ("POSIX", "FLOCK") to write a
+** file.  False: nobody is known. */
+bool egi_blame_file(int dir, const char *name, const char *kind,
+                    char text[EGI_BLAME]);
+
 /* --------------------------------------------------- file_path.c, _key -- */
 
 /* egi_file_folder: opens DIR, made with its parents if need be, and checks

@@ -9,6 +9,7 @@
 */
 #include "core/codec.h"
 #include "store/file.h"
+#include "store/stop.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -73,20 +74,30 @@ static const char *way_out(int rc) {
     return "; eguard doctor --rebuild recovers what can be read";
   case SQLITE_READONLY:
     return "; the folder and the file must be writable";
-  case SQLITE_BUSY:
-    return "; another program keeps it locked";
   default:
     return "";
   }
+}
+
+/* Who writes has a lock on a byte of the wal-index; who wants the whole file
+** for himself, on that. */
+static const char *keeper_of(const egi_dir *dir, char who[EGI_BLAME]) {
+  if (!egi_blame_file(dir->fd, "guard.db-shm", "POSIX", who) &&
+      !egi_blame_file(dir->fd, "guard.db", "POSIX", who))
+    snprintf(who, EGI_BLAME, "another program keeps it locked");
+  return who;
 }
 
 eg_status egi_db_fail(egi_dir *dir, int rc, const char *what,
                       eg_error *error) {
   sqlite3 *db = dir->db.handle;
   int os = db != NULL ? sqlite3_system_errno(db) : 0;
+  char who[EGI_BLAME];
+  bool busy = (rc & 0xff) == SQLITE_BUSY;
   return egi_file_fail(
-      error, status_of(rc), os, "%s/guard.db: %s: %s%s", dir->path, what,
-      db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(rc), way_out(rc));
+      error, status_of(rc), os, "%s/guard.db: %s: %s%s%s", dir->path, what,
+      db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(rc),
+      busy ? "; " : way_out(rc), busy ? keeper_of(dir, who) : "");
 }
 
 /* ------------------------------------------------------------- opening -- */
@@ -260,8 +271,10 @@ static eg_status open_it(egi_dir *dir, eg_error *error) {
   do {
     egi_db_close(dir); /* it was opened while another took its place */
     status = await_rebuild(dir, error);
+    egi_unstoppable_begin(); /* SQLite's own locks are taken, too */
     if (status == EG_OK)
       status = open_now(dir, error);
+    egi_unstoppable_end();
   } while (status == EG_OK && !is_current(dir));
   return status;
 }
@@ -295,15 +308,13 @@ void egi_db_shorten(egi_dir *dir) {
   if (header[FRAMES_AT] < FRAMES)
     return;
   pthread_mutex_t *writer = &dir->side.head->writer;
-  int err = pthread_mutex_trylock(writer);
-  if (err == EOWNERDEAD)
-    err = pthread_mutex_consistent(writer);
-  if (err != 0)
+  bool died;
+  if (egi_mutex_try(writer, &died) != 0)
     return; /* somebody is still at work */
   sqlite3_busy_handler(dir->db.handle, NULL, NULL);
   sqlite3_wal_checkpoint_v2(dir->db.handle, NULL, SQLITE_CHECKPOINT_TRUNCATE,
                             NULL, NULL);
-  pthread_mutex_unlock(writer);
+  egi_mutex_unlock(writer);
 }
 
 void egi_db_close(egi_dir *dir) {
@@ -317,7 +328,9 @@ void egi_db_close(egi_dir *dir) {
     sqlite3_finalize(dir->db.statements[i]);
     dir->db.statements[i] = NULL;
   }
+  egi_unstoppable_begin();
   sqlite3_close(dir->db.handle);
+  egi_unstoppable_end();
   dir->db.handle = NULL;
 }
 
@@ -442,7 +455,7 @@ eg_status egi_db_write_begin(egi_dir *dir, int patience_ms, eg_error *error) {
 }
 
 void egi_db_write_end(egi_dir *dir) {
-  pthread_mutex_unlock(&dir->side.head->writer);
+  egi_mutex_unlock(&dir->side.head->writer);
 }
 
 static int set_sync(egi_dir *dir, bool full) {

@@ -12,6 +12,7 @@
 ** handles make a new one at their next use (egi_file_attach).
 */
 #include "store/file.h"
+#include "store/stop.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -49,6 +50,7 @@ static void after_fork_in_parent(void) {
 /* The list of entries of a shard may be in the midst of a change by a thread
 ** that is not here: descriptors are closed as far as it can be followed. */
 static void after_fork_in_child(void) {
+  egi_stop_forked();
   for (egi_dir *dir = registry; dir != NULL; dir = dir->next) {
     dir->stale = true;
     egi_lock_forget_all(dir);

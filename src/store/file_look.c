@@ -116,12 +116,12 @@ eg_status egi_shard_lock(egi_file *file, unsigned shard, eg_error *error) {
   if (s->suspect)
     status = mend_shard(file, shard, error);
   if (status != EG_OK)
-    pthread_mutex_unlock(&s->mutex);
+    egi_mutex_unlock(&s->mutex);
   return status;
 }
 
 void egi_shard_unlock(egi_file *file, unsigned shard) {
-  pthread_mutex_unlock(&file->dir->side.head->shards[shard].mutex);
+  egi_mutex_unlock(&file->dir->side.head->shards[shard].mutex);
 }
 
 /* ------------------------------------------------------------- looking -- */

@@ -154,16 +154,14 @@ static void keep(void *ctx, const egi_cell *cell) {
 static bool is_in_slot(const egi_side *side, const uint64_t hash[2]) {
   unsigned shard = (unsigned)(hash[0] >> 58), row;
   egi_side_shard *s = &side->head->shards[shard];
-  int err = pthread_mutex_trylock(&s->mutex);
-  if (err == EOWNERDEAD) {
-    s->suspect = 1;
-    err = pthread_mutex_consistent(&s->mutex);
-  }
-  if (err != 0)
+  bool died;
+  if (egi_mutex_try(&s->mutex, &died) != 0)
     return false;
+  if (died)
+    s->suspect = 1;
   const egi_slot *slot = egi_slot_find(side, shard, hash[0], hash[1], &row);
   bool known = slot != NULL && slot->in_slot;
-  pthread_mutex_unlock(&s->mutex);
+  egi_mutex_unlock(&s->mutex);
   return known;
 }
 
@@ -489,7 +487,7 @@ static void suspect_all(const egi_dir *dir) {
     if (egi_mutex_lock(&shard->mutex, &died, NULL) != EG_OK)
       continue;
     shard->suspect = 1;
-    pthread_mutex_unlock(&shard->mutex);
+    egi_mutex_unlock(&shard->mutex);
   }
 }
 
@@ -501,7 +499,7 @@ static eg_status in_turn(rebuild *r, eg_error *error) {
   eg_status status = egi_mutex_lock(&dir->side.head->writer, &died, error);
   if (status == EG_OK) {
     status = rebuild_it(r, error);
-    pthread_mutex_unlock(&dir->side.head->writer);
+    egi_mutex_unlock(&dir->side.head->writer);
   }
   pthread_mutex_unlock(&dir->db_mutex);
   if (status == EG_OK && !r->out->whole)

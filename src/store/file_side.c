@@ -5,6 +5,7 @@
 ** also how the file system shows that it can keep two descriptors apart.
 */
 #include "store/file.h"
+#include "store/stop.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -49,57 +50,6 @@ static int init_robust(pthread_mutex_t *mutex) {
   err = pthread_mutex_init(mutex, &attr);
   pthread_mutexattr_destroy(&attr);
   return err;
-}
-
-enum { SPINS = 16 };
-
-static void pause_a_moment(void) {
-  for (int i = 0; i < 32; i++) {
-#if defined __x86_64__ || defined __i386__
-    __builtin_ia32_pause();
-#else
-    atomic_signal_fence(memory_order_seq_cst);
-#endif
-  }
-}
-
-/* By the clock that mutexes without a name for theirs go by. */
-static struct timespec in_ms(int ms) {
-  struct timespec at;
-  clock_gettime(CLOCK_REALTIME, &at);
-  at.tv_sec += ms / 1000;
-  at.tv_nsec += ms % 1000 * 1000000L;
-  at.tv_sec += at.tv_nsec / 1000000000;
-  at.tv_nsec %= 1000000000;
-  return at;
-}
-
-eg_status egi_mutex_lock_within(pthread_mutex_t *mutex, int ms, bool *died,
-                                eg_error *error) {
-  int err = pthread_mutex_trylock(mutex);
-  /* Who has it, has it for a microsecond or a statement: the one that drops a
-  ** lock has it while the kernel already wakes the one that waited. */
-  for (int i = 0; err == EBUSY && i < SPINS; i++) {
-    pause_a_moment();
-    err = pthread_mutex_trylock(mutex);
-  }
-  if (err == EBUSY) {
-    struct timespec until = in_ms(ms);
-    err = pthread_mutex_timedlock(mutex, &until);
-  }
-  *died = err == EOWNERDEAD;
-  if (err == EOWNERDEAD)
-    err = pthread_mutex_consistent(mutex);
-  if (err == 0)
-    return EG_OK;
-  return egi_file_fail(error, EG_UNAVAILABLE, err,
-                       "the side file was not to be had for %g seconds: a "
-                       "process that was stopped has it (%s)",
-                       ms / 1000.0, strerror(err));
-}
-
-eg_status egi_mutex_lock(pthread_mutex_t *mutex, bool *died, eg_error *error) {
-  return egi_mutex_lock_within(mutex, EGI_PATIENCE_MS, died, error);
 }
 
 /* ------------------------------------------------------------- numbers -- */
@@ -158,7 +108,7 @@ static bool grow(egi_side *side, unsigned rows) {
     if (ok)
       atomic_store(&head->rows, more);
   }
-  pthread_mutex_unlock(&head->grow);
+  egi_mutex_unlock(&head->grow);
   return ok;
 }
 
@@ -337,6 +287,13 @@ static eg_status prepare(egi_dir *dir, const eg_clock *clock,
   return EG_OK;
 }
 
+static eg_status no_flock(const egi_dir *dir, int err, eg_error *error) {
+  return egi_file_fail(error, EG_UNSUPPORTED, err,
+                       "flock does not work in %s: %s; use a folder on a "
+                       "local disk",
+                       dir->path, strerror(err));
+}
+
 /* Has the flock of fd; can a second descriptor have it too? */
 static eg_status try_flock(egi_dir *dir, eg_error *error) {
   int second;
@@ -371,32 +328,50 @@ static eg_status map(egi_dir *dir, const eg_clock *clock, eg_error *error) {
   return status;
 }
 
+static void nap(int ms) {
+  struct timespec pause = {0, ms * 1000000L};
+  nanosleep(&pause, NULL);
+}
+
+/* Takes the flock of who opens.  It is had for some microseconds, once for
+** milliseconds: no need to be woken, but for an end of the waiting. */
+static eg_status begin(egi_dir *dir, eg_error *error) {
+  char who[EGI_BLAME];
+  for (int waited_ms = 0, ms = 1; waited_ms < EGI_PATIENCE_MS;
+       waited_ms += ms, ms = ms < 16 ? 2 * ms : 16) {
+    egi_unstoppable_begin();
+    if (flock(dir->side.fd, LOCK_EX | LOCK_NB) == 0)
+      return EG_OK;
+    int err = errno;
+    egi_unstoppable_end();
+    if (err != EWOULDBLOCK && err != EINTR)
+      return no_flock(dir, err, error);
+    nap(ms);
+  }
+  if (!egi_blame_file(dir->fd, side_name, "FLOCK", who))
+    snprintf(who, sizeof who, "another program keeps it locked");
+  return egi_file_fail(error, EG_UNAVAILABLE, EWOULDBLOCK,
+                       "%s/%s was not to be had for %d seconds: %s", dir->path,
+                       side_name, EGI_PATIENCE_MS / 1000, who);
+}
+
 eg_status egi_side_open(egi_dir *dir, const eg_clock *clock, eg_error *error) {
   egi_side *side = &dir->side;
   eg_status status = egi_file_open(dir->fd, side_name, O_RDWR | O_CREAT,
                                    &dir->options, &side->fd, error);
   if (status != EG_OK)
     return status;
-  int rc;
-  do
-    rc = flock(side->fd, LOCK_EX);
-  while (rc != 0 && errno == EINTR);
-  if (rc != 0)
-    status = egi_file_fail(error, EG_UNSUPPORTED, errno,
-                           "flock does not work in %s: %s; use a folder on a "
-                           "local disk",
-                           dir->path, strerror(errno));
-  if (status == EG_OK)
+  status = begin(dir, error);
+  if (status == EG_OK) {
     status = try_flock(dir, error);
-  if (status == EG_OK)
-    status = map(dir, clock, error);
-  if (rc == 0)
+    if (status == EG_OK)
+      status = map(dir, clock, error);
     flock(side->fd, LOCK_UN);
-  if (status != EG_OK) {
-    close(side->fd);
-    return status;
+    egi_unstoppable_end();
   }
-  return EG_OK;
+  if (status != EG_OK)
+    close(side->fd);
+  return status;
 }
 
 void egi_side_close(egi_side *side) {

@@ -105,6 +105,10 @@ eg_status egi_mutex_lock_within(pthread_mutex_t *mutex, int ms, bool *died,
                                 eg_error *error);
 eg_status egi_mutex_lock(pthread_mutex_t *mutex, bool *died, eg_error *error);
 
+/* egi_mutex_try: the same, if nobody has it; an errno. */
+int egi_mutex_try(pthread_mutex_t *mutex, bool *died);
+void egi_mutex_unlock(pthread_mutex_t *mutex);
+
 /* egi_side_number: the next of the one counter, at least the clock's. */
 uint64_t egi_side_number(egi_side_head *head, int64_t now_us);
 void egi_side_at_least(egi_side_head *head, uint64_t number);
