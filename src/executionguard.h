@@ -470,6 +470,14 @@ EG_API eg_status eg_share_grant(eg_guard *guard, eg_bytes key,
                                 const eg_grant *grant, int *fd,
                                 eg_error *error);
 
+/* eg_report: tells others how far the work of a grant of this guard is, 0 to
+** 1; below 0: that is not known any more.  They see it in eg_record.progress as
+** long as the grant lasts.  Returns OK; LOST (that token does not hold);
+** UNSUPPORTED where the store tells nobody (all but those in files); or a
+** failure.  In files it costs about as much as a lock of a mutex. */
+EG_API eg_status eg_report(eg_guard *guard, eg_bytes key, uint64_t token,
+                           double progress, eg_error *error);
+
 /* eg_clear_result: forgets the result and its time to live; the status
 ** stays.  Returns OK, NOTFOUND or a failure. */
 EG_API eg_status eg_clear_result(eg_guard *guard, eg_bytes key,
@@ -510,7 +518,8 @@ typedef struct eg_record {
   int64_t fresh_left_us;    /* of result or error; -1: no limit, 0: over */
   eg_kind kind;
   eg_bytes value, error, trace;
-  eg_owner owner; /* filled only where locked */
+  eg_owner owner;  /* filled only where locked */
+  double progress; /* 0 to 1, as the holder reports it; below 0: it does not */
   /* the library's own */
   eg_bytes tally, waits;
   eg_memory memory;

@@ -139,6 +139,9 @@ local function attempt(exec, ctx, params)
   elseif exec.start.stopped then -- by a listener, as it began
     job._cancel(run)
   end
+  if exec.start.report then -- of the attempt before nothing is left
+    exec.start.report(nil)
+  end
   local done, why = job._await(run)
   if release then
     release()
@@ -230,6 +233,26 @@ local function refused(reason, result, left)
     why and reason .. ": " .. why or reason), { reason = reason })
 end
 
+-- What the job says of its progress goes to all who share the guard's store,
+-- where that can be; -> to be closed at the end.
+local function reporting(exec, guard, key)
+  local start, told = exec.start, nil
+  local token = guard:Token(key)
+  if not token or not guard:SetProgress(key, nil, token) then
+    return nil
+  end
+  function start.report(share)
+    if share ~= told then
+      told = share
+      guard:SetProgress(key, share, token)
+    end
+  end
+  local stop = exec.job:On("progress", function(_, share)
+    start.report(share)
+  end)
+  return setmetatable({}, { __close = stop })
+end
+
 local ONE_ATTEMPT <const> = { attempts = 1 }
 
 local function key_of(exec)
@@ -241,6 +264,7 @@ local function guarded(exec, ctx, params)
   local rules, ran, err = exec.rules, false, nil
   local function work()
     ran = true
+    local _ <close> = reporting(exec, rules.guard, key_of(exec))
     err = attempts(exec, ctx, params)
     if err then
       error(err, 0)

@@ -33,6 +33,7 @@ end
 ---@field waitTime? ExecutionGuard.WaitTime GetRecord only
 ---@field token integer number of the latest grant; rises with each
 ---@field locked boolean held now, by a run or a lock
+---@field progress? number 0 to 1, where the holder tells
 ---@field startTime? number when the latest run began
 ---@field endTime? number when it ended
 ---@field lastExecutionTime? number end of the last run; outlives a Reset
@@ -87,6 +88,7 @@ end
 ---@field running boolean by a run; else by a lock
 ---@field token integer
 ---@field owner ExecutionGuard.Owner
+---@field progress? number 0 to 1, where the holder tells
 
 --- What all records of a guard come to: a snapshot.
 ---@class ExecutionGuard.Analytics

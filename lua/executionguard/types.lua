@@ -247,6 +247,15 @@ function Guard:Token(key) end
 ---@return boolean
 function Guard:Held(key) end
 
+--- Tells others how far the work is that this guard does under the key: they
+--- see it (`GetRecord().progress`, `eguard top`, the page) until it ends.
+--- For stores in files; a job under an executor's guard tells by itself.
+---@param key string
+---@param progress number? 0 to 1; nil: it is not known any more
+---@param token integer? of the grant: then nothing is looked up
+---@return boolean told false: not this guard's, or the store tells nobody
+function Guard:SetProgress(key, progress, token) end
+
 --- Takes a lock on a key, as an object.
 ---
 ---     local lock <close> = guard:Lock("match", 5)

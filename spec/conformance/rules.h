@@ -68,7 +68,8 @@
   XX(rule_15_additions_sum_up)                                                \
   XX(rule_15_counts_are_shown_by_key_and_by_prefix)                           \
   XX(rule_15_add_changes_nothing_of_the_record)                               \
-  XX(rule_15_counts_are_no_records)
+  XX(rule_15_counts_are_no_records)                                           \
+  XX(rule_16_what_a_holder_reports_lasts_as_its_hold)
 
 /* Rules that need a second handle on the namespace. */
 #define SHARED_RULES(XX)                                                      \

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
-** Rule 15: what is counted beside the records.
+** Rules 15 and 16: what is counted, and what a holder reports, beside the
+** records.
 */
 #include "rules.h"
 
@@ -177,5 +178,40 @@ const char *rule_15_what_handles_add_at_once_sums_up(world *w) {
   look l = look_at(w, "k", true, "k");
   MUST(says(&l, ADDERS * n, 2 * ADDERS * n, ADDERS * n,
             (int64_t)ADDERS * n * 1000));
+  return NULL;
+}
+
+/* ------------------------------------------------------------- rule 16 -- */
+
+static eg_status report(world *w, uint64_t token, int thousandths) {
+  return w->ops->report(w->store, eg_str("k"), token, thousandths, &w->error);
+}
+
+const char *rule_16_what_a_holder_reports_lasts_as_its_hold(world *w) {
+  egi_seen *s = &w->seen[0], *then = &w->seen[1];
+  egi_swap take = swap_take(0);
+  take.write = EGI_PUT;
+  take.bytes = eg_str("x");
+  MUST(world_change(w, "k", take, s) == EG_OK);
+  uint64_t token = s->at.token;
+  MUST(world_load(w, "k", s) == EG_OK && s->at.progress == 0);
+  if (w->ops->report == NULL)
+    return NULL;
+  MUST(report(w, token, 420) == EG_OK);
+  MUST(world_load(w, "k", then) == EG_OK && then->at.progress == 421);
+  MUST(then->version == s->version && then->at.token == token);
+  MUST(then->at.stamp_us == s->at.stamp_us);
+  MUST(report(w, token - 1, 500) == EG_LOST);
+  MUST(report(w, token, 0) == EG_OK);
+  MUST(world_load(w, "k", then) == EG_OK && then->at.progress == 1);
+  MUST(report(w, token, -1) == EG_OK);
+  MUST(world_load(w, "k", then) == EG_OK && then->at.progress == 0);
+  MUST(report(w, token, 1000) == EG_OK);
+  MUST(world_change(w, "k", swap_drop(token), s) == EG_OK);
+  MUST(world_load(w, "k", then) == EG_OK && then->at.progress == 0);
+  MUST(report(w, token, 500) == EG_LOST);
+  MUST(world_change(w, "k", swap_take(0), s) == EG_OK);
+  MUST(world_load(w, "k", then) == EG_OK && then->at.progress == 0);
+  MUST(report(w, token, 500) == EG_LOST);
   return NULL;
 }

@@ -64,6 +64,20 @@ describe("eguard serve", function()
         [=[/api/state | grep -q '"onlyLocked":0.*"rows":..}']=]))
     end)
 
+    it("has the progress that a holder reports", function()
+      local guard <close> = ExecutionGuard.new { store = folder.store }
+      guard:RunOnce("k", function()
+        start()
+        assert.equal(shell.null, server:row("k").progress)
+        guard:SetProgress("k", 0.25)
+        assert.is_true(shell.comes(folder, "curl -sS " .. server.url ..
+          [=[/api/state | grep -q '"k",1,1,.*,0.250\]']=]))
+        assert.equal(0.25,
+                     server:json("/api/key?key=k").record.progress)
+        assert.match("progress +25.0%%", sh "eguard show k".out)
+      end)
+    end)
+
     it("names whatever a key is made of", function()
       local hostile = '<img src=x onerror=alert(1)>"\\'
       local guard <close> = ExecutionGuard.new { store = folder.store }

@@ -49,7 +49,7 @@ describe("eguard top", function()
       local shown = top { "wait backup", "screen", "send q", "ended exit 0",
                           "given back" }
       assert.match("2 held, 0 failed, 2 records", shown)
-      assert.match("KEY +STATUS +FOR +OF USUAL +WAIT +RUNS +FAILED +HELD BY",
+      assert.match("KEY +STATUS +FOR +PROGRESS +WAIT +RUNS +FAILED +HELD BY",
                    shown)
       assert.match("> %a+ +Running +%d+m?s? ", shown)
       assert.match("import +Running.- 1 +0 +pid %d+ %(the spec%)", shown)
@@ -75,6 +75,17 @@ describe("eguard top", function()
         assert.match("[▁▂▃▄▅▆▇█]+×\n", shown)
       end)
     end)
+
+  it("shows what a job says of itself, told apart from a guess", function()
+    sh "eguard run guess -- sleep 0.02; eguard run guess -- false"
+    while_held({ "guess", "told" }, function()
+      assert.is_true(guard:SetProgress("told", 0.429))
+      local shown = top { "wait told ", "wait >9x", "screen", "send q",
+                          "ended exit 0" }
+      assert.match("told +Running +%S+ +████▎[░]+ +42%%", shown)
+      assert.match("guess +Running +%S+ +██████████ +>9x", shown)
+    end)
+  end)
 
   local function start(key, options)
     return ("sh eguard run %s %s -- sleep 600 & echo $! >%s/pid"):format(

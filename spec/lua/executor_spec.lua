@@ -590,6 +590,33 @@ describe("executor", function()
         assert.is_nil(here:GetRecord("shared").cooldownLeft)
       end)
 
+      it("tells others what the job says of its progress", function()
+        local guard, told = there, nil
+        guard:RunOnce("told", function()
+          told = guard:SetProgress("told", 0.1)
+        end)
+        local seen, tries = {}, 0
+        local function look()
+          seen[#seen + 1] = here:GetRecord("progress").progress or "none"
+        end
+        local exec = executor.new(job.new("progress", function(ctx)
+          tries = tries + 1
+          look()
+          ctx:SetProgress(0.25)
+          look()
+          if tries == 1 then error("again", 0) end
+        end), { guard = guard, retry = { attempts = 2, delay = 0 } })
+        assert(exec:Start())
+        look()
+        assert.same(told and { "none", 0.25, "none", 0.25, "none" } or
+          { "none", "none", "none", "none", "none" }, seen)
+        assert.equal(way.name:find "file" ~= nil, told) -- others cannot
+        assert.is_false(guard:SetProgress("progress", 1))
+        assert.has_error(function() guard:SetProgress("k", 2) end,
+          "SetProgress: progress must be a number from 0 to 1 or nil, " ..
+          "not the number 2")
+      end)
+
       it("answers nil, err when the guard is closed", function()
         local a = both(nothing)
         local schedule = executor.schedule(a, { every = 60 })

@@ -79,7 +79,7 @@ it("shows what the API says", async () => {
   assert.equal(digits(await p.textContent("#keys-count")),
     said.totalRecords + said.onlyLocked);
   const held = said.rows.filter((row) => row.locked);
-  assert.equal(held.length, 4);
+  assert.equal(held.length, 5);
   assert.equal(said.onlyLocked, 1);
   const lock = await (await find(p, "deploy")).textContent();
   assert.match(lock, /▣Locked/);
@@ -88,6 +88,8 @@ it("shows what the API says", async () => {
     assert.equal(await job.locator(".who").textContent(), row.owner);
     assert.equal(digits(await job.locator(".waits").textContent()),
       row.waiters);
+    if (row.progress !== null)
+      assert.equal(await job.locator(".share").textContent(), "42 %");
   }
   assert.ok(held.some((row) => row.waiters === 2));
   for (const row of said.rows.filter((each) => each.failed > 0)) {
@@ -254,10 +256,13 @@ async function prepare() {
     world.run("eguard", "run", "--store=" + url, "--timeout=0.1s",
       "timed/out", "--", "sleep", "60");
   } catch (error) { assert.equal(error.status, 124); }
+  world.run("eguard", "run", "--store=" + url, "season 7", "--", "true");
   for (const key of ["nightly/backup", "import/orders", "season 7"])
     world.start("eguard", "run", "--store=" + url, key, "--", "sleep", "600");
   world.start("eguard", "run", "--no-record", "--store=" + url, "deploy",
     "--", "sleep", "600");
+  world.start("lua5.4", path.join(__dirname, "world.lua"), url, "--report",
+    "reindex", "0.429");
   server = await world.serve(url);
   const held = async (enough) => {
     for (let i = 0; i < 600; i++) {
@@ -267,7 +272,8 @@ async function prepare() {
     }
     throw new Error("they do not start");
   };
-  await held((rows) => rows.length === 4);
+  await held((rows) => rows.length === 5 &&
+    rows.some((row) => row.progress === 0.429));
   for (let i = 0; i < 2; i++)
     world.start("eguard", "run", "--wait", "--store=" + url,
       "nightly/backup", "--", "true");

@@ -48,8 +48,9 @@ static const char release_more[] =
     "\n";
 
 static const char top_more[] =
-    "OF USUAL compares with the time within which half of the key's runs "
-    "ended;\nWAIT is who waits for the lock of a store of files, where the "
+    "PROGRESS is what the work says of itself (42%), or a guess by the time "
+    "within\nwhich half of the key's runs ended (~42%).  WAIT is\nwho waits "
+    "for the lock of a store of files, where the "
     "kernel tells.\nKeys: q quits, s sorts by another column, / filters, a "
     "shows all keys, r takes\nthe selected grant from its holder (it asks "
     "first), arrows or j and k select.\nWithout a terminal it prints the "

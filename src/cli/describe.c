@@ -162,6 +162,10 @@ void ec_json_record(ec_json *json, const eg_record *record) {
     json_owner(json, &record->owner);
   else
     ec_json_null(json, "owner");
+  if (record->progress < 0)
+    ec_json_null(json, "progress");
+  else
+    ec_json_real(json, "progress", record->progress);
   ec_json_close(json, '}');
 }
 

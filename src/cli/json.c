@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 void ec_json_begin(ec_json *json, FILE *to) {
@@ -128,8 +129,12 @@ void ec_json_real(ec_json *json, const char *name, double value) {
     ec_json_null(json, name);
     return;
   }
+  char text[40];
   begin(json, name);
-  fprintf(json->to, "%.17g", value);
+  snprintf(text, sizeof text, "%.15g", value);
+  if (strtod(text, NULL) != value) /* the shorter form is not all of it */
+    snprintf(text, sizeof text, "%.17g", value);
+  fputs(text, json->to);
 }
 
 void ec_json_bool(ec_json *json, const char *name, bool value) {

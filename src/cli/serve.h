@@ -96,6 +96,7 @@ typedef struct ec_known_row {
   uint64_t version, hash, round;
   int64_t last_us;
   uint32_t blocked, waiters;
+  double progress;
   uint16_t key_len;
   uint8_t status;
   bool locked, corrupt;

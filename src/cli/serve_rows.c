@@ -11,7 +11,7 @@
 const char ec_known_columns[] =
     "[\"key\",\"status\",\"locked\",\"startMs\",\"endMs\",\"durationMs\","
     "\"runs\",\"failed\",\"timedOut\",\"lost\",\"p50Ms\",\"p95Ms\","
-    "\"waiters\",\"owner\",\"sinceMs\",\"error\",\"note\"]";
+    "\"waiters\",\"owner\",\"sinceMs\",\"error\",\"note\",\"progress\"]";
 
 enum { ERROR_SHOWN = 160 };
 
@@ -79,11 +79,15 @@ static void render(ec_text *text, const eg_record *r, uint32_t waiters) {
     ec_text_quote(text, shortened(r->error));
   else
     ec_text_say(text, "null");
-  ec_text_say(text, ",%s]",
+  ec_text_say(text, ",%s",
               r->corrupt       ? "\"corrupt\""
               : r->crashed     ? "\"owner died\""
               : r->only_locked ? "\"no record\""
                                : "null");
+  if (r->progress < 0)
+    ec_text_say(text, ",null]");
+  else
+    ec_text_say(text, ",%.3f]", r->progress);
 }
 
 /* -------------------------------------------------------------- index -- */
@@ -171,7 +175,8 @@ static bool is_same(const ec_known_row *row, const eg_record *r,
                     uint32_t waiters) {
   return row->json != NULL && row->version == r->version &&
          row->status == r->status && row->locked == r->locked &&
-         row->corrupt == r->corrupt && row->waiters == waiters;
+         row->corrupt == r->corrupt && row->waiters == waiters &&
+         row->progress == r->progress;
 }
 
 const ec_known_row *ec_known_see(ec_known *rows, const eg_record *record,
@@ -202,6 +207,7 @@ const ec_known_row *ec_known_see(ec_known *rows, const eg_record *record,
   row->version = record->version;
   row->last_us = record->last_us;
   row->waiters = waiters;
+  row->progress = record->progress;
   row->status = (uint8_t)record->status;
   row->locked = record->locked;
   row->corrupt = record->corrupt;

@@ -73,6 +73,10 @@ static void show_text(eg_guard *guard, const eg_record *r) {
     line("held by", ec_describe_owner(&r->owner, text, sizeof text));
     time_line("since", r->owner.since_us);
   }
+  if (r->progress >= 0) {
+    snprintf(text, sizeof text, "%.1f%%", r->progress * 100);
+    line("progress", text);
+  }
   snprintf(text, sizeof text, "%" PRIu64, r->token);
   line("token", text);
   show_executions(r);

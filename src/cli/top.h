@@ -39,6 +39,7 @@ typedef struct ec_row {
   uint32_t count, failed; /* failed, timed out or lost */
   int64_t for_us;         /* held or, if it is not, how long it took */
   int64_t usual_us;       /* half of its runs took no longer; 0: not known */
+  double progress;        /* as its holder says; below 0: it does not */
   int waiters;            /* -1: not known */
   eg_owner owner;
   uint32_t last_n;

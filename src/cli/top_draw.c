@@ -28,7 +28,7 @@ static int width_of_keys(const ec_frame *f, size_t n) {
 static layout lay_out(const ec_frame *f, size_t n) {
   int columns = f->view->columns;
   layout l = {.key = width_of_keys(f, n) + 4, .status = 11, .time = 10};
-  l.bar = columns >= 60 ? BAR + 7 : 0;
+  l.bar = columns >= 60 ? BAR + 8 : 0;
   l.waiters = l.runs = l.failed = columns >= 100 ? 8 : 0;
   l.last = columns >= 120 ? EG_SUMMARY_LAST + 2 : 0;
   l.owner = columns - l.key - l.status - l.time - l.bar - l.waiters - l.runs -
@@ -57,24 +57,37 @@ static void number(eg_pen *pen, int64_t n, int width) {
   eg_pen_to(pen, pen->at + 2);
 }
 
+/* What its holder says of it. */
+static void reported(eg_pen *pen, double share) {
+  char text[16];
+  eg_pen_colour(pen, EG_COLOUR_GREEN);
+  eg_pen_bar(pen, share, BAR, true);
+  eg_pen_colour(pen, EG_COLOUR_NONE);
+  snprintf(text, sizeof text, "%d%%", (int)(share * 100));
+  eg_pen_right(pen, text, 6);
+}
+
 /* How far it is, if it takes as long as half of its runs before did; more than
 ** that is said as such. */
+static void guessed(eg_pen *pen, double share) {
+  char text[16] = ">9x";
+  eg_pen_colour(pen, share > 2 ? EG_COLOUR_YELLOW : EG_COLOUR_CYAN);
+  eg_pen_bar(pen, share, BAR, true);
+  eg_pen_colour(pen, EG_COLOUR_DIM);
+  if (share < 10)
+    snprintf(text, sizeof text, "~%.0f%%", share * 100);
+  eg_pen_right(pen, text, 6);
+  eg_pen_colour(pen, EG_COLOUR_NONE);
+}
+
 static void progress(eg_pen *pen, const ec_row *row, int width) {
-  char text[16];
   int from = pen->at;
   if (width == 0)
     return;
-  if (row->locked && row->status == EG_RUN_RUNNING && row->usual_us > 0) {
-    double share = (double)row->for_us / (double)row->usual_us;
-    eg_pen_colour(pen, share > 2 ? EG_COLOUR_YELLOW : EG_COLOUR_CYAN);
-    eg_pen_bar(pen, share, BAR, true);
-    eg_pen_colour(pen, EG_COLOUR_NONE);
-    if (share < 10)
-      snprintf(text, sizeof text, "%.0f%%", share * 100);
-    else
-      snprintf(text, sizeof text, ">9x");
-    eg_pen_right(pen, text, 5);
-  }
+  if (row->progress >= 0)
+    reported(pen, row->progress);
+  else if (row->locked && row->status == EG_RUN_RUNNING && row->usual_us > 0)
+    guessed(pen, (double)row->for_us / (double)row->usual_us);
   eg_pen_to(pen, from + width);
 }
 
@@ -162,7 +175,7 @@ static void put_heading(canvas *c, const layout *l, eg_pen *pen) {
   cell(pen, "KEY", l->key - 2);
   cell(pen, "STATUS", l->status);
   cell(pen, "FOR", l->time);
-  cell(pen, "OF USUAL", l->bar);
+  cell(pen, "PROGRESS", l->bar);
   if (l->runs > 0) {
     eg_pen_right(pen, "WAIT", l->waiters - 2);
     eg_pen_right(pen, "RUNS", l->runs);

@@ -61,6 +61,7 @@ static bool read_one(void *ctx, const eg_record *r) {
                   .failed = r->failed + r->timed_out + r->lost,
                   .for_us = r->locked ? in->now_us - since : r->duration_us,
                   .usual_us = times.runs > 0 ? times.p50_us : 0,
+                  .progress = r->progress,
                   .waiters = -1,
                   .owner = r->owner};
   memcpy(row->key, r->key.data, r->key.len);

@@ -28,6 +28,8 @@ typedef struct egi_sight {
   int64_t left_us;  /* of the lease; -1: no lease */
   int64_t not_before_left_us; /* 0: none, or over */
   int64_t fresh_left_us;      /* -1: no limit; 0: over */
+  unsigned progress; /* thousandths that the holder has reported, and 1; 0: it
+                        has reported none */
 } egi_sight;
 
 typedef enum egi_event_type {

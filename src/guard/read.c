@@ -16,6 +16,9 @@ eg_status egi_read(eg_guard *guard, eg_bytes key, const egi_seen *seen,
   record->token = seen->at.token;
   record->version = seen->version;
   record->locked = seen->at.held;
+  record->progress = seen->at.held && seen->at.progress > 0
+                         ? (seen->at.progress - 1) / 1000.0
+                         : -1;
   if (seen->at.held)
     egi_owner_read(guard, seen->holder, &record->owner);
   record->corrupt = !egi_decode(seen->bytes, &r);

@@ -358,3 +358,19 @@ eg_status eg_share_grant(eg_guard *guard, eg_bytes key, const eg_grant *grant,
 eg_status eg_clear_result(eg_guard *guard, eg_bytes key, eg_error *error) {
   return simple(guard, key, EGI_CLEAR, 0, false, error);
 }
+
+eg_status eg_report(eg_guard *guard, eg_bytes key, uint64_t token,
+                    double progress, eg_error *error) {
+  eg_status status = egi_check_key(key, error);
+  if (status != EG_OK)
+    return status;
+  if (guard->ops->report == NULL)
+    return egi_fail(error, EG_UNSUPPORTED,
+                    "the store '%s' tells nobody how far work is",
+                    guard->ops->scheme);
+  int thousandths = progress >= 1  ? 1000
+                    : progress > 0 ? (int)(progress * 1000)
+                                   : 0;
+  return guard->ops->report(guard->store, key, token,
+                            progress < 0 ? -1 : thousandths, error);
+}

@@ -116,6 +116,34 @@ static int is_held(lua_State *L) {
   return 1;
 }
 
+/* guard:SetProgress(key, share or nil, token?) -> is it told?  0 to 1 */
+static int set_progress(lua_State *L) {
+  eg_error error;
+  const eb_guard *guard = eb_check_guard(L, "SetProgress");
+  eg_bytes key = eb_check_key(L, "SetProgress");
+  lua_Number share = -1, token = 0;
+  if (!lua_isnoneornil(L, 3)) {
+    share = lua_tonumber(L, 3);
+    if (lua_type(L, 3) != LUA_TNUMBER || !(share >= 0 && share <= 1))
+      return luaL_error(L,
+                        "SetProgress: progress must be a number from 0 to 1 "
+                        "or nil, not %s",
+                        eb_describe(L, 3));
+  }
+  if (!lua_isnoneornil(L, 4)) {
+    token = (lua_Number)lua_tointeger(L, 4);
+    if (!lua_isinteger(L, 4) || token <= 0)
+      return luaL_error(L, "SetProgress: the token must be a token, not %s",
+                        eb_describe(L, 4));
+  }
+  uint64_t grant = token > 0 ? (uint64_t)token : eg_token(guard->core, key);
+  eg_status status = grant == 0
+                         ? EG_LOST
+                         : eg_report(guard->core, key, grant, share, &error);
+  lua_pushboolean(L, status == EG_OK);
+  return 1;
+}
+
 static int is_locked(lua_State *L) {
   eb_guard *guard = eb_check_guard(L, "IsLocked");
   eg_record record;
@@ -248,10 +276,8 @@ void eb_open_lock(lua_State *L) {
   lua_pop(L, 1);
 }
 
-const luaL_Reg eb_lock_methods[] = {{"AcquireLock", acquire_lock},
-                                    {"ReleaseLock", release_lock},
-                                    {"IsLocked", is_locked},
-                                    {"Token", token_of},
-                                    {"Lock", guard_lock},
-                                    {"Held", is_held},
-                                    {NULL, NULL}};
+const luaL_Reg eb_lock_methods[] = {
+    {"AcquireLock", acquire_lock}, {"ReleaseLock", release_lock},
+    {"IsLocked", is_locked},       {"Token", token_of},
+    {"Lock", guard_lock},          {"Held", is_held},
+    {"SetProgress", set_progress}, {NULL, NULL}};

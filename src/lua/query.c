@@ -201,6 +201,13 @@ void eb_set_record_times(lua_State *L, const eg_record *record) {
   eb_set_times(L, "waitTime", "waits", &times);
 }
 
+static void set_progress(lua_State *L, const eg_record *record) {
+  if (record->progress < 0)
+    return;
+  lua_pushnumber(L, record->progress);
+  lua_setfield(L, -2, "progress");
+}
+
 static void push_table_of(lua_State *L, const eb_guard *guard, int key_index,
                           const eg_record *record) {
   key_index = lua_absindex(L, key_index);
@@ -228,6 +235,7 @@ static void push_table_of(lua_State *L, const eb_guard *guard, int key_index,
     eb_push_owner(L, &record->owner);
     lua_setfield(L, -2, "owner");
   }
+  set_progress(L, record);
   set_expires(L, record);
 }
 
@@ -336,6 +344,7 @@ static int collect_held(lua_State *L) {
   eb_set_count(L, "token", record->token);
   eb_push_owner(L, &record->owner);
   lua_setfield(L, -2, "owner");
+  set_progress(L, record);
   lua_rawset(L, 3);
   return 0;
 }

@@ -45,16 +45,19 @@ function factsOf(record, held) {
   elapsed.dataset.since = since;
   return h("dl.facts", {},
     fact("Held for", held ? elapsed : null),
+    fact("Progress, as it says", record.progress === null ? null
+      : Math.floor(record.progress * 100) + " %"),
     fact("Held by", held ? record.owner.text + ", pid " + record.owner.pid +
       " on " + record.owner.host : null),
     fact("Last run ended", held && record.status === "Running" ? null
       : record.lastExecutionTime && atTime(ms(record.lastExecutionTime))),
     fact("Took", record.duration > 0 ? duration(record.duration * 1000)
       : null),
-    fact("Runs", count(record.executionCount)),
-    fact("Failed", count(record.failed)),
-    fact("Timed out", count(record.timedOut)),
-    fact("Lost", count(record.lost)),
+    record.onlyLocked ? [] : [
+      fact("Runs", count(record.executionCount)),
+      fact("Failed", count(record.failed)),
+      fact("Timed out", count(record.timedOut)),
+      fact("Lost", count(record.lost))],
     fact("Refused", count(record.blocked || 0)),
     fact("Answered from memory", count(record.cached || 0)),
     fact("Half end within", times.runs > 0 && duration(times.p50 * 1000)),
@@ -103,11 +106,11 @@ function drawKey(answer) {
   const commands = answer.commands;
   $("one").replaceChildren(back,
     h("section.card", {}, titleOf(record, held)),
-    card("Record", factsOf(record, held)),
+    card(record.onlyLocked ? "Lock" : "Record", factsOf(record, held)),
     error ? card("Error", h("pre.bad-text", {}, error)) : "",
     record.result !== null ? card("Result",
       h("pre", {}, JSON.stringify(record.result, null, 2))) : "",
-    card("History", historyOf(answer)),
+    record.onlyLocked ? "" : card("History", historyOf(answer)),
     commands.show ? card("In a shell",
       command("Take it from its holder, whose writes are refused then:",
         commands.release),

@@ -47,11 +47,14 @@ function drawNow() {
   $("now").replaceChildren(...held.slice(0, NOW).map((row) => {
     const runs = row[K.status] === 1;
     const time = h("span.time"), bar = h("i"), usual = row[K.p95Ms];
-    const gauge = h("span.gauge.s1", { title: usual > 0
-      ? "95 of 100 runs end within " + duration(usual) : "" }, bar);
+    const told = row[K.progress], share = h("span.share");
+    const gauge = h("span.gauge.s1", { title: told !== null
+      ? "as it says itself" : usual > 0 ? "beside the time within which " +
+        "95 of 100 runs end, " + duration(usual) : "" }, bar);
     const job = h("a.job", { href: "#key=" + keyAddress(row[0]) },
       h("span.name", { title: keyText(row[0]) }, h("i.mark.s1", {},
-        runs ? MARKS[1] : LOCK), keyText(row[0])), time, gauge,
+        runs ? MARKS[1] : LOCK), keyText(row[0])), time,
+      h("span.meter", {}, gauge, share),
       h("span.who", { title: row[K.owner] }, row[K.owner]),
       h("span.waits" + (row[K.waiters] > 0 ? ".some" : ""), {},
         !model.waitersKnown ? "" : row[K.waiters] > 0
@@ -60,10 +63,13 @@ function drawNow() {
     job.tick = () => {
       const took = now() - (runs ? row[K.startMs] : row[K.sinceMs]);
       setText(time, duration(took));
-      bar.style.width = usual > 0 ? Math.min(100, took / usual * 100) + "%"
-        : "0";
-      gauge.className = "gauge " + (usual <= 0 ? "unknown"
-        : took > usual ? "s3" : "s1");
+      const part = told !== null ? told : usual > 0 ? took / usual : 0;
+      bar.style.width = Math.min(100, part * 100) + "%";
+      setText(share, told === null && usual <= 0 ? ""
+        : part >= 10 ? "> 9×" : (told !== null ? "" : "~") +
+          Math.floor(part * 100) + " %");
+      gauge.className = "gauge " + (told !== null ? "told s2"
+        : usual <= 0 ? "unknown" : took > usual ? "guess s3" : "guess s1");
     };
     job.tick();
     return job;

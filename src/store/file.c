@@ -383,6 +383,7 @@ const egi_store_ops egi_file_ops = {
     .counts = egi_file_counts,
     .tend = egi_file_tend,
     .share = egi_file_share,
+    .report = egi_file_report,
     .rebuild = egi_file_rebuild,
     .forked = file_forked,
 };

@@ -188,6 +188,7 @@ typedef struct egi_at {
   bool ours;    /* and by this process */
   bool unknown; /* held, but not by a grant: flock(1), or revoked */
   int64_t stamp, lease, not_before, fresh, life;
+  unsigned progress;      /* as in egi_sight */
   eg_bytes bytes, holder; /* bytes only if they were wanted */
   bool marked;            /* mark is of the row that was read */
   uint64_t mark[6];
@@ -472,6 +473,8 @@ eg_status egi_file_history(egi_store *store, eg_bytes key, size_t n,
                            eg_visit_past visit, void *ctx, eg_error *error);
 eg_status egi_file_share(egi_store *store, eg_bytes key, uint64_t token,
                          int *fd, eg_error *error);
+eg_status egi_file_report(egi_store *store, eg_bytes key, uint64_t token,
+                          int thousandths, eg_error *error);
 eg_status egi_file_rebuild(const egi_url *url, const eg_env *env,
                            eg_rebuilt *out, eg_error *error);
 int64_t egi_file_tend(egi_store *store, int64_t now_us, egi_lost_fn lost,

@@ -45,6 +45,7 @@ void egi_at_end(egi_at *at) {
 static void nothing(egi_at *at) {
   at->base = at->version = at->token = 0;
   at->len = 0;
+  at->progress = 0;
   at->in_slot = at->held = at->ours = at->unknown = at->marked = false;
   at->stamp = 0;
   at->lease = at->not_before = at->fresh = at->life = EGI_UNSET;
@@ -166,10 +167,13 @@ static void judge_hold(egi_at *at, int want) {
     at->ours = slot->process == at->dir->nonce;
     at->held = at->ours || egi_lock_busy(at);
   }
-  if (at->held && slot != NULL)
+  if (at->held && slot != NULL) {
     at->holder = (eg_bytes){slot->holder, slot->holder_len};
-  else if (want & EGI_WANT_PROBE)
+    if (slot->progress_token == (uint32_t)slot->token)
+      at->progress = slot->progress;
+  } else if (want & EGI_WANT_PROBE) {
     at->held = at->unknown = egi_lock_busy(at);
+  }
   if (!at->held || at->unknown)
     at->lease = EGI_UNSET;
 }
@@ -230,7 +234,8 @@ void egi_at_see(const egi_at *at, egi_seen *seen) {
                          .stamp_us = at->stamp,
                          .left_us = left(at->lease, now, -1),
                          .not_before_left_us = left(at->not_before, now, 0),
-                         .fresh_left_us = left(at->fresh, now, -1)};
+                         .fresh_left_us = left(at->fresh, now, -1),
+                         .progress = at->progress};
   seen->version = at->version;
   seen->bytes = at->bytes;
   seen->holder = at->holder;

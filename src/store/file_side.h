@@ -48,7 +48,9 @@ typedef struct egi_slot {
   uint32_t pid;
   uint8_t held, in_slot, line, unused;
   uint16_t holder_len, name_len, key_len;
-  uint32_t pad[3];
+  uint32_t progress;       /* as in egi_sight, if of the grant that has */
+  uint32_t progress_token; /* this as the lower half of its token */
+  uint32_t pad;
   unsigned char holder[EGI_HOLDER_MAX];
   unsigned char bytes[EGI_SLOT_BYTES];
   unsigned char text[EG_NAME_MAX + EG_KEY_MAX + 8]; /* name, then key */

@@ -46,6 +46,9 @@
 **     up, none is lost to another.  A record that is forgotten, or whose life
 **     is over, takes its counts along, then or some time later; keys without a
 **     record may lose theirs.
+** 16. What a holder reports is seen beside its hold until that ends; it
+**     changes no version, token or time, and wakes nobody.  LOST for a token that does
+**     not hold through this handle.
 */
 #ifndef EG_STORE_STORE_H
 #define EG_STORE_STORE_H
@@ -215,6 +218,10 @@ typedef struct egi_store_ops {
   ** no such hold of this handle.  NULL: no descriptor stands for a hold. */
   eg_status (*share)(egi_store *store, eg_bytes key, uint64_t token, int *fd,
                      eg_error *error);
+  /* How far the work of the hold with this token is, in thousandths; below 0:
+  ** that is not known any more.  NULL: nobody is told. */
+  eg_status (*report)(egi_store *store, eg_bytes key, uint64_t token,
+                      int thousandths, eg_error *error);
   /* Makes what can still be read of a store's database into a new one; not of
   ** an open handle.  NULL: it has none. */
   eg_status (*rebuild)(const egi_url *url, const eg_env *env, eg_rebuilt *out,
