@@ -471,8 +471,8 @@ EG_API eg_status eg_share_grant(eg_guard *guard, eg_bytes key,
                                 eg_error *error);
 
 /* eg_report: tells others how far the work of a grant of this guard is, 0 to
-** 1; below 0: that is not known any more.  They see it in eg_record.progress as
-** long as the grant lasts.  Returns OK; LOST (that token does not hold);
+** 1; below 0: that is not known any more.  They see it in eg_record.progress
+** as long as the grant lasts.  Returns OK; LOST (that token does not hold);
 ** UNSUPPORTED where the store tells nobody (all but those in files); or a
 ** failure.  In files it costs about as much as a lock of a mutex. */
 EG_API eg_status eg_report(eg_guard *guard, eg_bytes key, uint64_t token,

@@ -48,13 +48,15 @@ static const char release_more[] =
     "\n";
 
 static const char top_more[] =
-    "PROGRESS is what the work says of itself (42%), or a guess by the time "
-    "within\nwhich half of the key's runs ended (~42%).  WAIT is\nwho waits "
-    "for the lock of a store of files, where the "
-    "kernel tells.\nKeys: q quits, s sorts by another column, / filters, a "
-    "shows all keys, r takes\nthe selected grant from its holder (it asks "
-    "first), arrows or j and k select.\nWithout a terminal it prints the "
-    "table once.\n";
+    "PROGRESS is what the work says of itself (42%), or a guess by the time\n"
+    "within which half of the key's runs ended (~42%).  WAIT is who waits "
+    "for\n"
+    "the lock of a store of files, where the kernel tells.\n"
+    "Keys: q quits, s sorts by another column, / filters, a shows all keys, "
+    "r\n"
+    "takes the selected grant from its holder (it asks first), arrows or j "
+    "and "
+    "k\nselect.  Without a terminal it prints the table once.\n";
 
 static const char serve_more[] =
     "Prints the address of the page.  Read-only.  Without a token only this\n"

@@ -47,8 +47,8 @@
 **     is over, takes its counts along, then or some time later; keys without a
 **     record may lose theirs.
 ** 16. What a holder reports is seen beside its hold until that ends; it
-**     changes no version, token or time, and wakes nobody.  LOST for a token that does
-**     not hold through this handle.
+**     changes no version, token or time, and wakes nobody.  LOST for a token
+**     that does not hold through this handle.
 */
 #ifndef EG_STORE_STORE_H
 #define EG_STORE_STORE_H
