@@ -70,6 +70,29 @@ EG_API eg_status eg_bell_watch(eg_bell *bell, int fd, eg_call *call,
 EG_API void eg_bell_unwatch(eg_bell *bell, int fd);
 
 /*
+** eg_acquire in two steps, for hosts that are mostly asked for what is done.
+** eg_settled: CACHED or COMPLETED, with *reply as eg_acquire fills it, where a
+** look at the record tells so: no lock is taken, no clock read.  Else OK: go
+** on with eg_ask.  eg_ask: as eg_acquire_begin, of what is not settled; bell
+** NULL: it waits in this thread, as eg_acquire does.
+*/
+typedef struct eg_request {
+  eg_guard *guard;
+  eg_bytes key;
+  eg_want want;
+  const eg_policy *policy; /* NULL: the default */
+  int64_t wait_ms;
+  /* the library's own */
+  bool starts; /* work will most likely start */
+} eg_request;
+
+typedef struct eg_pending eg_pending;
+EG_API eg_status eg_settled(eg_request *request, eg_reply *reply);
+EG_API eg_status eg_ask(const eg_request *request, eg_bell *bell,
+                        eg_pending **pending, eg_grant *grant,
+                        eg_reply *reply);
+
+/*
 ** eg_acquire_begin: asks as eg_acquire does, and never blocks longer than the
 ** store does.  *pending NULL: the answer is final, as that of eg_acquire.
 ** Else it is the refusal that there is to wait for, and the wait has begun:
@@ -79,7 +102,6 @@ EG_API void eg_bell_unwatch(eg_bell *bell, int fd);
 ** policy is copied; its owner must live as long as the wait.  bell must
 ** outlive it.  eg_close of the guard ends it as CANCELED.
 */
-typedef struct eg_pending eg_pending;
 EG_API eg_status eg_acquire_begin(eg_guard *guard, eg_bytes key, eg_want want,
                                   const eg_policy *policy, int64_t wait_ms,
                                   eg_bell *bell, eg_pending **pending,

@@ -67,6 +67,37 @@ static void acquire_run_without_a_result_is_completed(void **state) {
   assert_int_equal(w->reply.value.len, 0);
 }
 
+/* In two steps, as a host does that is mostly asked for what is done. */
+static void settled_tells_what_is_done_and_ask_the_rest(void **state) {
+  spec_world *w = *state;
+  eg_request request = {.guard = w->guard, .key = eg_str("k")};
+  eg_pending *pending;
+  eg_stats before, after;
+  eg_stats_read(&before);
+  assert_int_equal(eg_settled(&request, &w->reply), EG_OK);
+  assert_int_equal(eg_ask(&request, NULL, &pending, &w->grant, &w->reply),
+                   EG_OK);
+  assert_null(pending);
+  assert_int_equal(eg_settled(&request, &w->reply), EG_OK);
+  assert_int_equal(eg_ask(&request, NULL, &pending, &w->grant, &w->reply),
+                   EG_RUNNING);
+  assert_int_equal(spec_finish(w, "k", spec_done()), EG_OK);
+  assert_int_equal(eg_settled(&request, &w->reply), EG_CACHED);
+  assert_true(spec_is(w->reply.value, "*"));
+  request.want = EG_WANT_LOCK;
+  assert_int_equal(eg_settled(&request, &w->reply), EG_OK);
+  assert_int_equal(eg_ask(&request, NULL, &pending, &w->grant, &w->reply),
+                   EG_OK);
+  request.key = eg_str("");
+  assert_int_equal(eg_settled(&request, &w->reply), EG_OK);
+  assert_int_equal(eg_ask(&request, NULL, &pending, &w->grant, &w->reply),
+                   EG_INVALID);
+  eg_stats_read(&after);
+  assert_int_equal(after.executions - before.executions, 1);
+  assert_int_equal(after.blocked - before.blocked, 1);
+  assert_int_equal(after.cached - before.cached, 1);
+}
+
 static void acquire_run_with_rerun_is_granted_again(void **state) {
   spec_world *w = *state;
   spec_run(w, "k", spec_done());
@@ -639,6 +670,7 @@ int main(void) {
       BOTH_WAYS(acquire_run_returns_results_of_any_size),
       BOTH_WAYS(acquire_run_when_opaque_tells_the_mark),
       BOTH_WAYS(acquire_run_without_a_result_is_completed),
+      ONE_WAY(settled_tells_what_is_done_and_ask_the_rest),
       BOTH_WAYS(acquire_run_with_rerun_is_granted_again),
       BOTH_WAYS(acquire_run_when_running_is_running),
       BOTH_WAYS(acquire_run_when_locked_is_locked),

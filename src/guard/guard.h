@@ -183,6 +183,9 @@ eg_status egi_url_parse(const char *text, egi_url *url, eg_error *error);
 /* Whether a parameter of the query has this value. */
 bool egi_url_has(const egi_url *url, const char *parameter, const char *value);
 
+static inline bool egi_is_key(eg_bytes key) {
+  return key.len >= 1 && key.len <= EG_KEY_MAX && key.data != NULL;
+}
 eg_status egi_check_key(eg_bytes key, eg_error *error);
 eg_status egi_check_name(const char *name, eg_error *error);
 
@@ -238,8 +241,11 @@ void egi_count(unsigned counter); /* an egi_counter */
 void egi_counting_open(eg_guard *guard);
 void egi_counting_close(eg_guard *guard); /* sends, a second at most */
 
-/* The outcome of asking for a run, and a wait for the key. */
+/* The outcome of asking for a run; of one that was settled, with the key's
+** tag; and a wait for the key. */
 void egi_count_outcome(eg_guard *guard, eg_bytes key, eg_status status);
+static inline void egi_count_settled(eg_guard *guard, eg_bytes key,
+                                     uint64_t tag, eg_status outcome);
 void egi_count_wait(eg_guard *guard, eg_bytes key, int64_t us);
 
 /* The attendant's: sends some of what is new.  Returns when it wants to be
@@ -283,6 +289,19 @@ static inline void egi_count_key(eg_guard *guard, eg_bytes key, uint64_t tag,
       }
   }
   egi_count_slowly(guard, key, tag, which);
+}
+
+static inline void egi_count_settled(eg_guard *guard, eg_bytes key,
+                                     uint64_t tag, eg_status outcome) {
+  bool cached = outcome == EG_CACHED;
+  egi_count(cached ? EGI_CACHED : EGI_BLOCKED);
+#ifndef EG_NO_COUNTERS
+  egi_count_key(guard, key, tag, cached ? EGI_OF_CACHED : EGI_OF_BLOCKED);
+#else
+  (void)guard;
+  (void)key;
+  (void)tag;
+#endif
 }
 
 /* ---- history.c ---- */
@@ -339,22 +358,14 @@ egi_verdict egi_step_decide(void *step, const egi_seen *seen, egi_swap *swap);
 ** step->outcome; or a failure. ---- */
 eg_status egi_step_loop(egi_step *step, eg_error *error);
 
-/* What is known of a run's key without a step, see egi_peek_run. */
-typedef struct egi_peeked {
-  eg_status outcome; /* CACHED or COMPLETED */
-  uint64_t token;
-  uint64_t tag;   /* of the key */
-  eg_kind kind;   /* CACHED: of the result */
-  eg_bytes value; /* CACHED and kind VALUE: in the room */
-} egi_peeked;
-
 /* Most calls ask for a run that is done: this looks whether it is, in a key
 ** that nobody holds and that has no times, and costs no more than that.  NONE:
-** *peeked is the answer.  NOW: work will most likely start.  Else: nothing is
-** known, do the step.  room has EGI_PEEK_ROOM bytes. */
+** *outcome is CACHED or COMPLETED, *reply says what is kept, *tag is the
+** key's.  NOW: work will most likely start.  Else: nothing is known, do the
+** step. */
 egi_verdict egi_peek_run(const eg_guard *guard, eg_bytes key,
-                         const eg_policy *policy, unsigned char *room,
-                         egi_peeked *peeked);
+                         const eg_policy *policy, eg_reply *reply,
+                         eg_status *outcome, uint64_t *tag);
 
 void egi_buffer_init(egi_buffer *buffer, void *small, size_t size);
 bool egi_buffer_grow(egi_buffer *buffer, const eg_env *env);

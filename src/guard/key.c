@@ -6,7 +6,7 @@
 #include <string.h>
 
 eg_status egi_check_key(eg_bytes key, eg_error *error) {
-  if (key.len >= 1 && key.len <= EG_KEY_MAX && key.data != NULL)
+  if (egi_is_key(key))
     return EG_OK;
   if (key.len == 0 || key.data == NULL)
     return egi_fail(error, EG_INVALID, "the key is empty");

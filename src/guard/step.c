@@ -199,34 +199,29 @@ egi_step_decide(void *ctx, const egi_seen *seen, egi_swap *swap) {
 static const egi_event run_is_wanted = {.type = EGI_ACQUIRE_RUN};
 
 egi_verdict egi_peek_run(const eg_guard *guard, eg_bytes key,
-                         const eg_policy *policy, unsigned char *room,
-                         egi_peeked *peeked) {
+                         const eg_policy *policy, eg_reply *reply,
+                         eg_status *outcome, uint64_t *tag) {
   const egi_store_ops *ops = guard->ops;
   egi_sight sight = {.left_us = -1, .fresh_left_us = -1};
   egi_head head;
   egi_effect effect;
   eg_bytes record;
-  int64_t left_us;
   if (ops->peek == NULL || !guard->by_apply ||
-      !ops->peek(guard->store, key, room, &record, &sight.token,
-                 &peeked->tag) ||
+      !ops->peek(guard->store, key, reply->small, &record, &sight.token,
+                 tag) ||
       !egi_decode_head(record, &head))
     return EGI_GROW;
   egi_verdict verdict = egi_decide(&head, &sight, &run_is_wanted, policy,
-                                   &effect, &peeked->outcome, &left_us);
+                                   &effect, outcome, &reply->left_us);
   if (verdict != EGI_NONE)
     return verdict;
-  peeked->token = sight.token;
-  peeked->kind = EG_KIND_NONE;
-  peeked->value = (eg_bytes){room, 0};
-  if (peeked->outcome == EG_COMPLETED)
-    return EGI_NONE;
-  peeked->kind = head.kind;
-  if (peeked->outcome != EG_CACHED ||
-      (head.kind == EG_KIND_VALUE &&
-       !egi_decode_value(record, &peeked->value)))
+  reply->token = sight.token;
+  reply->kind = *outcome == EG_CACHED ? head.kind : EG_KIND_NONE;
+  reply->value = reply->error = (eg_bytes){"", 0};
+  if (reply->kind == EG_KIND_VALUE && !egi_decode_value(record, &reply->value))
     return EGI_GROW;
-  return EGI_NONE;
+  return *outcome == EG_CACHED || *outcome == EG_COMPLETED ? EGI_NONE
+                                                           : EGI_GROW;
 }
 
 /* ---------------------------------------------------------- both ways -- */

@@ -95,107 +95,81 @@ void egi_grant_fill(eg_grant *grant, const egi_step *step) {
   grant->want = run ? EG_WANT_RUN : EG_WANT_LOCK;
 }
 
-/* What is asked for, and how long it may be waited for. */
-typedef struct request {
-  eg_guard *guard;
-  eg_bytes key;
-  eg_want want;
-  const eg_policy *policy;
-  int64_t wait_ms;
-  int64_t now_us; /* if that was read already: work is about to start */
-  eg_bell *bell;  /* NULL: waits in this thread */
-  eg_pending **pending;
-  bool counted;
-} request;
+_Static_assert(sizeof((eg_reply *)0)->small >= EGI_PEEK_ROOM, "room");
+
+/* Flatten: all that it calls is put inline; most calls end here. */
+__attribute__((flatten)) eg_status eg_settled(eg_request *r, eg_reply *reply) {
+  const eg_policy *policy = r->policy != NULL ? r->policy : &default_policy;
+  eg_status outcome;
+  uint64_t tag;
+  r->starts = false;
+  if (r->want != EG_WANT_RUN || !egi_is_key(r->key))
+    return EG_OK;
+  switch (egi_peek_run(r->guard, r->key, policy, reply, &outcome, &tag)) {
+  case EGI_NONE:
+    egi_count_settled(r->guard, r->key, tag, outcome);
+    return outcome;
+  case EGI_NOW:
+    r->starts = true;
+    return EG_OK;
+  default:
+    return EG_OK;
+  }
+}
 
 /* Asks the store in full. */
-static eg_status acquire(const request *r, eg_grant *grant, eg_reply *reply) {
+static eg_status ask(const eg_request *r, eg_bell *bell, eg_pending **pending,
+                     eg_grant *grant, eg_reply *reply) {
   egi_step step;
   egi_buffer buffer;
   bool run = r->want == EG_WANT_RUN;
   lend(reply, &r->guard->env, &buffer);
   begin(&step, r->guard, r->key, r->policy,
         run ? EGI_ACQUIRE_RUN : EGI_ACQUIRE_LOCK, &buffer);
-  step.now_us = r->now_us;
+  if (r->starts)
+    step.now_us = egi_now(&r->guard->env);
   eg_status status = egi_step_run(&step, &reply->failure);
   answer(reply, &step, status);
   if (status == EG_OK)
     egi_grant_fill(grant, &step);
   if (!egi_wait_worth(&step, status, r->wait_ms))
     return status;
-  if (r->bell != NULL)
-    return egi_wait_begin(&step, status, r->wait_ms, r->bell, r->pending,
-                          grant, reply);
+  if (bell != NULL)
+    return egi_wait_begin(&step, status, r->wait_ms, bell, pending, grant,
+                          reply);
   return egi_wait_block(&step, status, r->wait_ms, grant, reply);
 }
 
-/* What was peeked: done before. */
-static void count_peeked(const request *r, const egi_peeked *peeked) {
-  bool cached = peeked->outcome == EG_CACHED;
-  egi_count(cached ? EGI_CACHED : EGI_BLOCKED);
-#ifndef EG_NO_COUNTERS
-  egi_count_key(r->guard, r->key, peeked->tag,
-                cached ? EGI_OF_CACHED : EGI_OF_BLOCKED);
-#else
-  (void)r;
-#endif
-}
-
-static eg_status acquire_run(request *r, eg_grant *grant, eg_reply *reply) {
-  egi_peeked peeked;
-  switch (egi_peek_run(r->guard, r->key, r->policy, reply->small, &peeked)) {
-  case EGI_NONE:
-    reply->token = peeked.token;
-    reply->left_us = -1;
-    reply->kind = peeked.kind;
-    reply->value = peeked.value;
-    reply->error = nothing;
-    count_peeked(r, &peeked);
-    r->counted = true;
-    return peeked.outcome;
-  case EGI_NOW:
-    r->now_us = egi_now(&r->guard->env);
-    break;
-  default:
-    break;
-  }
-  return acquire(r, grant, reply);
-}
-
-_Static_assert(sizeof((eg_reply *)0)->small >= EGI_PEEK_ROOM, "room");
-
-static eg_status ask(request *r, eg_grant *grant, eg_reply *reply) {
+eg_status eg_ask(const eg_request *r, eg_bell *bell, eg_pending **pending,
+                 eg_grant *grant, eg_reply *reply) {
   eg_status status = egi_check_key(r->key, &reply->failure);
+  *pending = NULL;
   if (status != EG_OK) {
     no_answer(reply);
     return status;
   }
-  if (r->policy == NULL)
-    r->policy = &default_policy;
-  if (r->want != EG_WANT_RUN)
-    return acquire(r, grant, reply);
-  status = acquire_run(r, grant, reply);
-  if (!r->counted && (r->pending == NULL || *r->pending == NULL))
+  status = ask(r, bell, pending, grant, reply);
+  if (r->want == EG_WANT_RUN && *pending == NULL)
     egi_count_outcome(r->guard, r->key, status);
   return status;
-}
-
-eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
-                     const eg_policy *policy, int64_t wait_ms, eg_grant *grant,
-                     eg_reply *reply) {
-  request r = {guard,       key,  want, policy, wait_ms,
-               EGI_NO_TIME, NULL, NULL, false};
-  return ask(&r, grant, reply);
 }
 
 eg_status eg_acquire_begin(eg_guard *guard, eg_bytes key, eg_want want,
                            const eg_policy *policy, int64_t wait_ms,
                            eg_bell *bell, eg_pending **pending,
                            eg_grant *grant, eg_reply *reply) {
-  request r = {guard,       key,  want,    policy, wait_ms,
-               EGI_NO_TIME, bell, pending, false};
+  eg_request r = {guard, key, want, policy, wait_ms, false};
+  eg_status status = eg_settled(&r, reply);
   *pending = NULL;
-  return ask(&r, grant, reply);
+  return status != EG_OK ? status : eg_ask(&r, bell, pending, grant, reply);
+}
+
+eg_status eg_acquire(eg_guard *guard, eg_bytes key, eg_want want,
+                     const eg_policy *policy, int64_t wait_ms, eg_grant *grant,
+                     eg_reply *reply) {
+  eg_pending *pending;
+  return eg_acquire_begin(guard, key, want, policy, wait_ms, NULL, &pending,
+                          grant, reply);
 }
 
 /* -------------------------------------------------------- end of grants -- */

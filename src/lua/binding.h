@@ -208,11 +208,12 @@ typedef struct eb_wait_end {
   eg_reply reply;
 } eb_wait_end;
 
-/* As eg_acquire.  *pending not NULL: it has to be waited; call eb_wait, which
-** takes it over, with the guard at index 1, and return what that returns. */
-eg_status eb_ask(lua_State *L, const eb_guard *guard, eg_bytes key,
-                 eg_want want, const eg_policy *policy, int64_t wait_ms,
-                 eg_pending **pending, eg_grant *grant, eg_reply *reply);
+/* As eg_ask, with a policy.  *pending not NULL: it has to be waited; call
+** eb_wait, which takes it over, with the guard at index 1, and return what
+** that returns. */
+eg_status eb_ask(lua_State *L, const eb_guard *guard,
+                 const eg_request *request, eg_pending **pending,
+                 eg_grant *grant, eg_reply *reply);
 int eb_wait(lua_State *L, eg_pending *pending, eb_wait_end *end);
 
 /* In the registry: expire(thread, owned, ask) -> boolean, by which a coroutine

@@ -57,11 +57,14 @@ static int lock_acquired(lua_State *L, eb_wait_end *end) {
 /* Asks for a lock, and goes on with end->then, now or after a wait. */
 static int ask(lua_State *L, eb_wait_end *end, eg_bytes key, int64_t wait_ms) {
   eg_pending *pending;
+  const eg_request request = {.guard = eb_core(L, end->guard, end->method),
+                              .key = key,
+                              .want = EG_WANT_LOCK,
+                              .policy = &end->guard->settings.policy,
+                              .wait_ms = wait_ms};
   eg_reply_init(&end->reply);
-  eb_core(L, end->guard, end->method);
-  end->status = eb_ask(L, end->guard, key, EG_WANT_LOCK,
-                       &end->guard->settings.policy, wait_ms, &pending,
-                       &end->grant, &end->reply);
+  end->status = eb_ask(L, end->guard, &request, &pending, &end->grant,
+                       &end->reply);
   if (pending == NULL)
     return end->then(L, end);
   eg_reply_free(&end->reply);
@@ -69,7 +72,9 @@ static int ask(lua_State *L, eb_wait_end *end, eg_bytes key, int64_t wait_ms) {
 }
 
 static int acquire_lock(lua_State *L) {
-  eb_wait_end end = {.then = lock_acquired, .method = "AcquireLock"};
+  eb_wait_end end; /* large: only what is needed is set */
+  end.then = lock_acquired;
+  end.method = "AcquireLock";
   end.guard = eb_check_guard(L, end.method);
   eg_bytes key = eb_check_key(L, end.method);
   int64_t wait_ms = wait_of(L, end.method);
@@ -199,7 +204,9 @@ static int lock_granted(lua_State *L, eb_wait_end *end) {
 
 /* guard:Lock(key, timeout) -> lock | nil, reason */
 static int guard_lock(lua_State *L) {
-  eb_wait_end end = {.then = lock_granted, .method = "Lock"};
+  eb_wait_end end;
+  end.then = lock_granted;
+  end.method = "Lock";
   end.guard = eb_check_guard(L, end.method);
   eg_bytes key = eb_check_key(L, end.method);
   int64_t wait_ms = wait_of(L, end.method);

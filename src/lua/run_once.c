@@ -299,6 +299,20 @@ static int wait(lua_State *L, eb_guard *guard, const eb_settings *settings,
   return eb_wait(L, pending, &end);
 }
 
+/* What is not settled by a look at the record. */
+static int ask(lua_State *L, eb_guard *guard, const eb_settings *settings,
+               const eg_request *request, eg_reply *reply) {
+  eg_grant grant;
+  eg_pending *pending;
+  eg_status status = eb_ask(L, guard, request, &pending, &grant, reply);
+  if (pending != NULL)
+    return wait(L, guard, settings, pending, reply);
+  if (status != EG_OK)
+    return refuse(L, guard, settings, status, reply);
+  eg_reply_free(reply);
+  return granted(L, guard, settings, &grant);
+}
+
 int eb_run_once(lua_State *L) {
   eb_guard *guard = eb_check_guard(L, "RunOnce");
   eg_bytes key = eb_check_key(L, "RunOnce");
@@ -312,17 +326,14 @@ int eb_run_once(lua_State *L) {
       local.policy.max_result = SIZE_MAX;
     settings = &local;
   }
-  eg_grant grant;
+  eg_request request = {.guard = eb_core(L, guard, "RunOnce"),
+                        .key = key,
+                        .want = EG_WANT_RUN,
+                        .policy = &settings->policy,
+                        .wait_ms = settings->wait_ms};
   eg_reply reply;
-  eg_pending *pending;
   eg_reply_init(&reply);
-  eb_core(L, guard, "RunOnce");
-  eg_status status = eb_ask(L, guard, key, EG_WANT_RUN, &settings->policy,
-                            settings->wait_ms, &pending, &grant, &reply);
-  if (pending != NULL)
-    return wait(L, guard, settings, pending, &reply);
-  if (status != EG_OK)
-    return refuse(L, guard, settings, status, &reply);
-  eg_reply_free(&reply);
-  return granted(L, guard, settings, &grant);
+  eg_status status = eg_settled(&request, &reply);
+  return status == EG_OK ? ask(L, guard, settings, &request, &reply)
+                         : eb_refuse(L, guard, status, &reply);
 }

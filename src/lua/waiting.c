@@ -214,32 +214,28 @@ static eg_status wait_here(const eb_guard *guard, eg_bytes key,
   return status;
 }
 
-static eg_status acquire_here(lua_State *L, const eb_guard *guard,
-                              eg_bytes key, eg_want want,
-                              const eg_policy *policy, int64_t wait_ms,
-                              eg_grant *grant, eg_reply *reply) {
-  eg_pending *pending = NULL;
-  int64_t longest_ms = wait_ms > policy->join_ms ? wait_ms : policy->join_ms;
-  if (!eb_ends_within(longest_ms) &&
-      (guard->state->parked == 0 ||
-       eb_run_frees(guard->state, guard, key, ends_at(longest_ms)) ==
-           EG_FOREVER))
-    return eg_acquire(guard->core, key, want, policy, wait_ms, grant, reply);
-  eg_bell *bell = eb_bell(L, guard->state);
-  eg_status status = eg_acquire_begin(guard->core, key, want, policy, wait_ms,
-                                      bell, &pending, grant, reply);
-  return pending == NULL ? status
-                         : wait_here(guard, key, pending, grant, reply);
+/* May the wait be cut short, by a guard around this or the deadline of a run
+** that is suspended? */
+static bool is_bounded(const eb_guard *guard, const eg_request *r) {
+  int64_t join_ms = r->policy->join_ms;
+  int64_t longest_ms = r->wait_ms > join_ms ? r->wait_ms : join_ms;
+  return eb_ends_within(longest_ms) ||
+         (guard->state->parked > 0 &&
+          eb_run_frees(guard->state, guard, r->key, ends_at(longest_ms)) !=
+              EG_FOREVER);
 }
 
-eg_status eb_ask(lua_State *L, const eb_guard *guard, eg_bytes key,
-                 eg_want want, const eg_policy *policy, int64_t wait_ms,
+eg_status eb_ask(lua_State *L, const eb_guard *guard, const eg_request *r,
                  eg_pending **pending, eg_grant *grant, eg_reply *reply) {
+  eb_state *state = guard->state;
+  if (!state->waits_yield && !is_bounded(guard, r))
+    return eg_ask(r, NULL, pending, grant, reply);
+  eg_status status = eg_ask(r, eb_bell(L, state), pending, grant, reply);
+  if (state->waits_yield || *pending == NULL)
+    return status;
+  status = wait_here(guard, r->key, *pending, grant, reply);
   *pending = NULL;
-  if (!guard->state->waits_yield)
-    return acquire_here(L, guard, key, want, policy, wait_ms, grant, reply);
-  return eg_acquire_begin(guard->core, key, want, policy, wait_ms,
-                          eb_bell(L, guard->state), pending, grant, reply);
+  return status;
 }
 
 /* waiter:over() -> is it? */
