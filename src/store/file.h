@@ -231,7 +231,12 @@ bool egi_blame_file(int dir, const char *name, const char *kind,
 /* egi_file_folder: opens DIR, made with its parents if need be, and checks
 ** it.  absolute: room for PATH_MAX. */
 eg_status egi_file_folder(const char *path, const egi_file_options *options,
-                          int *fd, char *absolute, eg_error *error);
+                          int *fd, char *absolute, bool *made,
+                          eg_error *error);
+
+/* egi_file_system: what an open file is on, for people: "ext4". */
+enum { EGI_SYSTEM_NAME = 32 };
+void egi_file_system(int fd, char name[EGI_SYSTEM_NAME]);
 
 /* egi_file_subfolder: the same of a folder inside. */
 void egi_file_close_fd(int fd);

@@ -123,6 +123,8 @@ static eg_status open_dir(egi_dir *dir, const eg_clock *clock,
                            dir->path, strerror(errno));
   if (status == EG_OK)
     status = egi_side_open(dir, clock, error);
+  if (status == EG_UNSUPPORTED && !dir->options.only_locks)
+    unlinkat(dir->fd, "locks", AT_REMOVEDIR); /* it is empty, or stays */
   return status;
 }
 
@@ -150,8 +152,10 @@ eg_status egi_dir_get(const char *path, const egi_file_options *options,
   char absolute[PATH_MAX];
   struct stat st;
   int fd = -1;
+  bool made;
   pthread_once(&once, prepare);
-  eg_status status = egi_file_folder(path, options, &fd, absolute, error);
+  eg_status status = egi_file_folder(path, options, &fd, absolute, &made,
+                                     error);
   if (status != EG_OK)
     return status;
   if (fstat(fd, &st) != 0) {
@@ -171,6 +175,8 @@ eg_status egi_dir_get(const char *path, const egi_file_options *options,
   pthread_mutex_unlock(&registry_mutex);
   if (!ours || status != EG_OK)
     close(fd);
+  if (status == EG_UNSUPPORTED && made)
+    rmdir(absolute);
   return status;
 }
 

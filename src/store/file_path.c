@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -73,6 +74,27 @@ static const struct {
     {0x6B414653, "AFS"},  {0x00C36400, "Ceph"},  {0x0BD00BD0, "Lustre"},
     {0x73757245, "Coda"}, {0x01161970, "GFS2"},  {0x7461636F, "OCFS2"},
     {0x47504653, "GPFS"}, {0x19830326, "BeeGFS"}};
+
+/* 22 27 0:21 / /proc rw,relatime shared:5 - proc proc rw */
+void egi_file_system(int fd, char name[EGI_SYSTEM_NAME]) {
+  struct stat st;
+  char line[1024], type[EGI_SYSTEM_NAME] = "";
+  unsigned major, minor;
+  strcpy(name, "the file system");
+  FILE *mounts = fopen("/proc/self/mountinfo", "re");
+  if (mounts == NULL)
+    return;
+  while (fstat(fd, &st) == 0 && *type == '\0' &&
+         fgets(line, sizeof line, mounts) != NULL) {
+    const char *rest = strstr(line, " - ");
+    if (rest != NULL && sscanf(line, "%*d %*d %u:%u", &major, &minor) == 2 &&
+        makedev(major, minor) == st.st_dev)
+      sscanf(rest, " - %31s", type);
+  }
+  fclose(mounts);
+  if (*type != '\0')
+    strcpy(name, type);
+}
 
 static eg_status check_system(int fd, const char *path, eg_error *error) {
   struct statfs fs;
@@ -209,7 +231,8 @@ static int make_all(const char *path, unsigned mode) {
 }
 
 eg_status egi_file_folder(const char *path, const egi_file_options *options,
-                          int *fd, char *absolute, eg_error *error) {
+                          int *fd, char *absolute, bool *made,
+                          eg_error *error) {
   char trimmed[PATH_MAX];
   size_t len = strlen(path);
   if (len >= sizeof trimmed)
@@ -218,7 +241,8 @@ eg_status egi_file_folder(const char *path, const egi_file_options *options,
   while (len > 1 && trimmed[len - 1] == '/') /* a link shall be seen as one */
     trimmed[--len] = '\0';
   struct stat st;
-  if (lstat(trimmed, &st) != 0) {
+  *made = lstat(trimmed, &st) != 0;
+  if (*made) {
     int err = make_all(trimmed, options->mode);
     if (err != 0)
       return egi_file_fail(
@@ -235,5 +259,7 @@ eg_status egi_file_folder(const char *path, const egi_file_options *options,
     status = cannot_open(error, errno, trimmed);
   if (status != EG_OK)
     close(*fd);
+  if (status != EG_OK && *made)
+    rmdir(trimmed);
   return status;
 }

@@ -288,10 +288,12 @@ static eg_status prepare(egi_dir *dir, const eg_clock *clock,
 }
 
 static eg_status no_flock(const egi_dir *dir, int err, eg_error *error) {
+  char system[EGI_SYSTEM_NAME];
+  egi_file_system(dir->fd, system);
   return egi_file_fail(error, EG_UNSUPPORTED, err,
-                       "flock does not work in %s: %s; use a folder on a "
-                       "local disk",
-                       dir->path, strerror(err));
+                       "flock does not work on %s, where %s is (%s): use a "
+                       "folder on a local disk",
+                       system, dir->path, strerror(err));
 }
 
 /* Has the flock of fd; can a second descriptor have it too? */
@@ -306,10 +308,12 @@ static eg_status try_flock(egi_dir *dir, eg_error *error) {
   close(second);
   if (kept_apart)
     return EG_OK;
+  char system[EGI_SYSTEM_NAME];
+  egi_file_system(dir->fd, system);
   return egi_file_fail(error, EG_UNSUPPORTED, 0,
-                       "flock does not keep two descriptors apart on the "
-                       "file system of %s: use a folder on a local disk",
-                       dir->path);
+                       "flock does not keep two descriptors apart on %s, "
+                       "where %s is: use a folder on a local disk",
+                       system, dir->path);
 }
 
 static eg_status map(egi_dir *dir, const eg_clock *clock, eg_error *error) {
@@ -357,6 +361,7 @@ static eg_status begin(egi_dir *dir, eg_error *error) {
 
 eg_status egi_side_open(egi_dir *dir, const eg_clock *clock, eg_error *error) {
   egi_side *side = &dir->side;
+  struct stat st;
   eg_status status = egi_file_open(dir->fd, side_name, O_RDWR | O_CREAT,
                                    &dir->options, &side->fd, error);
   if (status != EG_OK)
@@ -369,6 +374,9 @@ eg_status egi_side_open(egi_dir *dir, const eg_clock *clock, eg_error *error) {
     flock(side->fd, LOCK_UN);
     egi_unstoppable_end();
   }
+  if (status == EG_UNSUPPORTED && fstat(side->fd, &st) == 0 &&
+      st.st_size == 0) /* of no use to anybody here */
+    unlinkat(dir->fd, side_name, 0);
   if (status != EG_OK)
     close(side->fd);
   return status;
