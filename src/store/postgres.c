@@ -162,23 +162,39 @@ static void take_note(egi_pg *pg, eg_bytes key, const egi_swap *swap,
   egi_recall_swapped(pg->recall, key, swap, &met);
 }
 
+/* Without a pooler: the statement that has the least to do. */
+static egi_pg_statement statement_for(const egi_swap *swap, bool past) {
+  bool takes = swap->hold == EGI_TAKE && swap->token == 0 && !swap->wake;
+  bool ends = swap->hold == EGI_DROP && swap->token != 0 && swap->wake;
+  bool puts = swap->write == EGI_PUT, leaves = swap->write == EGI_LEAVE;
+  if (past)
+    return ends && puts ? EGI_PG_COMMIT_PAST : EGI_PG_UPDATE_PAST;
+  if (swap->expect == 0) {
+    if (takes && puts)
+      return EGI_PG_BEGIN;
+    leaves = leaves && swap->fresh_ms <= 0 && swap->life_ms <= 0;
+    return takes && leaves ? EGI_PG_LOCK : EGI_PG_INSERT;
+  }
+  leaves = leaves && swap->not_before_ms == EGI_LEAVE_TIME &&
+           swap->fresh_ms == EGI_LEAVE_TIME && swap->life_ms == EGI_LEAVE_TIME;
+  return ends && leaves ? EGI_PG_UNLOCK : EGI_PG_UPDATE;
+}
+
 static eg_status send(egi_pg *pg, eg_bytes key, const egi_swap *swap,
                       int64_t until_us, egi_holding **held, egi_seen *seen,
                       eg_error *error) {
   bool pooled = __atomic_load_n(&pg->hub->pooled, __ATOMIC_RELAXED);
-  egi_pg_call call = {.statement = pooled              ? EGI_PG_SWAP
-                                   : swap->expect == 0 ? EGI_PG_INSERT
-                                                       : EGI_PG_UPDATE,
-                      .writes = true};
+  bool past = egi_past_is_due(swap) && swap->expect != 0 &&
+              __atomic_load_n(&pg->hub->remembers, __ATOMIC_RELAXED);
+  egi_pg_call call = {.statement = statement_for(swap, past), .writes = true};
   PGresult *result;
   egi_seen before;
   egi_seen_init(&before);
+  if (pooled)
+    call.statement = past ? EGI_PG_SWAP_PAST : EGI_PG_SWAP;
   fill(pg, key, swap, &call);
-  if (egi_past_is_due(swap) && swap->expect != 0 &&
-      __atomic_load_n(&pg->hub->remembers, __ATOMIC_RELAXED)) {
-    call.statement = pooled ? EGI_PG_SWAP_PAST : EGI_PG_UPDATE_PAST;
+  if (past)
     egi_pg_past_add(pg, key, swap, &call, &before);
-  }
   eg_status status = egi_pg_ask(pg->hub, &call, until_us, &result, error);
   egi_seen_free(&before, &pg->env);
   if (status != EG_OK)

@@ -84,6 +84,9 @@ typedef enum egi_pg_statement {
   EGI_PG_LOAD,   /* ns, key */
   EGI_PG_UPDATE, /* as EGI_PG_SWAP */
   EGI_PG_INSERT,
+  EGI_PG_LOCK,        /* as EGI_PG_INSERT, of a swap that takes, no more */
+  EGI_PG_BEGIN,       /* ... that takes and puts */
+  EGI_PG_UNLOCK,      /* as EGI_PG_UPDATE, of a holder's that drops, no more */
   EGI_PG_SWAP,        /* both, as a function: behind a pooler */
   EGI_PG_RENEW,       /* ns, keys, tokens, lease */
   EGI_PG_END,         /* ns, keys, tokens, channel */
@@ -96,6 +99,7 @@ typedef enum egi_pg_statement {
   EGI_PG_COUNTS,      /* ns, from, prefix, inclusive, exact */
   EGI_PG_UNCOUNT,     /* none */
   EGI_PG_UPDATE_PAST, /* as EGI_PG_UPDATE, and the run that it ends */
+  EGI_PG_COMMIT_PAST, /* ... of a holder's swap that drops and puts */
   EGI_PG_SWAP_PAST,
   EGI_PG_PAST,   /* ns, key or NULL, id */
   EGI_PG_UNPAST, /* none */

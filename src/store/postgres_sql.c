@@ -55,10 +55,11 @@ enum { BYTEAS = 1001, INT8S = 1016 };
    BYTEA, INT8,  INT8, INT8, INT8, BOOL, TEXT}
 
 /* What a swap leaves: bytes are not told but whether there are any. */
-#define LEFT                                                                  \
+#define LEFT_TELLING(told)                                                    \
   " RETURNING r.ver,r.tok,r.held,r.stamp,r.last,r.lease,r.nb,r.fresh,r.life," \
   "NULL::bytea,CASE WHEN r.bytes IS NULL THEN NULL ELSE '\\x78'::bytea END,"  \
-  "r.last,true,CASE WHEN r.waits=2 THEN " TELL("$14") "::text END"
+  "r.last,true," told
+#define LEFT LEFT_TELLING("CASE WHEN r.waits=2 THEN " TELL("$14") "::text END")
 
 #define T "greatest(n.c,r.last)"
 #define UPDATE                                                                \
@@ -97,6 +98,39 @@ enum { BYTEAS = 1001, INT8S = 1016 };
   "life=" END("$12", X, "0") ",waits=" WAITS("$13") ","                       \
   "holder=excluded.holder,bytes=excluded.bytes WHERE " ABSENT(X) LEFT
 
+/*
+** What is usual, with little to reckon: the server sets up the expressions of
+** a statement anew whenever it executes it, and with those of the two above
+** that is most of what they cost.  The same parameters, and the same meaning
+** for swaps of that kind: an absent key is taken by nobody's token and nobody
+** is told; a holder lets go under its token, and who waits is told.  What is
+** held is not absent.
+*/
+#define NONE(t) "0"
+#define AT(t) t
+#define AHEAD(parameter, t)                                                   \
+  "CASE WHEN " parameter ">0 THEN " t "+" parameter " ELSE 0 END"
+#define FRESH(t) AHEAD("$11", t)
+#define LIFE(t) AHEAD("$12", t)
+#define TAKE(bytes, stamp, fresh, life)                                       \
+  "INSERT INTO eg_records AS r (ns,k,ver,tok,held,stamp,last,lease,nb,fresh," \
+  "life,waits,holder,bytes) SELECT $1,$2,n.c,n.c,true," stamp("n.c") ",n.c,"  \
+  AHEAD("$9", "n.c") "," AHEAD("$10", "n.c") "," fresh("n.c") ","             \
+  life("n.c") ",0,$8," bytes " FROM " FROM_CLOCK                              \
+  " ON CONFLICT (ns,k) DO UPDATE SET ver=" V ",tok=" V ",held=true,stamp="    \
+  stamp(X) ",last=" X ",lease=" AHEAD("$9", X) ",nb=" AHEAD("$10", X)         \
+  ",fresh=" fresh(X) ",life=" life(X) ",waits=CASE WHEN r.waits=1 THEN 1 "    \
+  "ELSE 0 END,holder=excluded.holder,bytes=excluded.bytes WHERE " ABSENT(X)   \
+  LEFT_TELLING("NULL::text")
+#define LET_GO(also)                                                          \
+  "UPDATE eg_records r SET ver=greatest(r.ver+1," T "),held=false,"           \
+  "holder=NULL,lease=0,last=" T ",waits=CASE WHEN r.waits=1 THEN 2 ELSE 0 "   \
+  "END" also " FROM " FROM_CLOCK " WHERE r.ns=$1 AND r.k=$2 AND r.ver=$3 "    \
+  "AND r.tok=$4 AND " HELD(T) LEFT
+#define PUT                                                                   \
+  ",bytes=$7,stamp=" T ",nb=" END("$10", T, "r.nb") ",fresh="                 \
+  END("$11", T, "r.fresh") ",life=" END("$12", T, "r.life")
+
 /* What a swap left, by the statement, and a row of the run that it ended:
 ** 15 start, 16 duration, 17 status, 18 error, 19 owner, 20 exit status */
 #define REMEMBER(statement, landed)                                           \
@@ -120,6 +154,11 @@ const egi_pg_text egi_pg_texts[EGI_PG_STATEMENTS] = {
     [EGI_PG_LOAD] = {"eg_load", LOAD, 2, {BYTEA, BYTEA}},
     [EGI_PG_UPDATE] = {"eg_update", UPDATE, 14, SWAP_TYPES},
     [EGI_PG_INSERT] = {"eg_insert", INSERT, 14, SWAP_TYPES},
+    [EGI_PG_LOCK] = {"eg_lock", TAKE("NULL::bytea", NONE, NONE, NONE), 14,
+                     SWAP_TYPES},
+    [EGI_PG_UNLOCK] = {"eg_unlock", LET_GO(""), 14, SWAP_TYPES},
+    [EGI_PG_BEGIN] = {"eg_begin", TAKE("$7", AT, FRESH, LIFE), 14,
+                      SWAP_TYPES},
     [EGI_PG_SWAP] = {"eg_swap",
                      "SELECT * FROM eg_swap($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,"
                      "$11,$12,$13,$14)",
@@ -205,6 +244,8 @@ const egi_pg_text egi_pg_texts[EGI_PG_STATEMENTS] = {
                         {0}},
     [EGI_PG_UPDATE_PAST] = {"eg_update_past", REMEMBER(UPDATE, "true"), 20,
                             PAST_TYPES},
+    [EGI_PG_COMMIT_PAST] = {"eg_commit_past", REMEMBER(LET_GO(PUT), "true"),
+                            20, PAST_TYPES},
     [EGI_PG_SWAP_PAST] = {"eg_swap_past",
                           REMEMBER("SELECT * FROM eg_swap($1,$2,$3,$4,$5,$6,"
                                    "$7,$8,$9,$10,$11,$12,$13,$14)",
