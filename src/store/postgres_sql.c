@@ -157,8 +157,7 @@ const egi_pg_text egi_pg_texts[EGI_PG_STATEMENTS] = {
     [EGI_PG_LOCK] = {"eg_lock", TAKE("NULL::bytea", NONE, NONE, NONE), 14,
                      SWAP_TYPES},
     [EGI_PG_UNLOCK] = {"eg_unlock", LET_GO(""), 14, SWAP_TYPES},
-    [EGI_PG_BEGIN] = {"eg_begin", TAKE("$7", AT, FRESH, LIFE), 14,
-                      SWAP_TYPES},
+    [EGI_PG_BEGIN] = {"eg_begin", TAKE("$7", AT, FRESH, LIFE), 14, SWAP_TYPES},
     [EGI_PG_SWAP] = {"eg_swap",
                      "SELECT * FROM eg_swap($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,"
                      "$11,$12,$13,$14)",
