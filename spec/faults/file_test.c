@@ -548,7 +548,13 @@ static int open_read_only(trouble *t) {
   eg_status status = eg_open(&options, &guard, &t->error);
   if (status != EG_DENIED)
     return 2;
-  return strstr(t->error.message, "Permission denied") != NULL ? 0 : 3;
+  if (strstr(t->error.message, "Permission denied") == NULL)
+    return 3;
+  snprintf(url, sizeof url, "file:%s/readonly/a/b", t->folder);
+  if (eg_open(&options, &guard, &t->error) != EG_DENIED)
+    return 4;
+  return strstr(t->error.message, "readonly/a: Permission denied") != NULL ? 0
+                                                                           : 5;
 }
 
 static void folder_that_is_read_only_is_a_clear_error(void **state) {

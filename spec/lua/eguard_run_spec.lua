@@ -274,6 +274,21 @@ describe("eguard run", function()
       end
     end)
 
+    it("does not try again once eguard was told to end", function()
+      for command, status in pairs {
+        ["echo x >>tries; exec sleep 60"] = 143,
+        ["trap \"kill \\$!; exit 3\" TERM; sleep 60 & " ..
+          "echo x >>tries; wait"] = 3 } do
+        local result = sh(("cd %s; rm -f tries; eguard run --retry=3 " ..
+          "--delay=1ms k -- sh -c '%s' & p=$!; until test -s tries; " ..
+          "do sleep 0.01; done; kill $p; wait $p"):format(folder.path,
+          command))
+        assert.equal(status, result.status)
+        assert.equal("", result.err)
+        assert.equal("x\n", shell.read(folder.path .. "/tries"))
+      end
+    end)
+
     it("does not try again what is not found or took too long", function()
       assert.is_nil(sh("eguard run --retry=3 k -- /nowhere").err:find "again")
       local late = sh("eguard run --retry=3 --timeout=50ms k -- sleep 60")

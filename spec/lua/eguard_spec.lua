@@ -82,6 +82,15 @@ describe("eguard", function()
         assert.match("Failed", sh("TERM=dumb " .. on).out)
       end)
 
+    it("lets a long key stick out, and shift no line but its own", function()
+      local long = ("x"):rep(300)
+      sh("eguard run k -- true; eguard run " .. long .. " -- true")
+      local text = sh "script -qec 'eguard ls' /dev/null".out
+      assert.match("\nk   +\27?[^ ]*Completed", text)
+      assert.is_nil(text:find((" "):rep(60), 1, true))
+      assert.match(long .. "  \27?[^ ]*Completed", text)
+    end)
+
     it("prints no control characters of keys and errors", function()
       local guard <close> = ExecutionGuard.new { store = folder.store }
       guard:RunOnce("k\27[31m\n", function() error("\7\27]0;x\7", 0) end)
@@ -326,6 +335,29 @@ describe("eguard", function()
       assert.equal(1, result.status)
       assert.match("bad +permissions", result.out)
       assert.match("%-> chmod 0700", result.out)
+    end)
+
+    it("names what is in the way with its folder", function()
+      local odd = folder.path .. "/odd"
+      sh(("mkdir -m 0700 %s; touch %s/locks"):format(odd, odd))
+      local result = sh("eguard doctor --store=file:" .. odd)
+      assert.is_truthy(result.out:find("cannot open " .. odd .. "/locks: ", 1,
+                                       true))
+    end)
+
+    it("says how to mend a damaged guard.shm", function()
+      sh "eguard run k -- true"
+      local path = folder.path .. "/store/guard.shm"
+      local file <close> = assert(io.open(path, "r+b"))
+      file:seek("set", 4096)
+      file:write(("\x7f"):rep(65536))
+      file:flush()
+      local result = sh "eguard doctor"
+      assert.equal(1, result.status)
+      assert.match("guard.shm is damaged: remove it .-\n +%-> mend what",
+                   result.out)
+      os.remove(path)
+      assert.equal("Completed", json "eguard show --json k".status)
     end)
 
     it("finds runs whose owner died", function()

@@ -255,7 +255,8 @@ typedef struct ec_job {
   /* the answer */
   ec_ending ending;
   int code;
-  int keyboard; /* INT or QUIT that came from the keyboard; 0: none */
+  int keyboard;   /* INT or QUIT that came from the keyboard; 0: none */
+  int stopped_by; /* HUP, INT, QUIT or TERM from wherever: no more attempts */
 } ec_job;
 
 void ec_supervise(ec_job *job);

@@ -119,7 +119,9 @@ static void check_records(doctor *d, findings *f) {
   if (status != EG_OK) {
     report(d, "records", BAD,
            error.message[0] != '\0' ? error.message : eg_status_text(status),
-           "eguard doctor --rebuild recovers what can be read");
+           strstr(error.message, "guard.shm") != NULL
+               ? "mend what the message names"
+               : "eguard doctor --rebuild recovers what can be read");
     return;
   }
   snprintf(text, sizeof text, "%" PRIu64 " record%s, %" PRIu64 " held now",

@@ -247,10 +247,10 @@ static bool grant_lost(void *ctx) {
   r->job.lock_fd = -1;
   eg_close(r->guard);
   r->guard = NULL;
-  ec_error(
-      "%s: the grant is lost, somebody broke or reset it; the command goes "
-      "on, what comes of it is not recorded",
-      r->name);
+  ec_error("%s: the grant is lost, somebody broke or reset it, or removed its "
+           "file; "
+           "the command goes on, what comes of it is not recorded",
+           r->name);
   return true;
 }
 
@@ -329,9 +329,10 @@ static bool worth_a_retry(const run *r) {
   const ec_job *job = &r->job;
   if (r->guard == NULL)
     return false; /* the grant is lost */
-  if (job->ending == EC_ENDED)
-    return job->code != 0;
-  return job->ending == EC_KILLED && job->keyboard == 0;
+  if (job->stopped_by != 0)
+    return false; /* who ends eguard wants no more of it */
+  return job->ending == EC_KILLED ||
+         (job->ending == EC_ENDED && job->code != 0);
 }
 
 /* One grant for all attempts; it is Running during the delays too. */

@@ -172,6 +172,8 @@ static void take_signal(supervisor *s, const struct signalfd_siginfo *info) {
   /* What a key of the terminal sent went to the whole group; the watcher only
   ** wakes us. */
   bool not_for_it = info->ssi_code > 0 || (pid_t)info->ssi_pid == s->watcher;
+  if (ends_us(n) && (pid_t)info->ssi_pid != s->watcher)
+    s->job->stopped_by = n;
   if (n == EC_PIPE_SIGNAL) {
     for (int i = 0; i < PIPES; i++)
       if (s->pipes[i] == info->ssi_fd)
@@ -303,7 +305,7 @@ static bool launch(supervisor *s, int far_socket) {
 void ec_supervise(ec_job *job) {
   supervisor s = {.job = job};
   int far_socket;
-  job->keyboard = 0;
+  job->keyboard = job->stopped_by = 0;
   job->ending = EC_BROKEN;
   bool started = prepare(&s, &far_socket) && launch(&s, far_socket);
   job->code = errno;

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A longer text sticks out of its column, and shifts its own line alone. */
+enum { WIDEST = 40 };
+
 typedef struct cell {
   char *text;
   const char *colour;
@@ -51,7 +54,7 @@ void ec_table_cell(ec_table *t, const char *text, const char *colour) {
   }
   size_t column = t->n % t->columns;
   t->cells[t->n++] = (cell){strdup(text), colour};
-  if (width(text) > t->widths[column])
+  if (width(text) > t->widths[column] && width(text) <= WIDEST)
     t->widths[column] = width(text);
 }
 
@@ -68,8 +71,9 @@ static void print_one(const ec_table *t, size_t column, const char *text,
   fputs(text, stdout);
   if (*colour != '\0')
     fputs(ec_colour_end(), stdout);
+  int short_by = (int)t->widths[column] - (int)width(text);
   if (!last && columns)
-    printf("%*s", (int)(t->widths[column] - width(text) + 2), "");
+    printf("%*s", (short_by > 0 ? short_by : 0) + 2, "");
   else
     putchar(last ? '\n' : '\t');
 }

@@ -215,6 +215,11 @@ eg_status egi_file_fail(eg_error *error, eg_status status, int os_errno,
                         const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* For messages: what is opened in a folder is named with it, by its end where
+** that is long, since a message has 240 bytes and its reason comes last. */
+#define EGI_NAMED 121
+const char *egi_file_named(int dir, const char *name, char text[EGI_NAMED]);
+
 /* ------------------------------------------------------ file_blame.c -- */
 
 /* "process 4711 (eguard) has it", and what to do if that was stopped. */
@@ -256,8 +261,9 @@ eg_status egi_file_open_bare(int dir, const char *name, int flags,
                              eg_error *error);
 
 /* egi_file_check: is it ours, and nobody else's to write? */
-eg_status egi_file_check(const struct stat *st, const char *name, bool folder,
-                         const egi_file_options *options, eg_error *error);
+eg_status egi_file_check(int dir, const char *name, const struct stat *st,
+                         bool folder, const egi_file_options *options,
+                         eg_error *error);
 
 /* egi_file_name: the name of a key's file in the lock folder, in that of its
 ** namespace where there is one; egi_file_part: of a namespace's folder. */

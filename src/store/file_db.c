@@ -121,8 +121,8 @@ static eg_status check_file(egi_dir *dir, eg_error *error) {
   struct stat st;
   for (int i = 0; i < 3; i++) {
     if (fstatat(dir->fd, parts[i], &st, AT_SYMLINK_NOFOLLOW) == 0) {
-      eg_status status = egi_file_check(&st, parts[i], false, &dir->options,
-                                        error);
+      eg_status status = egi_file_check(dir->fd, parts[i], &st, false,
+                                        &dir->options, error);
       if (status != EG_OK)
         return status;
     } else if (i == 0) {

@@ -185,7 +185,8 @@ static eg_status check_fresh(egi_at *at, egi_entry *entry,
                              const struct stat *st, eg_error *error) {
   char name[EGI_NAME_ROOM];
   egi_file_name(at->name, at->key, name);
-  eg_status status = egi_file_check(st, name, false, &at->dir->options, error);
+  eg_status status = egi_file_check(at->dir->locks_fd, name, st, false,
+                                    &at->dir->options, error);
   if (status != EG_OK)
     drop_entry(at, entry);
   return status;

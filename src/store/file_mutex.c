@@ -6,6 +6,7 @@
 #include "store/stop.h"
 
 #include <errno.h>
+#include <string.h>
 #include <time.h>
 
 /* Who wants to stop may do so after each slice of waiting. */
@@ -68,6 +69,11 @@ eg_status egi_mutex_lock_within(pthread_mutex_t *mutex, int ms, bool *died,
     err = take(mutex, left < SLICE_MS ? left : SLICE_MS, died);
   if (err == 0)
     return EG_OK;
+  if (err != EBUSY && err != ETIMEDOUT)
+    return egi_file_fail(error, EG_UNAVAILABLE, err,
+                         "guard.shm is damaged: remove it while nobody uses "
+                         "the folder (%s)",
+                         strerror(err));
   char who[EGI_BLAME];
   egi_blame_mutex(mutex, who);
   return egi_file_fail(error, EG_UNAVAILABLE, err,

@@ -39,25 +39,29 @@ static bool owner_is_fine(const struct stat *st,
   return (options->mode & 0070) == 0070 && in_group(st->st_gid);
 }
 
-eg_status egi_file_check(const struct stat *st, const char *name, bool folder,
-                         const egi_file_options *options, eg_error *error) {
+eg_status egi_file_check(int dir, const char *name, const struct stat *st,
+                         bool folder, const egi_file_options *options,
+                         eg_error *error) {
+  char text[EGI_NAMED];
   unsigned others = (unsigned)st->st_mode & 0022;
   if ((options->mode & 0020) != 0)
     others &= 0002;
   if (folder ? !S_ISDIR(st->st_mode) : !S_ISREG(st->st_mode))
     return egi_file_fail(error, EG_DENIED, 0,
                          "%s is not a %s; remove it, or name another folder",
-                         name, folder ? "folder" : "regular file");
+                         egi_file_named(dir, name, text),
+                         folder ? "folder" : "regular file");
   if (!owner_is_fine(st, options))
     return egi_file_fail(error, EG_DENIED, 0,
                          "%s belongs to user %lu, this is user %lu: chown it, "
                          "use a folder of your own, or share it by "
                          "?mode=0770 with a group that both are in",
-                         name, (unsigned long)st->st_uid,
-                         (unsigned long)geteuid());
+                         egi_file_named(dir, name, text),
+                         (unsigned long)st->st_uid, (unsigned long)geteuid());
   if (others != 0)
     return egi_file_fail(error, EG_DENIED, 0,
-                         "%s may be written by %s: chmod %s it%s", name,
+                         "%s may be written by %s: chmod %s it%s",
+                         egi_file_named(dir, name, text),
                          others & 0002 ? "everybody" : "its group",
                          others & 0002 ? "o-w" : "g-w",
                          others & 0002 ? "" : ", or share it by ?mode=0770");
@@ -111,7 +115,9 @@ static eg_status check_system(int fd, const char *path, eg_error *error) {
   return EG_OK;
 }
 
-static eg_status cannot_open(eg_error *error, int err, const char *name) {
+static eg_status cannot_open(int dir, const char *name, int err,
+                             eg_error *error) {
+  char text[EGI_NAMED];
   eg_status status = err == ENOMEM ? EG_NOMEM
                      : err == EACCES || err == EPERM || err == EROFS ||
                              err == ELOOP || err == ENOTDIR
@@ -122,8 +128,8 @@ static eg_status cannot_open(eg_error *error, int err, const char *name) {
     hint = " (a symbolic link, or no folder: name the real one)";
   else if (err == EMFILE || err == ENFILE)
     hint = " (raise the limit of open files: ulimit -n)";
-  return egi_file_fail(error, status, err, "cannot open %s: %s%s", name,
-                       strerror(err), hint);
+  return egi_file_fail(error, status, err, "cannot open %s: %s%s",
+                       egi_file_named(dir, name, text), strerror(err), hint);
 }
 
 /* -------------------------------------------------------------- files -- */
@@ -150,7 +156,7 @@ eg_status egi_file_open_bare(int dir, const char *name, int flags,
       fchmod(opened, mode);
   }
   if (opened < 0)
-    return cannot_open(error, errno, name);
+    return cannot_open(dir, name, errno, error);
   *fd = opened;
   return EG_OK;
 }
@@ -163,9 +169,9 @@ eg_status egi_file_open(int dir, const char *name, int flags,
   if (status != EG_OK)
     return status;
   if (fstat(*fd, &st) != 0)
-    status = cannot_open(error, errno, name);
+    status = cannot_open(dir, name, errno, error);
   else
-    status = egi_file_check(&st, name, false, options, error);
+    status = egi_file_check(dir, name, &st, false, options, error);
   if (status != EG_OK)
     close(*fd);
   return status;
@@ -180,12 +186,12 @@ static eg_status open_folder(int dir, const char *name,
   int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
   int opened = open_retried(dir, name, flags, 0);
   if (opened < 0)
-    return cannot_open(error, errno, name);
+    return cannot_open(dir, name, errno, error);
   eg_status status = EG_OK;
   if (fstat(opened, &st) != 0)
-    status = cannot_open(error, errno, name);
+    status = cannot_open(dir, name, errno, error);
   else
-    status = egi_file_check(&st, name, true, options, error);
+    status = egi_file_check(dir, name, &st, true, options, error);
   if (status != EG_OK)
     close(opened);
   else
@@ -208,26 +214,39 @@ eg_status egi_file_subfolder(int dir, const char *name,
                              eg_error *error) {
   int err = make_folder(dir, name, options->mode);
   if (err != 0)
-    return cannot_open(error, err, name);
+    return cannot_open(dir, name, err, error);
   return open_folder(dir, name, options, fd, error);
 }
 
 void egi_file_close_fd(int fd) { close(fd); }
 
-/* The parents of a path, and then itself. */
-static int make_all(const char *path, unsigned mode) {
-  char part[PATH_MAX];
-  size_t len = strlen(path);
+/* The parents of a path, and then itself.  What cannot be made need not be
+** missing, and is to blame only if the path turns out to be: then part is what
+** could not be made. */
+static int make_all(const char *path, unsigned mode, char part[PATH_MAX]) {
+  int refused = 0;
+  size_t len = strlen(path), at = 0;
   for (size_t i = 1; i < len; i++) {
     if (path[i] != '/')
       continue;
     memcpy(part, path, i);
     part[i] = '\0';
     int err = make_folder(AT_FDCWD, part, 0700);
-    if (err != 0 && err != EROFS && err != EACCES)
+    if (err != 0 && err != EROFS && err != EACCES && refused == 0)
       return err;
+    if (err != 0 && refused == 0) {
+      refused = err;
+      at = i;
+    }
   }
-  return make_folder(AT_FDCWD, path, mode);
+  int err = make_folder(AT_FDCWD, path, mode);
+  if (err != ENOENT || refused == 0)
+    at = len;
+  else
+    err = refused;
+  memcpy(part, path, at);
+  part[at] = '\0';
+  return err;
 }
 
 eg_status egi_file_folder(const char *path, const egi_file_options *options,
@@ -236,27 +255,28 @@ eg_status egi_file_folder(const char *path, const egi_file_options *options,
   char trimmed[PATH_MAX];
   size_t len = strlen(path);
   if (len >= sizeof trimmed)
-    return cannot_open(error, ENAMETOOLONG, path);
+    return cannot_open(AT_FDCWD, path, ENAMETOOLONG, error);
   memcpy(trimmed, path, len + 1);
   while (len > 1 && trimmed[len - 1] == '/') /* a link shall be seen as one */
     trimmed[--len] = '\0';
   struct stat st;
   *made = lstat(trimmed, &st) != 0;
   if (*made) {
-    int err = make_all(trimmed, options->mode);
+    char part[PATH_MAX];
+    int err = make_all(trimmed, options->mode, part);
     if (err != 0)
       return egi_file_fail(
           error,
           err == EACCES || err == EPERM || err == EROFS ? EG_DENIED
                                                         : EG_UNAVAILABLE,
-          err, "cannot make the folder %s: %s", trimmed, strerror(err));
+          err, "cannot make the folder %s: %s", part, strerror(err));
   }
   eg_status status = open_folder(AT_FDCWD, trimmed, options, fd, error);
   if (status != EG_OK)
     return status;
   status = check_system(*fd, trimmed, error);
   if (status == EG_OK && realpath(trimmed, absolute) == NULL)
-    status = cannot_open(error, errno, trimmed);
+    status = cannot_open(AT_FDCWD, trimmed, errno, error);
   if (status != EG_OK)
     close(*fd);
   if (status != EG_OK && *made)

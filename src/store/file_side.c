@@ -234,10 +234,10 @@ static void start(egi_dir *dir, const char *boot, bool fresh, int64_t steady,
   memcpy(head->boot, boot, sizeof head->boot);
 }
 
-static eg_status no_room(eg_error *error, int err) {
+static eg_status no_room(const egi_dir *dir, int err, eg_error *error) {
   return egi_file_fail(error, EG_UNAVAILABLE, err,
-                       "cannot make %s: %s; make room on the disk", side_name,
-                       strerror(err));
+                       "cannot make %s/%s: %s; make room on the disk",
+                       dir->path, side_name, strerror(err));
 }
 
 /* Makes or checks the file, under its flock. */
@@ -253,7 +253,7 @@ static eg_status prepare(egi_dir *dir, const eg_clock *clock,
                          "cannot ask when the machine was started: %s",
                          strerror(err));
   if (fstat(side->fd, &st) != 0)
-    return no_room(error, errno);
+    return no_room(dir, errno, error);
   side->dev = st.st_dev;
   side->ino = st.st_ino;
   int64_t steady = clock->now_us(clock->ctx);
@@ -277,7 +277,7 @@ static eg_status prepare(egi_dir *dir, const eg_clock *clock,
   if (fresh) {
     err = posix_fallocate(side->fd, 0, (off_t)bytes_for(EGI_SLOT_STEP));
     if (err != 0)
-      return no_room(error, err);
+      return no_room(dir, err, error);
     memset((void *)head, 0, sizeof *head);
     atomic_store(&head->rows, EGI_SLOT_STEP);
     head->layout = LAYOUT;
@@ -322,8 +322,8 @@ static eg_status map(egi_dir *dir, const eg_clock *clock, eg_error *error) {
   void *at = mmap(NULL, side->size, PROT_READ | PROT_WRITE, MAP_SHARED,
                   side->fd, 0);
   if (at == MAP_FAILED)
-    return egi_file_fail(error, EG_NOMEM, errno, "cannot map %s: %s",
-                         side_name, strerror(errno));
+    return egi_file_fail(error, EG_NOMEM, errno, "cannot map %s/%s: %s",
+                         dir->path, side_name, strerror(errno));
   side->head = at;
   side->slots = (egi_slot *)(void *)((char *)at + SLOTS_AT);
   eg_status status = prepare(dir, clock, error);
