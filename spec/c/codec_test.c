@@ -178,6 +178,29 @@ static void run_that_makes_room_is_in_the_tally(void **state) {
   assert_true(tally.n > 100);
 }
 
+/* However it was written: bucket by bucket in the bytes that were there, or
+** anew because two buckets had to become one. */
+static void tally_is_written_as_if_counted_anew(void **state) {
+  (void)state;
+  static const int64_t most_us[] = {4, 64, 5000, INT64_MAX / 4};
+  unsigned char out[2][ROOM], wanted[ROOM];
+  egi_record record = {.head = {.status = EG_RUN_RUNNING}, .count = 1};
+  egi_tally tally = {0};
+  uint64_t random = 1;
+  for (unsigned i = 0; i < 4000; i++) {
+    random = random * 6364136223846793005u + 1442695040888963407u;
+    record.added = i % 5 == 0 ? EG_RUN_FAILED : EG_RUN_COMPLETED;
+    record.added_us = (int64_t)(random >> (8 + i % 7 * 5)) % most_us[i / 1000];
+    egi_tally_add(&tally, record.added, record.added_us);
+    size_t n = encode(&record, out[i % 2]);
+    assert_true(egi_decode((eg_bytes){out[i % 2], n}, &record));
+    n = egi_encode_tally(&tally, wanted, sizeof wanted);
+    assert_int_equal(record.tally.len, n);
+    assert_memory_equal(record.tally.data, wanted, n);
+  }
+  assert_int_equal(tally.n, EGI_TALLY_BUCKETS);
+}
+
 static void tally_that_is_none_is_refused(void **state) {
   (void)state;
   egi_record back;
@@ -523,6 +546,7 @@ int main(void) {
       cmocka_unit_test(round_trip_of_a_long_text),
       cmocka_unit_test(round_trip_of_a_full_record),
       cmocka_unit_test(run_that_makes_room_is_in_the_tally),
+      cmocka_unit_test(tally_is_written_as_if_counted_anew),
       cmocka_unit_test(tally_that_is_none_is_refused),
       cmocka_unit_test(absent_record_is_no_bytes),
       cmocka_unit_test(largest_times_are_written_so_that_they_are_read),

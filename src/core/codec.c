@@ -85,69 +85,33 @@ static void put_array(writer *w, unsigned n) {
 }
 
 /* What is seldom needed is not put inline with the rest of a step. */
-#define SELDOM __attribute__((noinline, cold))
+#define SELDOM __attribute__((noinline))
 
-SELDOM static void put_buckets(writer *w, const egi_tally *tally) {
-  unsigned before = 0;
-  put_array(w, TALLY_FIELDS + 2 * tally->n);
+static void put_counts(writer *w, const egi_tally *tally, unsigned buckets) {
+  put_array(w, TALLY_FIELDS + 2 * buckets);
   put_uint(w, tally->failed);
   put_uint(w, tally->timed_out);
   put_time(w, tally->total_us);
-  for (unsigned i = 0; i < tally->n; i++) {
-    put_uint(w, tally->buckets[i].number - before);
-    put_uint(w, tally->buckets[i].runs);
-    before = tally->buckets[i].number;
-  }
 }
 
-/* The tally with the run that makes room. */
-SELDOM static void put_tally(writer *w, const egi_record *record) {
-  egi_tally tally;
-  if (record->added == EG_RUN_IDLE) {
-    put(w, record->tally.data, record->tally.len);
+/* Most gaps, and many numbers of runs, are one byte. */
+static void put_bucket(writer *w, unsigned gap, uint32_t runs) {
+  if ((gap | runs) < 0x80 && w->len + 2 <= w->cap) {
+    w->out[w->len++] = (unsigned char)gap;
+    w->out[w->len++] = (unsigned char)runs;
     return;
   }
-  egi_decode_tally(record->tally, &tally);
-  egi_tally_add(&tally, record->added, record->added_us);
-  put_buckets(w, &tally);
+  put_uint(w, gap);
+  put_uint(w, runs);
 }
 
-static unsigned tail_length(const egi_record *record) {
-  if (record->tally.len > 0 || record->added != EG_RUN_IDLE)
-    return 4;
-  if (record->last_us > 0)
-    return 3;
-  if (record->trace.len > 0)
-    return 2;
-  return record->error.len > 0 ? 1 : 0;
-}
-
-size_t egi_encode(const egi_record *record, void *out, size_t cap) {
-  writer w = {out, cap, 0};
-  const egi_head *head = &record->head;
-  unsigned tail = tail_length(record);
-  bool value = head->kind == EG_KIND_VALUE;
-  unsigned state = (unsigned)head->status |
-                   (unsigned)head->kind << KIND_SHIFT |
-                   (head->crashed ? CRASHED_BIT : 0);
-  unsigned char first[3] = {
-      (unsigned char)(FIXARRAY | (FIXED_FIELDS + tail + (value ? 1 : 0))),
-      EGI_RECORD_VERSION, (unsigned char)state};
-  put(&w, first, sizeof first);
-  if (value)
-    put(&w, record->value.data, record->value.len);
-  put_uint(&w, record->count);
-  put_time(&w, record->start_us);
-  put_time(&w, record->duration_us);
-  if (tail >= 1)
-    put_text(&w, record->error);
-  if (tail >= 2)
-    put_text(&w, record->trace);
-  if (tail >= 3)
-    put_time(&w, record->last_us);
-  if (tail >= 4)
-    put_tally(&w, record);
-  return w.len;
+SELDOM static void put_buckets(writer *w, const egi_tally *tally) {
+  unsigned before = 0;
+  put_counts(w, tally, tally->n);
+  for (unsigned i = 0; i < tally->n; i++) {
+    put_bucket(w, tally->buckets[i].number - before, tally->buckets[i].runs);
+    before = tally->buckets[i].number;
+  }
 }
 
 /* ------------------------------------------------------------- reading -- */
@@ -368,29 +332,59 @@ static unsigned read_array(reader *r) {
   return n;
 }
 
-static bool read_buckets(reader *r, egi_tally *tally, unsigned n) {
-  uint64_t number = 0, gap, runs;
-  for (tally->n = 0; tally->n < n; tally->n++) {
-    if (!read_uint(r, UINT16_MAX, &gap) || (gap == 0 && tally->n > 0) ||
-        (number += gap) >= EGI_BUCKETS || !read_uint(r, UINT32_MAX, &runs))
-      return false;
-    tally->buckets[tally->n].number = (uint16_t)number;
-    tally->buckets[tally->n].runs = (uint32_t)runs;
+/* A bucket as it stands in the array. */
+typedef struct place {
+  const char *at; /* where its gap is */
+  unsigned before, number;
+  uint32_t runs;
+} place;
+
+static inline bool next_bucket(reader *r, bool first, place *p) {
+  const unsigned char *b = (const unsigned char *)r->at;
+  uint64_t gap, runs;
+  p->at = r->at;
+  if (r->left >= 2 && (b[0] | b[1]) < 0x80) {
+    gap = b[0];
+    runs = b[1];
+    r->at += 2;
+    r->left -= 2;
+  } else if (!read_uint(r, UINT16_MAX, &gap) ||
+             !read_uint(r, UINT32_MAX, &runs)) {
+    return false;
   }
-  return true;
+  p->before = p->number;
+  p->number += (unsigned)gap;
+  p->runs = (uint32_t)runs;
+  return (gap > 0 || first) && p->number < EGI_BUCKETS;
 }
 
-static bool read_tally(reader *r, egi_tally *tally) {
-  unsigned n = read_array(r);
+/* What stands before the buckets, *n of which follow.  False: malformed. */
+static bool read_counts(reader *r, egi_tally *tally, unsigned *n) {
+  unsigned fields = read_array(r);
   uint64_t failed, timed_out;
-  if (n < TALLY_FIELDS || (n - TALLY_FIELDS) % 2 != 0 ||
-      n - TALLY_FIELDS > 2 * EGI_TALLY_BUCKETS ||
+  if (fields < TALLY_FIELDS || (fields - TALLY_FIELDS) % 2 != 0 ||
+      fields - TALLY_FIELDS > 2 * EGI_TALLY_BUCKETS ||
       !read_uint(r, UINT32_MAX, &failed) ||
       !read_uint(r, UINT32_MAX, &timed_out) || !read_time(r, &tally->total_us))
     return false;
   tally->failed = (uint32_t)failed;
   tally->timed_out = (uint32_t)timed_out;
-  return read_buckets(r, tally, (n - TALLY_FIELDS) / 2);
+  *n = (fields - TALLY_FIELDS) / 2;
+  return true;
+}
+
+static bool read_tally(reader *r, egi_tally *tally) {
+  place p = {.number = 0};
+  unsigned n;
+  if (!read_counts(r, tally, &n))
+    return false;
+  for (tally->n = 0; tally->n < n; tally->n++) {
+    if (!next_bucket(r, tally->n == 0, &p))
+      return false;
+    tally->buckets[tally->n].number = (uint16_t)p.number;
+    tally->buckets[tally->n].runs = p.runs;
+  }
+  return true;
 }
 
 bool egi_decode_tally(eg_bytes bytes, egi_tally *tally) {
@@ -406,9 +400,15 @@ bool egi_decode_tally(eg_bytes bytes, egi_tally *tally) {
 /* It is the last field: all that is left is the tally. */
 SELDOM static bool take_tally(reader *r, eg_bytes *bytes) {
   egi_tally tally;
+  place p = {.number = 0};
+  unsigned n;
   *bytes = (eg_bytes){r->at, r->left};
-  r->left = 0;
-  return bytes->len > 0 && egi_decode_tally(*bytes, &tally);
+  if (!read_counts(r, &tally, &n))
+    return false;
+  for (unsigned i = 0; i < n; i++)
+    if (!next_bucket(r, i == 0, &p))
+      return false;
+  return r->left == 0;
 }
 
 bool egi_decode(eg_bytes bytes, egi_record *record) {
@@ -435,6 +435,90 @@ bool egi_decode(eg_bytes bytes, egi_record *record) {
          (tail < 2 || read_text(&r, &record->trace)) &&
          (tail < 3 || read_time(&r, &record->last_us)) &&
          (tail < 4 || take_tally(&r, &record->tally)) && r.left == 0;
+}
+
+/* ---------------------------------------------------- a whole record -- */
+
+/* The tally with one run more: beside the counts only the bucket of that run
+** is new, and the others are not read twice.  False: that is not all. */
+static bool put_run(writer *w, eg_bytes old, eg_run status, int64_t us) {
+  egi_tally counts;
+  reader r;
+  unsigned n, number = egi_bucket_of(us);
+  bool behind = false; /* is p the bucket, or the next one? */
+  read_from(&r, old.data, old.len);
+  if (!read_counts(&r, &counts, &n) || !egi_tally_count(&counts, status, us))
+    return false;
+  const char *first = r.at;
+  place p = {.at = first};
+  for (unsigned i = 0; i < n && !behind; i++) {
+    if (!next_bucket(&r, i == 0, &p))
+      return false;
+    behind = p.number >= number;
+  }
+  bool there = behind && p.number == number;
+  if (!there && n == EGI_TALLY_BUCKETS)
+    return false;
+  uint32_t runs = there ? p.runs + (p.runs < UINT32_MAX) : 1;
+  put_counts(w, &counts, there ? n : n + 1);
+  put(w, first, (size_t)((behind ? p.at : r.at) - first));
+  put_bucket(w, number - (behind ? p.before : p.number), runs);
+  if (behind && !there)
+    put_bucket(w, p.number - number, p.runs);
+  put(w, r.at, r.left);
+  return true;
+}
+
+/* The tally with the run that makes room. */
+SELDOM static void put_tally(writer *w, const egi_record *record) {
+  egi_tally tally;
+  if (record->added == EG_RUN_IDLE) {
+    put(w, record->tally.data, record->tally.len);
+    return;
+  }
+  if (put_run(w, record->tally, record->added, record->added_us))
+    return;
+  egi_decode_tally(record->tally, &tally);
+  egi_tally_add(&tally, record->added, record->added_us);
+  put_buckets(w, &tally);
+}
+
+static unsigned tail_length(const egi_record *record) {
+  if (record->tally.len > 0 || record->added != EG_RUN_IDLE)
+    return 4;
+  if (record->last_us > 0)
+    return 3;
+  if (record->trace.len > 0)
+    return 2;
+  return record->error.len > 0 ? 1 : 0;
+}
+
+size_t egi_encode(const egi_record *record, void *out, size_t cap) {
+  writer w = {out, cap, 0};
+  const egi_head *head = &record->head;
+  unsigned tail = tail_length(record);
+  bool value = head->kind == EG_KIND_VALUE;
+  unsigned state = (unsigned)head->status |
+                   (unsigned)head->kind << KIND_SHIFT |
+                   (head->crashed ? CRASHED_BIT : 0);
+  unsigned char first[3] = {
+      (unsigned char)(FIXARRAY | (FIXED_FIELDS + tail + (value ? 1 : 0))),
+      EGI_RECORD_VERSION, (unsigned char)state};
+  put(&w, first, sizeof first);
+  if (value)
+    put(&w, record->value.data, record->value.len);
+  put_uint(&w, record->count);
+  put_time(&w, record->start_us);
+  put_time(&w, record->duration_us);
+  if (tail >= 1)
+    put_text(&w, record->error);
+  if (tail >= 2)
+    put_text(&w, record->trace);
+  if (tail >= 3)
+    put_time(&w, record->last_us);
+  if (tail >= 4)
+    put_tally(&w, record);
+  return w.len;
 }
 
 /* ---------------------------------------------------- what is counted -- */

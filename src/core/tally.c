@@ -49,12 +49,12 @@ static void count_times(egi_tally *tally, unsigned number, uint32_t n) {
 }
 
 static void count_total(egi_tally *tally, int64_t us) {
+  us = us > 0 ? us : 0;
   tally->total_us = us < INT64_MAX / 2 - tally->total_us ? tally->total_us + us
                                                          : INT64_MAX / 2;
 }
 
 void egi_tally_time(egi_tally *tally, int64_t us) {
-  us = us > 0 ? us : 0;
   count_total(tally, us);
   count_times(tally, egi_bucket_of(us), 1);
 }
@@ -67,13 +67,19 @@ void egi_tally_merge(egi_tally *tally, const egi_tally *more) {
     count_times(tally, more->buckets[i].number, more->buckets[i].runs);
 }
 
-void egi_tally_add(egi_tally *tally, eg_run status, int64_t duration_us) {
+bool egi_tally_count(egi_tally *tally, eg_run status, int64_t duration_us) {
   if (status != EG_RUN_COMPLETED && status != EG_RUN_FAILED &&
       status != EG_RUN_TIMEDOUT)
-    return;
+    return false;
   tally->failed = sum(tally->failed, status == EG_RUN_FAILED);
   tally->timed_out = sum(tally->timed_out, status == EG_RUN_TIMEDOUT);
-  egi_tally_time(tally, duration_us);
+  count_total(tally, duration_us);
+  return true;
+}
+
+void egi_tally_add(egi_tally *tally, eg_run status, int64_t duration_us) {
+  if (egi_tally_count(tally, status, duration_us))
+    count_times(tally, egi_bucket_of(duration_us), 1);
 }
 
 void egi_tally_spread(const egi_tally *tally, egi_histogram *histogram) {

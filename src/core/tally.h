@@ -27,8 +27,10 @@ typedef struct egi_tally {
 } egi_tally;
 
 /* egi_tally_add: adds a run that ended so; statuses that are no end are not
-** counted.  Counts stay at their largest. */
+** counted.  Counts stay at their largest.  egi_tally_count: the same without
+** the buckets; false: it is no end. */
 void egi_tally_add(egi_tally *tally, eg_run status, int64_t duration_us);
+bool egi_tally_count(egi_tally *tally, eg_run status, int64_t duration_us);
 
 /* egi_tally_time: adds a time alone.  egi_tally_merge: adds another tally. */
 void egi_tally_time(egi_tally *tally, int64_t us);
