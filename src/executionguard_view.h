@@ -168,7 +168,8 @@ EG_API void eg_summary_draw(const eg_summary *summary, const eg_view *view,
 ** had to make room for later ones.  OK; CANCELED (write returned false);
 ** INVALID (none is being recorded); NOMEM.  A forked child records nothing.
 ** eg_trace_retry: notes that another attempt begins of a run that is going on;
-** the library does not try again by itself.
+** the library does not try again by itself.  guard NULL: of work that is under
+** no guard; key names it.
 ** eg_write_past: a trace of what a store remembers: the latest n ended runs of
 ** a key (empty: of all) that ended at since_us (epoch) or later, and what is
 ** held now; a row for each owner.  OK, CANCELED, or a failure; where no

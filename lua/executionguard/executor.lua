@@ -25,6 +25,7 @@ local options = require "executionguard.executor_options"
 local task = require "executionguard.task"
 
 local steady = core.clock.steady
+local trace_retry = core.trace.retry
 local text_of = failures.text_of
 
 local executor = {
@@ -191,12 +192,19 @@ local function pause(exec, ctx, number)
   end
 end
 
+local function key_of(exec)
+  return exec.rules.key or exec.job:ID()
+end
+
 -- All attempts of one Start; nil: success.
 local function attempts(exec, ctx, params)
   local number = 0
   exec.retries, exec.errors = 0, {}
   repeat
     number = number + 1
+    if number > 1 then
+      trace_retry(exec.rules.guard, key_of(exec), number)
+    end
     local err = attempt(exec, ctx, params)
     if not err then
       return nil
@@ -254,10 +262,6 @@ local function reporting(exec, guard, key)
 end
 
 local ONE_ATTEMPT <const> = { attempts = 1 }
-
-local function key_of(exec)
-  return exec.rules.key or exec.job:ID()
-end
 
 -- -> error or nil, and whether the job ran
 local function guarded(exec, ctx, params)

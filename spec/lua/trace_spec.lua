@@ -2,6 +2,8 @@
 -- ExecutionGuard.trace, eguard trace and run --trace: Chrome trace events.
 
 local ExecutionGuard = require "executionguard"
+local executor = require "executionguard.executor"
+local job = require "executionguard.job"
 local shell = require "support.shell"
 local task = require "executionguard.task"
 local world = require "support.world"
@@ -157,6 +159,33 @@ describe("a trace", function()
   end)
 end)
 
+describe("a trace of an executor", function()
+  local function retried(options)
+    local stop = ExecutionGuard.trace()
+    local tries = 0
+    local exec = executor.new(job.new("again", function()
+      tries = tries + 1
+      if tries < 3 then error("no", 0) end
+    end), options)
+    assert(exec:Start())
+    return events_of((stop()))
+  end
+
+  it("has its retries, under a guard", function()
+    local guard <close> = ExecutionGuard.new()
+    local events = retried { guard = guard, key = "k",
+                             retry = { attempts = 3, delay = 0 } }
+    assert.equal("completed", events.k.args.status)
+    assert.equal(2, events["retry k"].args.attempt)
+    assert.is_nil(events.again)
+  end)
+
+  it("and without one", function()
+    local events = retried { retry = { attempts = 3, delay = 0 } }
+    assert.equal(2, events["retry again"].args.attempt)
+  end)
+end)
+
 describe("eguard's traces:", function()
   local folder
 
@@ -195,5 +224,39 @@ describe("eguard's traces:", function()
     local events = events_of(shell.read(path))
     assert.equal("failed", events.again.args.status)
     assert.equal(2, events["retry again"].args.attempt)
+  end)
+
+  -- A real terminal: its ^C goes to the command, and ends eguard with it.
+  local function interrupted(steps, command)
+    local path = folder.path .. "/steps"
+    local file <close> = assert(io.open(path, "w"))
+    file:write(steps)
+    file:flush()
+    local result = sh(("TERM=xterm python3 spec/lua/support/terminal.py " ..
+      "80 24 %s %s"):format(shell.quote(path), command))
+    assert.equal(0, result.status, result.err .. result.out)
+  end
+
+  it("a command that a key of the terminal ended", function()
+    local path = folder.path .. "/ended"
+    interrupted("wait begun\nsend \\x03\nended signal 2\n", "eguard run " ..
+      "--trace=" .. shell.quote(path) .. " ended -- " ..
+      "sh -c 'echo begun; exec sleep 600'")
+    assert.equal("failed", events_of(shell.read(path)).ended.args.status)
+  end)
+
+  it("a wait that a key of the terminal ended", function()
+    local path = folder.path .. "/waited"
+    local guard <close> = ExecutionGuard.new { store = folder.store }
+    assert(guard:AcquireLock("waited", 0))
+    interrupted("wait waiting\nsh " .. ([[[ -e /proc/locks ] || sleep 1;
+      while [ -e /proc/locks ] && ! grep -q -e
+      "-> FLOCK .*:$(stat -c %i FOLDER/store/locks/waited.lock) " /proc/locks;
+      do sleep 0.02; done]]):gsub("%s+", " "):gsub("FOLDER", folder.path) ..
+      "\nsend \\x03\nended signal 2\n", "eguard run " ..
+      "-v --wait --trace=" .. shell.quote(path) .. " waited -- true")
+    local events = events_of(shell.read(path))
+    assert.equal("waiting", events["wait waited"].args.status)
+    assert.is_nil(events.waited)
   end)
 end)

@@ -345,6 +345,13 @@ bool ec_since(const ec_options *options, int64_t *since_us);
 bool ec_trace_begin(const ec_options *options);
 void ec_trace_end(const ec_options *options);
 
+/* From one to the other a signal that ends the process ends it all the same,
+** and the picture is written before; not while there are children.  NULL: no
+** --trace. */
+typedef struct ec_trace_watch ec_trace_watch;
+ec_trace_watch *ec_trace_watch_begin(const ec_options *options);
+void ec_trace_watch_end(ec_trace_watch *watch);
+
 int ec_top(ec_options *options);
 int ec_serve(ec_options *options);
 int ec_doctor(ec_options *options);

@@ -490,7 +490,9 @@ static int granted(run *r) {
 /* ----------------------------------------------------------------- run -- */
 
 static int go(run *r) {
+  ec_trace_watch *watch = ec_trace_watch_begin(r->options);
   eg_status status = acquire(r);
+  ec_trace_watch_end(watch);
   if (status == EG_OK)
     return granted(r);
   return is_done(status) ? done_already(r, status) : refused(r, status);

@@ -5,7 +5,14 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 #include "executionguard_view.h"
 
@@ -67,6 +74,76 @@ bool ec_trace_begin(const ec_options *options) {
     return true;
   ec_error("--trace: %s", error.message);
   return false;
+}
+
+/* ----------------------------------------------------- what may end it -- */
+
+/* Who waits for a key of the terminal, or TERM, while the main thread waits
+** for a lock: nobody else would write the picture. */
+struct ec_trace_watch {
+  const ec_options *options;
+  sigset_t before;
+  int signals, over;
+  pthread_t thread;
+};
+
+static void *watch(void *arg) {
+  ec_trace_watch *w = arg;
+  struct pollfd fds[] = {{w->signals, POLLIN, 0}, {w->over, POLLIN, 0}};
+  struct signalfd_siginfo info;
+  while (poll(fds, 2, -1) < 0)
+    continue;
+  if (fds[1].revents == 0 &&
+      read(w->signals, &info, sizeof info) == sizeof info) {
+    ec_trace_end(w->options);
+    fflush(stdout);
+    ec_die_of((int)info.ssi_signo);
+  }
+  return NULL;
+}
+
+/* Those that would end this process now; not what nohup(1) ignores. */
+static void choose_signals(sigset_t *set) {
+  static const int each[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+  sigemptyset(set);
+  for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+    struct sigaction action;
+    if (sigaction(each[i], NULL, &action) == 0 && action.sa_handler == SIG_DFL)
+      sigaddset(set, each[i]);
+  }
+}
+
+ec_trace_watch *ec_trace_watch_begin(const ec_options *options) {
+  sigset_t set;
+  ec_trace_watch *w = options->trace != NULL ? malloc(sizeof *w) : NULL;
+  if (w == NULL)
+    return NULL;
+  choose_signals(&set);
+  w->options = options;
+  w->signals = signalfd(-1, &set, SFD_CLOEXEC);
+  w->over = eventfd(0, EFD_CLOEXEC);
+  pthread_sigmask(SIG_BLOCK, &set, &w->before);
+  if (w->signals >= 0 && w->over >= 0 &&
+      pthread_create(&w->thread, NULL, watch, w) == 0)
+    return w;
+  pthread_sigmask(SIG_SETMASK, &w->before, NULL);
+  if (w->signals >= 0)
+    close(w->signals);
+  if (w->over >= 0)
+    close(w->over);
+  free(w);
+  return NULL;
+}
+
+void ec_trace_watch_end(ec_trace_watch *w) {
+  if (w == NULL)
+    return;
+  eventfd_write(w->over, 1);
+  pthread_join(w->thread, NULL);
+  close(w->signals);
+  close(w->over);
+  pthread_sigmask(SIG_SETMASK, &w->before, NULL);
+  free(w);
 }
 
 /* The command has run: what becomes of its picture changes nothing of that. */

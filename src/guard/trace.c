@@ -41,10 +41,10 @@ static void drop(ring *r) {
 
 /* -------------------------------------------------------------- noting -- */
 
-static void note(const eg_guard *guard, eg_bytes key, egi_note *n) {
-  const egi_store *store = guard->store;
-  n->at_us = egi_now(&guard->env);
-  n->space = store->space != NULL ? store->space : store;
+static void note_at(int64_t at_us, const void *space, eg_bytes key,
+                    egi_note *n) {
+  n->at_us = at_us;
+  n->space = space;
   n->thread = (uint32_t)syscall(SYS_gettid);
   n->len = (uint16_t)key.len;
   memcpy(n->key, key.data, key.len < EGI_TRACE_KEY ? key.len : EGI_TRACE_KEY);
@@ -52,6 +52,12 @@ static void note(const eg_guard *guard, eg_bytes key, egi_note *n) {
   if (recorded.notes != NULL)
     recorded.notes[recorded.added++ % recorded.size] = *n;
   pthread_mutex_unlock(&mutex);
+}
+
+static void note(const eg_guard *guard, eg_bytes key, egi_note *n) {
+  const egi_store *store = guard->store;
+  note_at(egi_now(&guard->env), store->space != NULL ? store->space : store,
+          key, n);
 }
 
 static void note_end(const egi_step *step, egi_trace_kind kind,
@@ -117,8 +123,12 @@ void egi_trace_handed(const eg_guard *guard, eg_bytes key, uint64_t token) {
 
 void eg_trace_retry(eg_guard *guard, eg_bytes key, uint64_t attempt) {
   egi_note n = {.kind = EGI_TRACE_RETRY, .token = attempt};
-  if (egi_traces() && key.len <= EG_KEY_MAX)
+  if (!egi_traces() || key.len > EG_KEY_MAX)
+    return;
+  if (guard != NULL)
     note(guard, key, &n);
+  else
+    note_at(eg_now_us(), NULL, key, &n);
 }
 
 /* ----------------------------------------------------- start and stop -- */

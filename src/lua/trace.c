@@ -37,8 +37,20 @@ static int stop(lua_State *L) {
   return 3;
 }
 
+/* retry(guard or nil, key, attempt): another attempt of the executor's begins
+*/
+static int retry(lua_State *L) {
+  size_t len;
+  const char *key = luaL_checklstring(L, 2, &len);
+  const eb_guard *guard = lua_isnil(L, 1) ? NULL : eb_check_guard(L, "retry");
+  if (guard == NULL || guard->core != NULL)
+    eg_trace_retry(guard != NULL ? guard->core : NULL, (eg_bytes){key, len},
+                   (uint64_t)luaL_checkinteger(L, 3));
+  return 0;
+}
+
 void eb_push_tracing(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"start", start}, {"stop", stop}, {NULL, NULL}};
+      {"start", start}, {"stop", stop}, {"retry", retry}, {NULL, NULL}};
   luaL_newlib(L, functions);
 }
