@@ -348,6 +348,12 @@ $(LUA_TESTS:%=$(BUILD)/test/c/%_test): private OWN_LIBS += $(LUA_LIBS)
 # The parts of the command, in a test of their own; others run it.
 $(BUILD)/test/c/eguard_units_test: \
   $(filter-out %/main.o,$(call objects,$(CLI_SRC)))
+$(BUILD)/test/c/eguard_serve_test: \
+  $(filter-out %/main.o,$(call objects,$(CLI_SRC))) \
+  $(filter %_access.o %_listen.o %_rows.o %_runs.o %_text.o,\
+    $(call objects,$(WEB_SRC)))
+$(BUILD)/test/c/eguard_serve_test: private OWN_LIBS += \
+  -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 test-programs: $(EGUARD) $(EGUARD_TWIN) $(EGUARD_WEB)
 $(BUILD)/test/c/workers_test: private OWN_LIBS += $(LUA_LIBS)
 .SECONDARY: $(ALL_OBJ)

@@ -69,6 +69,8 @@
   XX(rule_15_counts_are_shown_by_key_and_by_prefix)                           \
   XX(rule_15_add_changes_nothing_of_the_record)                               \
   XX(rule_15_counts_are_no_records)                                           \
+  XX(rule_15_old_counts_go_but_not_those_of_a_record)                         \
+  XX(rule_13_add_without_memory_adds_nothing)                                 \
   XX(rule_16_what_a_holder_reports_lasts_as_its_hold)
 
 /* Rules that need a second handle on the namespace. */

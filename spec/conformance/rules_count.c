@@ -181,6 +181,50 @@ const char *rule_15_what_handles_add_at_once_sums_up(world *w) {
   return NULL;
 }
 
+/* Files sweep in passing, the others by whoever tends them, or never. */
+const char *rule_15_old_counts_go_but_not_those_of_a_record(world *w) {
+  if (w->ops->add == NULL)
+    return NULL;
+  MUST(world_change(w, "stays", swap_put("x"), &w->seen[0]) == EG_OK);
+  MUST(add(w, w->store, "stays", 2, 3, -1) == EG_OK);
+  MUST(add(w, w->store, "gone", 5, 0, 100) == EG_OK);
+  clock_advance_ms(3 * 86400000);
+  for (int i = 0; i < 130; i++)
+    MUST(add(w, w->store, "busy", 1, 0, -1) == EG_OK);
+  look l = look_at(w, "stays", true, "stays");
+  MUST(says(&l, 2, 3, 0, 0));
+  l = look_at(w, "busy", true, "busy");
+  MUST(says(&l, 130, 0, 0, 0));
+  l = look_at(w, "gone", true, "gone");
+  MUST(l.times == 0 || says(&l, 5, 0, 1, 100));
+  MUST(l.times == 0 || w->ops != egi_find_store("file"));
+  return NULL;
+}
+
+/* Each allocation of it fails once; what was not added is added when it is
+** asked once more, and nothing twice. */
+const char *rule_13_add_without_memory_adds_nothing(world *w) {
+  enum { MOST = 1000 };
+  uint64_t sum = 0;
+  bool ended = false;
+  if (w->ops->add == NULL)
+    return NULL;
+  for (int nth = 0; nth < MOST && !ended; nth++) {
+    alloc_fail(nth);
+    eg_status status = add(w, w->store, nth % 2 ? "a" : "k", 1, 0, 7);
+    bool failed = alloc_has_failed();
+    alloc_fail(FAIL_NEVER);
+    MUST(status == EG_OK || (failed && status == EG_NOMEM));
+    sum += nth % 2 == 0 && status == EG_OK;
+    ended = !failed && nth % 2;
+    look l = look_at(w, "k", true, "k");
+    MUST(sum == 0 ? l.times == 0
+                  : says(&l, sum, 0, (unsigned)sum, (int64_t)sum * 7));
+  }
+  MUST(ended);
+  return NULL;
+}
+
 /* ------------------------------------------------------------- rule 16 -- */
 
 static eg_status report(world *w, uint64_t token, int thousandths) {

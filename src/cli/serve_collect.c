@@ -137,10 +137,13 @@ static struct MHD_Response *state_of(const collecting *c, uint64_t number) {
     ec_text_say(&text, "null");
   ec_text_say(&text, ",\"waitersKnown\":%s,\"columns\":%s,\"rows\":[",
               server->waiters.dir >= 0 ? "true" : "false", ec_known_columns);
-  for (size_t i = 0; i < c->rows.count; i++) {
-    if (i > 0)
+  for (size_t i = 0, n = 0; i < c->rows.count; i++) {
+    const ec_known_row *row = c->rows.all[i];
+    if (row->json == NULL)
+      continue; /* there was no memory: the next round has it */
+    if (n++ > 0)
       ec_text_add(&text, ",", 1);
-    ec_text_add(&text, c->rows.all[i]->json, c->rows.all[i]->json_len);
+    ec_text_add(&text, row->json, row->json_len);
   }
   ec_text_say(&text, "]}\n");
   return ec_respond(&text, "application/json");
