@@ -183,14 +183,18 @@ static void await_loss(eg_guard *guard, const char *key, uint64_t token) {
   assert_false(eg_believes(guard, eg_str(key), token));
 }
 
-/* The lease that own/k has. */
-static void revoke_lease_of(const char *key) {
+/* The lease that a key of theirs has. */
+static unsigned long long lease_of(const char *key) {
   char words[128];
-  snprintf(words, sizeof words, "get -w fields eg/faults/own/%s", key);
+  snprintf(words, sizeof words, "get -w fields eg/faults/%s", key);
   const char *lease = strstr(etcd_say(&one, 0, words), "\"Lease\" : ");
   assert_non_null(lease);
-  snprintf(words, sizeof words, "lease revoke %llx",
-           strtoull(lease + 10, NULL, 10));
+  return strtoull(lease + 10, NULL, 10);
+}
+
+static void revoke_lease_of(const char *key) {
+  char words[128];
+  snprintf(words, sizeof words, "lease revoke %llx", lease_of(key));
   assert_non_null(strstr(etcd_say(&one, 0, words), "revoked"));
 }
 
@@ -205,12 +209,55 @@ static void hold_is_kept_beyond_its_lease_until_that_is_revoked(void **state) {
   usleep(3500000); /* longer than a lease, and than etcd takes to end one */
   assert_true(eg_believes(guard, eg_str("k"), grant.token));
   assert_int_equal(lock(other, "k"), EG_LOCKED);
-  revoke_lease_of("k");
+  revoke_lease_of("own/k");
   assert_int_equal(eg_reset(other, eg_str("b"), NULL), EG_OK);
   await_loss(guard, "k", grant.token);  /* its lease answers without a TTL */
   await_loss(guard, "b", broken.token); /* its lease lives */
   assert_int_equal(lock(other, "k"), EG_OK);
   assert_int_equal(eg_release(guard, eg_str("k"), grant.token, NULL), EG_LOST);
+  eg_close(other);
+  eg_close(guard);
+}
+
+static void run_once(eg_guard *guard, const char *key) {
+  eg_grant grant;
+  assert_int_equal(acquire(guard, key, EG_WANT_RUN, 0, &grant, NULL), EG_OK);
+  assert_int_equal(commit(guard, key, &grant), EG_OK);
+}
+
+static bool count_past(void *ctx, const eg_past *past) {
+  (void)past;
+  ++*(int *)ctx;
+  return true;
+}
+
+static int count_runs(eg_guard *guard, const char *key) {
+  int n = 0;
+  assert_int_equal(eg_history(guard, eg_str(key), 9, count_past, &n, NULL),
+                   EG_OK);
+  return n;
+}
+
+/* Whoever ends a run first makes it; 90 days and the one that it is of. */
+static void runs_of_a_day_go_with_one_lease(void **state) {
+  (void)state;
+  char words[64];
+  eg_guard *guard = open_guard(""), *other = open_guard("");
+  forget_all();
+  run_once(guard, "a");
+  run_once(other, "b");
+  unsigned long long lease = lease_of("his/a/01");
+  unsigned long long its = lease_of("his/b/01");
+  assert_true(lease != 0 && (its == lease || its == lease + 1)); /* midnight */
+  snprintf(words, sizeof words, "lease timetolive %llx", lease);
+  assert_non_null(
+      strstr(etcd_say(&one, 0, words), "granted with TTL(7862400s)"));
+  assert_int_equal(count_runs(guard, "a"), 1);
+  revoke_lease_of("his/a/01");
+  assert_int_equal(count_runs(guard, "a"), 0);
+  run_once(guard, "d");
+  assert_int_equal(count_runs(guard, "d"), 1);
+  assert_int_equal(status_of(guard, "a", NULL), EG_RUN_COMPLETED);
   eg_close(other);
   eg_close(guard);
 }
@@ -550,6 +597,7 @@ int main(void) {
       cmocka_unit_test(lease_is_whole_seconds_at_least_two),
       cmocka_unit_test(hold_of_a_killed_process_ends_with_its_lease),
       cmocka_unit_test(hold_is_kept_beyond_its_lease_until_that_is_revoked),
+      cmocka_unit_test(runs_of_a_day_go_with_one_lease),
       cmocka_unit_test(lock_and_release_take_one_request_each),
       cmocka_unit_test(grant_whose_answer_was_lost_is_known_again),
       cmocka_unit_test(request_that_never_came_is_sent_again),

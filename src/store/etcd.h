@@ -10,7 +10,8 @@
 **   eg/NAME/frs/KEY   fresh still runs        )  each with a lease of its own
 **   eg/NAME/lif/KEY   life still runs         )
 **
-** the last runs that ended are eg/NAME/his/KEY/NN (etcd_history.c),
+** the last runs that ended are eg/NAME/his/KEY/NN, with a lease for each day
+** (etcd_history.c),
 ** and eg/NAME/brk is written where a grant is revoked that nobody has.
 **
 ** etcd has no clock that can be asked, so whether a time is over is told by
@@ -197,8 +198,10 @@ typedef struct egi_etcd_call {
 
 /* egi_etcd_ask: asks, again and again until the time is up where that is safe.
 ** OK: *reply is an object, and the caller's.  UNAVAILABLE (nothing was
-** applied), INDETERMINATE, DENIED, INTERNAL; NOTFOUND: there is no such lease.
-** Of a stream, *reply is an array of its results. */
+** applied), INDETERMINATE, DENIED, INTERNAL; NOTFOUND: there is no such lease;
+** EGI_ETCD_THERE: there is one of that number.  Of a stream, *reply is an
+** array of its results. */
+#define EGI_ETCD_THERE EG_CACHED
 eg_status egi_etcd_ask(egi_etcd_hub *hub, egi_etcd_call *call,
                        const egi_text_buf *body, int64_t until_us,
                        json_t **reply, eg_error *error);
@@ -215,6 +218,9 @@ void egi_etcd_lease_give(egi_etcd_hub *hub, const egi_etcd_lease *lease);
 eg_status egi_etcd_lease_keep(egi_etcd_hub *hub, const uint64_t *ids, size_t n,
                               int64_t until_us, int64_t *seconds,
                               eg_error *error);
+/* egi_etcd_lease_make: one of that number, whoever makes it first. */
+eg_status egi_etcd_lease_make(egi_etcd_hub *hub, uint64_t id, int64_t seconds,
+                              int64_t until_us, eg_error *error);
 int64_t egi_etcd_seconds(int64_t ms);
 
 /* ------------------------------------------------------ etcd_state.c -- */
@@ -334,9 +340,12 @@ void egi_etcd_sweep(egi_etcd *etcd);
 
 /* ---------------------------------------------------- etcd_history.c -- */
 
-/* egi_etcd_past_put: "key":"...", where what is kept of that run goes. */
+/* egi_etcd_past_put: "key":"...", where what is kept of that run goes, and
+** "lease":..., that of its day, which egi_etcd_past_lease makes. */
 void egi_etcd_past_put(egi_text_buf *body, const egi_etcd *etcd, eg_bytes key,
                        uint32_t count);
+eg_status egi_etcd_past_lease(const egi_etcd *etcd, int64_t until_us,
+                              eg_error *error);
 eg_status egi_etcd_history(egi_store *store, eg_bytes key, size_t n,
                            eg_visit_past visit, void *ctx, eg_error *error);
 

@@ -54,6 +54,8 @@ static eg_status judge_code(const egi_etcd_hub *hub, const egi_etcd_call *call,
     return denied(hub, says, error);
   if (code == NOT_FOUND && strstr(says, "lease not found") != NULL)
     return EG_NOTFOUND;
+  if (strstr(says, "lease already exists") != NULL)
+    return EGI_ETCD_THERE;
   if (strstr(says, "no leader") != NULL ||
       strstr(says, "too many requests") != NULL)
     return egi_remote_fail(error, LATER, 0, "etcd: %.160s", says);

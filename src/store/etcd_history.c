@@ -5,12 +5,23 @@
 **
 ** put by the transaction that ends the run, over the one that was PLACES runs
 ** before: so there are never more, and nothing has to be counted or trimmed.
+**
+** They go 90 days later, as on other stores, with a lease.  Leases are kept in
+** the leader's memory, so there is one a day and namespace, whose number says
+** which it is: it is used as if it were there, and made by whoever is told
+** that it is not.
 */
 #include "store/etcd.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define DAY_US INT64_C(86400000000)
+
+enum { DAYS = 90 };
 enum { PLACES = 20, END = 3, PAGE = 200 };
 
 static const char kind[] = "his/";
@@ -36,6 +47,13 @@ static size_t make_start(const egi_etcd *etcd, eg_bytes key, char *out) {
   return n;
 }
 
+/* "eg", of the namespace's name, the day since 1970. */
+static uint64_t lease_of_today(const egi_etcd *etcd) {
+  uint64_t name = XXH3_64bits(etcd->prefix, etcd->prefix_len);
+  uint64_t day = (uint64_t)(egi_etcd_now(etcd) / DAY_US);
+  return UINT64_C(0x6567) << 48 | (name & 0xffffffff) << 16 | (day & 0xffff);
+}
+
 void egi_etcd_past_put(egi_text_buf *body, const egi_etcd *etcd, eg_bytes key,
                        uint32_t count) {
   char start[EGI_ETCD_KEY + 1], end[16];
@@ -43,6 +61,14 @@ void egi_etcd_past_put(egi_text_buf *body, const egi_etcd *etcd, eg_bytes key,
   int end_len = snprintf(end, sizeof end, "%02u", (unsigned)(count % PLACES));
   egi_text_put(body, "\"key\":");
   egi_text_bytes(body, (eg_bytes){start, n}, (eg_bytes){end, (size_t)end_len});
+  egi_text_put(body, ",\"lease\":");
+  egi_text_number(body, lease_of_today(etcd));
+}
+
+eg_status egi_etcd_past_lease(const egi_etcd *etcd, int64_t until_us,
+                              eg_error *error) {
+  return egi_etcd_lease_make(etcd->hub, lease_of_today(etcd),
+                             (DAYS + 1) * (DAY_US / 1000000), until_us, error);
 }
 
 /* Our key of one of theirs: that which was asked for, or any. */

@@ -72,13 +72,17 @@ eg_status egi_etcd_lease_keep(egi_etcd_hub *hub, const uint64_t *ids, size_t n,
   return status;
 }
 
-static eg_status grant(egi_etcd_hub *hub, int64_t seconds, int64_t until_us,
-                       egi_etcd_lease *lease, eg_error *error) {
+/* id 0: etcd chooses. */
+static eg_status grant(egi_etcd_hub *hub, uint64_t id, int64_t seconds,
+                       int64_t until_us, egi_etcd_lease *lease,
+                       eg_error *error) {
   egi_etcd_call call = {.path = "lease/grant"};
   egi_text_buf body = {0};
   json_t *reply = NULL;
   egi_text_put(&body, "{\"TTL\":");
   egi_text_number(&body, (uint64_t)seconds);
+  egi_text_put(&body, ",\"ID\":");
+  egi_text_number(&body, id);
   egi_text_put(&body, "}");
   *lease = (egi_etcd_lease){.seconds = seconds, .fresh_us = egi_real_us()};
   eg_status status = egi_etcd_ask(hub, &call, &body, until_us, &reply, error);
@@ -87,6 +91,13 @@ static eg_status grant(egi_etcd_hub *hub, int64_t seconds, int64_t until_us,
     lease->id = egi_json_number(reply, "ID");
   json_decref(reply);
   return status == EG_OK && lease->id == 0 ? no_answer(error) : status;
+}
+
+eg_status egi_etcd_lease_make(egi_etcd_hub *hub, uint64_t id, int64_t seconds,
+                              int64_t until_us, eg_error *error) {
+  egi_etcd_lease lease;
+  eg_status status = grant(hub, id, seconds, until_us, &lease, error);
+  return status == EGI_ETCD_THERE ? EG_OK : status;
 }
 
 eg_status egi_etcd_lease_take(egi_etcd_hub *hub, int64_t seconds,
@@ -106,5 +117,5 @@ eg_status egi_etcd_lease_take(egi_etcd_hub *hub, int64_t seconds,
     if (left >= seconds)
       return EG_OK;
   }
-  return grant(hub, seconds, until_us, lease, error);
+  return grant(hub, 0, seconds, until_us, lease, error);
 }

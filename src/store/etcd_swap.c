@@ -428,11 +428,15 @@ static eg_status turn(journey *j, egi_seen *seen, eg_error *error) {
   json_decref(reply);
   if (status != EG_NOTFOUND)
     return status;
-  /* A lease was over before it was used: others are taken. */
+  /* A lease was over before it was used: others are taken.  That of today's
+  ** runs may not be there yet. */
   j->lease.id = 0;
   for (int i = 0; i < EGI_TIMES; i++)
     j->times[i].id = 0;
-  return EG_CHANGED;
+  status = egi_past_is_due(j->swap)
+               ? egi_etcd_past_lease(j->etcd, j->until_us, error)
+               : EG_OK;
+  return status == EG_OK ? EG_CHANGED : status;
 }
 
 static eg_status conflict(journey *j, egi_seen *seen, eg_error *error) {
