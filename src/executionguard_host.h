@@ -84,6 +84,8 @@ typedef struct eg_request {
   int64_t wait_ms;
   /* the library's own */
   bool starts; /* work will most likely start */
+  bool apart;  /* one question of a call that asks several times: eg_ask counts
+                  neither its answer nor its wait, eg_count_asked the call's */
 } eg_request;
 
 typedef struct eg_pending eg_pending;
@@ -91,6 +93,9 @@ EG_API eg_status eg_settled(eg_request *request, eg_reply *reply);
 EG_API eg_status eg_ask(const eg_request *request, eg_bell *bell,
                         eg_pending **pending, eg_grant *grant,
                         eg_reply *reply);
+/* waited_us: in all of its questions; 0: not at all. */
+EG_API void eg_count_asked(const eg_request *request, eg_status answer,
+                           int64_t waited_us);
 
 /*
 ** eg_acquire_begin: asks as eg_acquire does, and never blocks longer than the

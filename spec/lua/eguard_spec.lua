@@ -300,12 +300,23 @@ describe("eguard", function()
     assert.equal(75, sh "eguard run k -- true".status)
     sh("kill " .. pid)
     local record = json "eguard show --json k"
-    assert.is_true(record.blocked >= 1)
+    assert.equal(1, record.blocked)
     assert.equal(0, record.cached)
     assert.equal(0, record.waitTime.waits)
     assert.match("other calls +%d+ blocked, 0 cached\n",
                  sh "eguard show k".out)
     assert.equal(record.blocked, json("eguard summary --json").blocked)
+  end)
+
+  it("one that waited and ran is no refused call, and one wait", function()
+    local pid = hold "k"
+    sh(("eguard run -v --wait k -- true 2>%s/said & w=$!; until grep -q " ..
+      "waiting %s/said; do sleep 0.01; done; kill %s; wait $w"):format(
+      folder.path, folder.path, pid))
+    local record = json "eguard show --json k"
+    assert.equal(2, record.executionCount)
+    assert.equal(0, record.blocked)
+    assert.equal(1, record.waitTime.waits)
   end)
 
   it("show says what came of all runs of a key", function()
@@ -445,6 +456,10 @@ describe("eguard", function()
     assert.match("no store: HOME is not set", sh(user ..
       "env -u HOME -u XDG_STATE_HOME -u EXECUTIONGUARD_STORE eguard ls").err)
     assert.equal(64, sh "eguard ls --store=nothing:x".status)
+    assert.match("/srv/jobs is no URL .- file:DIR",
+                 sh "EXECUTIONGUARD_STORE=/srv/jobs eguard ls".err)
+    assert.match("file:~/x: .- file:$HOME",
+                 sh "EXECUTIONGUARD_STORE='file:~/x' eguard ls".err)
   end)
 
   it("keeps namespaces apart", function()

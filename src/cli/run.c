@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "executionguard_host.h"
 #include "executionguard_view.h"
 
 typedef struct run {
@@ -19,6 +20,7 @@ typedef struct run {
   char url[4200]; /* the store, for others */
   char owner[EG_OWNER_MAX + 1];
   eg_policy policy;
+  eg_request request;
   eg_grant grant;
   eg_reply reply;
   ec_output output;
@@ -120,15 +122,14 @@ static bool counts_as_done(const run *r, eg_status status) {
 /* One question.  What a run that was joined left is not an answer here, unless
 ** it makes ours needless. */
 static eg_status ask(run *r, int64_t wait_ms) {
-  eg_want want = r->options->no_record ? EG_WANT_LOCK : EG_WANT_RUN;
-  r->policy.join_ms = wait_ms;
-  eg_status status = eg_acquire(r->guard, r->key, want, &r->policy, wait_ms,
-                                &r->grant, &r->reply);
+  eg_pending *pending;
+  eg_request *request = &r->request;
+  r->policy.join_ms = request->wait_ms = wait_ms;
+  eg_status status = eg_ask(request, NULL, &pending, &r->grant, &r->reply);
   if (is_done(status) && !counts_as_done(r, status) &&
       !r->policy.allow_rerun) {
     r->policy.allow_rerun = true;
-    status = eg_acquire(r->guard, r->key, want, &r->policy, wait_ms, &r->grant,
-                        &r->reply);
+    status = eg_ask(request, NULL, &pending, &r->grant, &r->reply);
   }
   return status;
 }
@@ -141,14 +142,10 @@ static bool ask_again(const run *r, eg_status status) {
          (status == EG_FAILED && r->reply.left_us <= 0);
 }
 
-static eg_status acquire(run *r) {
-  int64_t wait_ms = or_else(r->options->wait_ms, 0), deadline_us = EG_FOREVER;
-  eg_status status = ask(r, 0);
-  bool held = status == EG_RUNNING || status == EG_LOCKED;
-  if (wait_ms == 0 || !held)
-    return status;
-  if (held_by_parent(r))
-    return EG_DEADLOCK;
+/* Until it has it, or the time is over. */
+static eg_status wait_for_it(run *r, int64_t wait_ms) {
+  int64_t deadline_us = EG_FOREVER;
+  eg_status status;
   ec_detail("%s is running; waiting", r->name);
   if (wait_ms != EG_FOREVER)
     deadline_us = eg_now_us() + wait_ms * 1000;
@@ -158,6 +155,19 @@ static eg_status acquire(run *r) {
     status = ask(r, left_ms(deadline_us));
   } while (ask_again(r, status) && left_ms(deadline_us) > 0);
   return ask_again(r, status) ? ask(r, 0) : status;
+}
+
+/* However often it asks, it is one call to who counts them. */
+static eg_status acquire(run *r) {
+  int64_t wait_ms = or_else(r->options->wait_ms, 0), waited_us = 0;
+  eg_status status = ask(r, 0);
+  if (wait_ms > 0 && (status == EG_RUNNING || status == EG_LOCKED)) {
+    int64_t since_us = eg_now_us();
+    status = held_by_parent(r) ? EG_DEADLOCK : wait_for_it(r, wait_ms);
+    waited_us = status == EG_DEADLOCK ? 0 : eg_now_us() - since_us;
+  }
+  eg_count_asked(&r->request, status, waited_us);
+  return status;
 }
 
 /* ------------------------------------------------------------- refused -- */
@@ -521,6 +531,12 @@ int ec_run(ec_options *options) {
   if (r.guard == NULL)
     return exit_status;
   choose_policy(&r);
+  r.request = (eg_request){.guard = r.guard,
+                           .key = r.key,
+                           .want = options->no_record ? EG_WANT_LOCK
+                                                      : EG_WANT_RUN,
+                           .policy = &r.policy,
+                           .apart = true};
   eg_reply_init(&r.reply);
   if (ec_trace_begin(options)) {
     exit_status = go(&r);

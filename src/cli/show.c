@@ -54,7 +54,8 @@ static void show_executions(const eg_record *r) {
   }
   eg_record_waits(r, &times);
   if (times.runs > 0) {
-    n = snprintf(text, sizeof text, "%" PRIu64 " times, ", times.runs);
+    n = snprintf(text, sizeof text, "%" PRIu64 " time%s, ", times.runs,
+                 times.runs == 1 ? "" : "s");
     ec_describe_times(&times, text + n, sizeof text - (size_t)n);
     line("waited", text);
   }

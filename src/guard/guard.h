@@ -328,6 +328,7 @@ typedef struct egi_step {
   const eg_policy *policy;
   egi_event event;
   bool here;          /* RELEASE: of any guard of this process */
+  bool apart;         /* its wait is counted by who asks (eg_request) */
   int64_t now_us;     /* or EGI_NO_TIME */
   uint64_t attempt;   /* in the owner line, where other processes see it */
   egi_buffer *buffer; /* what is put, or what the answer needs of the record */

@@ -22,6 +22,11 @@ static void list_schemes(char *list, size_t size) {
   }
 }
 
+/* A path, which has no password that could not be shown. */
+static bool is_path(const char *text) {
+  return *text == '/' || *text == '.' || *text == '~';
+}
+
 eg_status egi_url_parse(const char *text, egi_url *url, eg_error *error) {
   size_t n = scheme_length(text);
   memset(url, 0, sizeof *url);
@@ -30,6 +35,11 @@ eg_status egi_url_parse(const char *text, egi_url *url, eg_error *error) {
     memcpy(url->scheme, text, n);
   if (!egi_is_scheme(url->scheme)) {
     char list[128];
+    if (is_path(text))
+      return egi_fail(error, EG_INVALID,
+                      "%.100s is no URL of a store; a folder is written "
+                      "file:DIR",
+                      text);
     list_schemes(list, sizeof list);
     /* Only the scheme is shown: what follows may hold a password. */
     return egi_fail(error, EG_INVALID,

@@ -17,7 +17,7 @@ static void begin(egi_step *step, eg_guard *guard, eg_bytes key,
   step->policy = policy != NULL ? policy : &default_policy;
   step->event.type = type;
   step->event.token = 0;
-  step->here = false;
+  step->here = step->apart = false;
   step->now_us = EGI_NO_TIME;
   step->buffer = buffer;
   step->outcome = EG_INTERNAL;
@@ -126,6 +126,7 @@ static eg_status ask(const eg_request *r, eg_bell *bell, eg_pending **pending,
   lend(reply, &r->guard->env, &buffer);
   begin(&step, r->guard, r->key, r->policy,
         run ? EGI_ACQUIRE_RUN : EGI_ACQUIRE_LOCK, &buffer);
+  step.apart = r->apart;
   if (r->starts)
     step.now_us = egi_now(&r->guard->env);
   eg_status status = egi_step_run(&step, &reply->failure);
@@ -149,16 +150,23 @@ eg_status eg_ask(const eg_request *r, eg_bell *bell, eg_pending **pending,
     return status;
   }
   status = ask(r, bell, pending, grant, reply);
-  if (r->want == EG_WANT_RUN && *pending == NULL)
+  if (r->want == EG_WANT_RUN && *pending == NULL && !r->apart)
     egi_count_outcome(r->guard, r->key, status);
   return status;
+}
+
+void eg_count_asked(const eg_request *r, eg_status answer, int64_t waited_us) {
+  if (r->want == EG_WANT_RUN)
+    egi_count_outcome(r->guard, r->key, answer);
+  if (waited_us > 0)
+    egi_count_wait(r->guard, r->key, waited_us);
 }
 
 eg_status eg_acquire_begin(eg_guard *guard, eg_bytes key, eg_want want,
                            const eg_policy *policy, int64_t wait_ms,
                            eg_bell *bell, eg_pending **pending,
                            eg_grant *grant, eg_reply *reply) {
-  eg_request r = {guard, key, want, policy, wait_ms, false};
+  eg_request r = {guard, key, want, policy, wait_ms, false, false};
   eg_status status = eg_settled(&r, reply);
   *pending = NULL;
   return status != EG_OK ? status : eg_ask(&r, bell, pending, grant, reply);

@@ -333,7 +333,7 @@ static void enter(eg_pending *p, const egi_step *refused, eg_status status,
 
 /* One whose guard was closed meanwhile is counted by nobody. */
 static void count_wait(const eg_pending *p) {
-  if (p->step.guard != NULL && p->began)
+  if (p->step.guard != NULL && p->began && !p->step.apart)
     egi_count_wait(p->step.guard, p->step.key, egi_now(&p->env) - p->since_us);
 }
 
@@ -407,7 +407,7 @@ eg_status egi_wait_block(const egi_step *refused, eg_status status,
 
 /* The outcome of a run that was waited for. */
 static void count_run(const eg_pending *p, eg_status status) {
-  if (p->asked != EGI_ACQUIRE_RUN)
+  if (p->asked != EGI_ACQUIRE_RUN || p->step.apart)
     return;
   if (p->step.guard != NULL)
     egi_count_outcome(p->step.guard, p->step.key, status);

@@ -59,6 +59,12 @@ eg_status egi_file_url(const egi_url *url, egi_file_options *options,
                                     "long");
   memcpy(path, url->rest, len);
   path[len] = '\0';
+  if (path[0] == '~' && (len == 1 || path[1] == '/'))
+    return egi_file_fail(error, EG_INVALID, 0,
+                         "store: file:%.80s: only a shell knows what ~ "
+                         "means, and only where a word begins with it; write "
+                         "file:$HOME/... (or file:./~)",
+                         path);
   for (const char *at = url->query; at != NULL && *at != '\0';) {
     size_t n = strcspn(at, "&");
     eg_status status = parameter(at, n, options, error);
