@@ -80,6 +80,34 @@ static void one_place_a_key_is_not_needed(void **state) {
   }
 }
 
+/* A little stands in the entry of the record, until that is full, or the
+** record leaves it. */
+static void counts_go_on_where_the_entry_has_no_room(void **state) {
+  spec_world *w = *state;
+  uint64_t expected = 0;
+  static const size_t sizes[] = {5, 5000, 5, 300, 70000};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    w->policy.allow_rerun = true;
+    spec_run(w, "a", spec_done_with(spec_large(sizes[i])));
+    w->policy.allow_rerun = false;
+    read_counts(w->guard, "a");
+    assert_true(cached == expected && blocked == expected / 1050);
+    for (int n = 0; n < 3; n++) {
+      ask_times(w, "a", 350);
+      read_counts(w->guard, "a"); /* takes them */
+    }
+    w->policy.cache_result = false;
+    ask_times(w, "a", 1);
+    w->policy.cache_result = true;
+    expected += 1050;
+  }
+  read_counts(w->guard, "a");
+  assert_true(cached == expected && blocked == 5);
+  eg_census census;
+  assert_int_equal(eg_take_census(w->guard, &census, NULL), EG_OK);
+  assert_true(census.cached == expected && census.blocked == 5);
+}
+
 static bool add_up(void *ctx, const eg_record *record) {
   *(uint64_t *)ctx += record->cached + record->blocked;
   return true;
@@ -397,6 +425,7 @@ int main(void) {
       BOTH_WAYS(refused_and_cached_calls_are_counted_by_key),
       BOTH_WAYS(what_does_not_count_moves_nothing),
       ONE_WAY(one_place_a_key_is_not_needed),
+      ONE_WAY(counts_go_on_where_the_entry_has_no_room),
       ONE_WAY(scan_and_census_tell_the_same),
       BOTH_WAYS(reset_leaves_them_and_they_go_with_the_record),
       ONE_WAY(guards_of_one_namespace_add_up),

@@ -31,7 +31,7 @@ static bool visit(void *ctx, eg_bytes key, eg_bytes bytes) {
   l->unreadable += !egi_decode_counts(bytes, &counts);
   if (bytes_are(key, l->key)) {
     l->times++;
-    l->counts = counts;
+    egi_counts_merge(&l->counts, &counts);
   }
   return true;
 }
@@ -50,7 +50,7 @@ static bool says(const look *l, uint64_t blocked, uint64_t cached,
   unsigned n = 0;
   for (unsigned i = 0; i < l->counts.waits.n; i++)
     n += l->counts.waits.buckets[i].runs;
-  return l->times == 1 && l->unreadable == 0 && l->counts.blocked == blocked &&
+  return l->times > 0 && l->unreadable == 0 && l->counts.blocked == blocked &&
          l->counts.cached == cached && n == waits &&
          l->counts.waits.total_us == waited_us;
 }

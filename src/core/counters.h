@@ -22,6 +22,16 @@ typedef struct egi_counts {
   egi_tally waits; /* nothing in it has failed or timed out */
 } egi_counts;
 
+/* egi_counts_init: of calls alone; nobody has waited. */
+static inline void egi_counts_init(egi_counts *counts, uint64_t blocked,
+                                   uint64_t cached) {
+  counts->blocked = blocked;
+  counts->cached = cached;
+  counts->waits.n = 0; /* its buckets are many, and none is in use */
+  counts->waits.failed = counts->waits.timed_out = 0;
+  counts->waits.total_us = 0;
+}
+
 static inline bool egi_counts_any(const egi_counts *counts) {
   return counts->blocked + counts->cached > 0 || counts->waits.n > 0;
 }

@@ -52,14 +52,15 @@ void egi_ledger_free(egi_ledger *ledger, const eg_env *env);
 /*
 ** egi_ledger_each: calls visit with every account in a bucket, and in those
 ** that were divided from it, until it says false.  Who goes through the
-** buckets that there were (egi_ledger_step: of how many each is the home now)
-** meets every account once, though accounts are added between the calls.
+** buckets that there were (egi_home_step: which buckets each of them is the
+** home of: every so-manieth) meets every account once, though accounts are
+** added between the calls.
 */
 typedef bool (*egi_account_fn)(void *ctx, const egi_account *account);
 bool egi_ledger_each(const egi_ledger *ledger, uint32_t bucket, uint32_t step,
                      egi_account_fn visit, void *ctx);
 
-static inline uint32_t egi_ledger_step(uint32_t buckets, uint32_t bucket) {
+static inline uint32_t egi_home_step(uint32_t buckets, uint32_t bucket) {
   uint32_t low = 1u << (31 - __builtin_clz(buckets));
   bool divided = bucket < buckets - low || bucket >= low;
   return divided ? 2 * low : low;

@@ -65,13 +65,10 @@ static bool take(egi_count_table *table, unsigned i, bool last) {
   uint64_t now[EGI_OF_KEY];
   for (int k = 0; k < EGI_OF_KEY; k++)
     now[k] = atomic_load_explicit(&place->counts[k], memory_order_relaxed);
-  more.blocked = now[EGI_OF_BLOCKED] - rest->taken[EGI_OF_BLOCKED];
-  more.cached = now[EGI_OF_CACHED] - rest->taken[EGI_OF_CACHED];
-  if (more.blocked + more.cached == 0)
+  egi_counts_init(&more, now[EGI_OF_BLOCKED] - rest->taken[EGI_OF_BLOCKED],
+                  now[EGI_OF_CACHED] - rest->taken[EGI_OF_CACHED]);
+  if (!egi_counts_any(&more))
     return true;
-  more.waits.n = 0;
-  more.waits.failed = more.waits.timed_out = 0;
-  more.waits.total_us = 0;
   bool done = put(place->guard, (eg_bytes){rest->key, rest->key_len}, &more);
   if (done || last)
     memcpy(rest->taken, now, sizeof now);
@@ -128,14 +125,21 @@ static egi_count_table *new_table(egi_thread *here) {
   return table;
 }
 
-/* Gives a place to a key.  NULL: no memory for what was counted in it. */
+/* Gives a place to a key; to take that of another only every so often is
+** enough for those that are asked for often.  NULL: not this time, or there is
+** no memory for what was counted in it. */
 static egi_count_place *make_place(egi_count_table *table, eg_guard *guard,
                                    eg_bytes key, uint64_t tag) {
   unsigned i = tag % EGI_SETS * EGI_WAYS, way = 0;
   while (way < EGI_WAYS && table->places[i + way].guard != NULL)
     way++;
+  if (way == EGI_WAYS) {
+    if (++table->turn % EGI_ADMITTED != 0)
+      return NULL;
+    way = table->turn / EGI_ADMITTED % EGI_WAYS;
+  }
   pthread_mutex_lock(&table->mutex);
-  i += way < EGI_WAYS ? way : table->turn++ % EGI_WAYS;
+  i += way;
   egi_count_place *place = &table->places[i];
   egi_count_rest *rest = &table->rests[i];
   bool free = take(table, i, false);
@@ -168,8 +172,8 @@ void egi_count_slowly(eg_guard *guard, eg_bytes key, uint64_t tag,
   if (place != NULL) {
     atomic_store_explicit(&place->counts[which], 1, memory_order_relaxed);
   } else {
-    egi_counts one = {.blocked = which == EGI_OF_BLOCKED,
-                      .cached = which == EGI_OF_CACHED};
+    egi_counts one;
+    egi_counts_init(&one, which == EGI_OF_BLOCKED, which == EGI_OF_CACHED);
     put(guard, key, &one);
   }
   note(guard);
@@ -192,7 +196,8 @@ void egi_count_outcome(eg_guard *guard, eg_bytes key, eg_status status) {
 
 void egi_count_wait(eg_guard *guard, eg_bytes key, int64_t us) {
 #ifndef EG_NO_COUNTERS
-  egi_counts one = {.blocked = 0};
+  egi_counts one;
+  egi_counts_init(&one, 0, 0);
   egi_tally_time(&one.waits, us);
   put(guard, key, &one);
   note(guard);

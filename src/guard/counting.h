@@ -10,7 +10,9 @@
 **                      +-----------------> a store in memory: at once
 **
 ** A thread counts in a table of its own, a few keys large: without a lock, and
-** nobody contends.  Its counts only rise; beside them stands what has been
+** nobody contends.  A key that finds no place there is most often counted
+** behind it at once: so keys that are asked for often have the places, and
+** the others move nobody.  Counts only rise; beside them stands what has been
 ** taken of them.  Where the store is in memory they are taken when somebody
 ** asks; for the others the attendant comes once a second, so a process that is
 ** killed loses that much.  Executions, failures, time-outs and run times are
@@ -36,6 +38,7 @@ enum {
   EGI_WAYS = 4, /* places that a key may be in */
   EGI_SETS = 64,
   EGI_COUNT_PLACES = EGI_WAYS * EGI_SETS,
+  EGI_ADMITTED = 16,  /* of so many keys without a place, one gets another's */
   EGI_PLACE_KEY = 64, /* bytes; longer keys are counted without a table */
   EGI_PENDING_MAX = 65536
 };
@@ -60,7 +63,7 @@ typedef struct egi_count_table {
   _Alignas(64) egi_count_place places[EGI_COUNT_PLACES];
   pthread_mutex_t mutex;
   bool forking;  /* that has locked it */
-  unsigned turn; /* the way that gives its place next */
+  unsigned turn; /* calls for keys that had no place, and found none free */
   egi_count_rest rests[EGI_COUNT_PLACES];
 } egi_count_table;
 

@@ -264,9 +264,10 @@ egi_account *egi_counts_find(const egi_ledger *ledger, eg_bytes key);
 void egi_counting_fork(egi_fork phase); /* all tables */
 void egi_counting_guard_fork(eg_guard *guard, egi_fork phase);
 
+/* What is seldom; apart from what is not. */
 void egi_count_slowly(eg_guard *guard, eg_bytes key, uint64_t tag,
-                      unsigned which);
-void egi_count_noted(eg_guard *guard);
+                      unsigned which) __attribute__((noinline));
+void egi_count_noted(eg_guard *guard) __attribute__((noinline));
 
 /* One more of a key; tag as egi_store_ops.peek says it. */
 static inline void egi_count_key(eg_guard *guard, eg_bytes key, uint64_t tag,

@@ -242,6 +242,10 @@ eg_status egi_memory_counts(egi_store *store, eg_bytes prefix, bool exact,
                             int64_t deadline_us, egi_counts_fn visit,
                             void *ctx, eg_error *error);
 
+/* egi_memory_count_apart: what is counted in the entry of a place is in the
+** ledger then, since the entry will have no room for it.  False: no memory. */
+bool egi_memory_count_apart(egi_place *place);
+
 /* egi_memory_uncount: a record is forgotten, and so is what was counted. */
 static inline void egi_memory_uncount(egi_shard *shard, eg_bytes key,
                                       uint32_t hash) {

@@ -46,7 +46,7 @@ bool egi_memory_see_times(const egi_view *view, int64_t now, egi_seen *seen) {
 static void free_large(egi_shard *shard, egi_entry *entry) {
   const eg_env *env = shard->table.arena.env;
   void *record = (void *)(uintptr_t)egi_own(egi_entry_large(entry));
-  env->alloc(env->alloc_ud, record, egi_own(&entry->len), 0);
+  env->alloc(env->alloc_ud, record, egi_entry_len(entry), 0);
   shard->large--;
 }
 

@@ -53,7 +53,7 @@ static bool copy(scan *s, const egi_table *table, const egi_entry *entry) {
   eg_bytes key = egi_entry_key(entry);
   egi_view view;
   item made = {.key_len = key.len};
-  if ((egi_own(&entry->len) == 0 && !(egi_entry_flags(entry) & EGI_HELD)) ||
+  if ((egi_entry_len(entry) == 0 && !(egi_entry_flags(entry) & EGI_HELD)) ||
       key.len < s->prefix.len ||
       (s->prefix.len > 0 &&
        memcmp(key.data, s->prefix.data, s->prefix.len) != 0))
@@ -122,11 +122,8 @@ static bool scan_shard(scan *s, egi_shard *shard, eg_status *status) {
   egi_shard_lock(shard);
   uint32_t homes = egi_own(&shard->table.buckets);
   egi_shard_unlock(shard);
-  uint32_t low = 1u << (31 - __builtin_clz(homes));
   for (uint32_t home = 0; home < homes; home++) {
-    /* Which bits mattered: one more where this home was divided already. */
-    bool divided = home < homes - low || home >= low;
-    if (!copy_home(s, shard, home, divided ? 2 * low : low)) {
+    if (!copy_home(s, shard, home, egi_home_step(homes, home))) {
       *status = EG_NOMEM;
       return false;
     }

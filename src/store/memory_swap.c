@@ -165,6 +165,8 @@ static bool gather_record(change *c) {
   const eg_env *env = c->table->arena.env;
   if (!(c->after & EGI_LARGE) || c->swap->write != EGI_PUT)
     return true;
+  if (c->entry != NULL && !egi_memory_count_apart(c->place))
+    return false;
   c->record = env->alloc(env->alloc_ud, NULL, 0, c->len);
   return c->record != NULL;
 }
@@ -225,15 +227,22 @@ static void write_extra(const change *c, uint32_t at) {
   }
 }
 
+/* The length of a record in its entry, with what is counted of the key. */
+static uint32_t counted_len(const change *c) {
+  bool counted = c->entry != NULL && !(c->flags & EGI_LARGE) && c->len > 0;
+  uint32_t counts = counted ? egi_own(&c->entry->len) & ~(uint32_t)EGI_LOW_MASK
+                            : 0;
+  return counts | (uint32_t)c->len;
+}
+
 static void write_record(const change *c, egi_entry *entry) {
   eg_bytes bytes = c->swap->bytes;
-  egi_set(&entry->len, (uint32_t)c->len);
-  if (c->len == 0)
-    return;
   if (!(c->after & EGI_LARGE)) {
+    egi_set(&entry->len, counted_len(c));
     egi_set_bytes(entry->data, c->place->key.bytes.len, bytes.data, c->len);
     return;
   }
+  egi_set(&entry->len, (uint32_t)c->len);
   memcpy(c->record, bytes.data, c->len);
   egi_set(egi_entry_large(entry), (uint64_t)(uintptr_t)c->record);
 }

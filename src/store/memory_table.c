@@ -13,6 +13,8 @@ _Static_assert(offsetof(egi_entry, data) == EGI_ENTRY_HEAD, "entry");
 _Static_assert(offsetof(egi_extra, holder) == EGI_EXTRA_HEAD, "extra");
 _Static_assert(sizeof(egi_times) == 5 * sizeof(uint64_t), "times");
 _Static_assert(EGI_BLOCK_CLASSES <= EGI_CLASS_MASK + 1, "class");
+_Static_assert(EGI_DATA_MAX <= EGI_LOW_MASK, "length");
+_Static_assert(EGI_LOW_BITS + 2 * EGI_COUNT_BITS == 32, "counts");
 _Static_assert(EG_KEY_MAX + EGI_PLAIN_RECORD_MAX <= EGI_DATA_MAX, "data");
 
 /* ------------------------------------------------------------- buckets -- */
@@ -274,7 +276,7 @@ static inline bool glance_entry(const egi_arena *arena, const egi_entry *entry,
                                 egi_glance *glance) {
   egi_view *view = &glance->view;
   uint64_t token = egi_get(&entry->token);
-  size_t key_len = key->bytes.len, len = egi_get(&entry->len);
+  size_t key_len = key->bytes.len, len = egi_get(&entry->len) & EGI_LOW_MASK;
   if (token & EGI_LARGE || key_len + len > EGI_DATA_MAX)
     return false;
   size_t from = key_len / 8, to = (key_len + len + 7) / 8;
@@ -354,7 +356,8 @@ egi_glimpse egi_table_peek(const egi_table *table, const egi_key *key,
   egi_glimpse seen = look_up(table, key, &entry, &words);
   if (seen == EGI_FOUND) {
     uint64_t token = egi_get(&entry->token);
-    size_t key_len = key->bytes.len, len = egi_get(&entry->len);
+    size_t key_len = key->bytes.len;
+    size_t len = egi_get(&entry->len) & EGI_LOW_MASK; /* unless it is large */
     if (len > EGI_PEEK_ROOM - key_len % 8)
       len = EGI_PEEK_ROOM - key_len % 8;
     size_t from = key_len / 8, to = (key_len + len + 7) / 8;

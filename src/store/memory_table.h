@@ -26,6 +26,9 @@
 **      has met a new word meets a new seq behind it.
 **   5. Large records are outside the arena and are freed when they are
 **      replaced: nobody looks at one without the mutex.
+**   6. What is counted, above the length of an entry's record, changes under
+**      the mutex and without seq: nobody looks at it without the mutex, and
+**      the length stays what it is.
 */
 #ifndef EG_STORE_MEMORY_TABLE_H
 #define EG_STORE_MEMORY_TABLE_H
@@ -48,14 +51,16 @@ typedef struct egi_key {
 /*
 ** An entry: its head, the key's bytes, and behind them without a gap those of
 ** the record.  A large record is elsewhere: then a pointer to it is in the
-** first whole word behind the key.
+** first whole word behind the key.  Of others the length needs few bits, and
+** above them stands what is counted of the key, as long as that is little.
 */
 typedef struct egi_entry {
   _Atomic uint32_t next;
   _Atomic uint32_t hash;
   egi_word version;       /* 54 bits, 10: length of the key - 1 */
   egi_word token;         /* 54 bits, 10: flags */
-  _Atomic uint32_t len;   /* of the record; 0: none */
+  _Atomic uint32_t len;   /* of the record; 0: none.  Unless it is large: 11
+                             bits cached, 11: blocked, 10: its length */
   _Atomic uint32_t extra; /* block of an egi_extra, or 0 */
   egi_word data[];
 } egi_entry;
@@ -63,6 +68,8 @@ typedef struct egi_entry {
 enum {
   EGI_LOW_BITS = 10,
   EGI_LOW_MASK = (1 << EGI_LOW_BITS) - 1,
+  EGI_COUNT_BITS = 11,
+  EGI_COUNT_MAX = (1 << EGI_COUNT_BITS) - 1,
   EGI_CLASS_MASK = 31, /* flags: the class of the block */
   EGI_HELD = 32,       /* the grant has not been ended; see the lease */
   EGI_LARGE = 64,      /* the record is outside */
@@ -230,6 +237,12 @@ static inline unsigned egi_entry_flags(const egi_entry *entry) {
   return (unsigned)(egi_own(&entry->token) & EGI_LOW_MASK);
 }
 
+/* egi_entry_len: of the record. */
+static inline size_t egi_entry_len(const egi_entry *entry) {
+  uint32_t len = egi_own(&entry->len);
+  return egi_entry_flags(entry) & EGI_LARGE ? len : len & EGI_LOW_MASK;
+}
+
 static inline size_t egi_entry_key_len(const egi_entry *entry) {
   return (size_t)(egi_own(&entry->version) & EGI_LOW_MASK) + 1;
 }
@@ -270,7 +283,7 @@ static inline void egi_entry_view(const egi_table *table,
   view->token = token >> EGI_LOW_BITS;
   view->held = token & EGI_HELD;
   view->timed = token & EGI_TIMED;
-  view->bytes.len = egi_own(&entry->len);
+  view->bytes.len = egi_entry_len(entry);
   view->bytes.data = (const char *)(const void *)entry->data + key_len;
   if (token & EGI_LARGE)
     view->bytes.data = (const void *)(uintptr_t)egi_own(

@@ -208,7 +208,8 @@ typedef struct egi_store_ops {
   eg_status (*add)(egi_store *store, eg_bytes key, const egi_counts *more,
                    int64_t deadline_us, eg_error *error);
   /* Shows what is counted of every key that begins with prefix, or of this one
-  ** key alone (`exact`), of others may too.  NULL where add is. */
+  ** key alone (`exact`), of others may too; where it is not one key alone, in
+  ** parts, which add up.  NULL where add is. */
   eg_status (*counts)(egi_store *store, eg_bytes prefix, bool exact,
                       int64_t deadline_us, egi_counts_fn visit, void *ctx,
                       eg_error *error);
