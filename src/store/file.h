@@ -74,12 +74,13 @@ typedef struct egi_entry {
   unsigned char key[];
 } egi_entry;
 
-enum { EGI_CACHE_ROWS = 4096, EGI_CACHE_BYTES = EGI_PEEK_ROOM };
+enum { EGI_CACHE_ROWS = 4096, EGI_CACHE_BYTES = 240 };
 
 /* A row that was read, as long as the wal-index header is what it was. */
 typedef struct egi_cached {
-  uint64_t hash, hash2, generation;
-  uint64_t token;
+  uint64_t hash, hash2, generation; /* 0: none */
+  uint64_t version, token;
+  int64_t stamp;
   uint32_t len;
   unsigned char bytes[EGI_CACHE_BYTES];
 } egi_cached;
@@ -367,6 +368,16 @@ bool egi_db_read_header(const egi_dir *dir, uint64_t mark[6]);
 /* ------------------------------------------------------ file_cache.c -- */
 
 void egi_cache_put(egi_at *at);
+
+/* egi_cache_get: the row of a key without a slot, with the shard's mutex held.
+** False: it has to be read. */
+bool egi_cache_get(egi_at *at);
+
+/* egi_cache_wrote: this process has committed, by itself; before: the header
+** when it began to.  at: whose row that was; NULL: nobody's.  after: what is in
+** it now; NULL: nothing, or not all of it is known. */
+void egi_cache_wrote(egi_dir *dir, const egi_at *at, const egi_after *after,
+                     const uint64_t before[6]);
 bool egi_file_peek(egi_store *store, eg_bytes key, unsigned char *room,
                    eg_bytes *bytes, uint64_t *token, uint64_t *tag);
 bool egi_file_unchanged(egi_store *store, eg_bytes key,

@@ -4,7 +4,9 @@
 **
 ** The header of the wal-index moves with every commit of any process, a
 ** foreign program too, and not otherwise.  It says that of the whole database,
-** not of a key: one busy key costs everybody a SELECT.
+** not of a key: a busy process costs the others a SELECT.  What this process
+** commits itself is known: if the header has moved by that one commit, all
+** other rows are as they were.
 **
 ** A key that has a slot is never answered from here.  The tags are looked at
 ** before the header: a grant leaves its tag before its end is in the row, or
@@ -32,27 +34,93 @@ static egi_cached *place(egi_dir *dir, uint64_t hash2) {
   return &dir->cache[hash2 % EGI_CACHE_ROWS];
 }
 
+static void fill(egi_dir *dir, const egi_at *at, const egi_after *row) {
+  egi_cached *cached = place(dir, at->hash2);
+  *cached = (egi_cached){.hash = at->hash,
+                         .hash2 = at->hash2,
+                         .generation = dir->generation,
+                         .version = row->version,
+                         .token = row->token,
+                         .stamp = row->stamp,
+                         .len = (uint32_t)row->bytes.len};
+  if (row->bytes.len > 0)
+    memcpy(cached->bytes, row->bytes.data, row->bytes.len);
+}
+
+static bool is_plain(const egi_after *row) {
+  return row->bytes.len <= EGI_CACHE_BYTES && row->not_before == EGI_UNSET &&
+         row->fresh == EGI_UNSET && row->life == EGI_UNSET;
+}
+
+static const egi_cached *find(egi_dir *dir, uint64_t hash, uint64_t hash2) {
+  const egi_cached *row = place(dir, hash2);
+  return row->generation == dir->generation && row->hash == hash &&
+                 row->hash2 == hash2
+             ? row
+             : NULL;
+}
+
+bool egi_cache_get(egi_at *at) {
+  egi_dir *dir = at->dir;
+  const egi_cached *row = NULL;
+  if (dir->cache == NULL)
+    return false;
+  pthread_mutex_lock(&dir->cache_mutex);
+  if (still(dir))
+    row = find(dir, at->hash, at->hash2);
+  if (row != NULL) {
+    at->base = at->version = row->version;
+    at->token = row->token;
+    at->stamp = row->stamp;
+    at->len = row->len;
+    memcpy(at->small, row->bytes, row->len);
+    at->bytes = (eg_bytes){at->small, row->len};
+    memcpy(at->mark, dir->mark, sizeof at->mark);
+    at->marked = true;
+  }
+  pthread_mutex_unlock(&dir->cache_mutex);
+  return row != NULL;
+}
+
+/* Has it moved by one commit?  iChange counts them (walformat.html). */
+static bool moved_once(const uint64_t before[6], const uint64_t now[6]) {
+  return (uint32_t)now[1] == (uint32_t)before[1] + 1;
+}
+
+void egi_cache_wrote(egi_dir *dir, const egi_at *at, const egi_after *after,
+                     const uint64_t before[6]) {
+  uint64_t now[6];
+  pthread_mutex_lock(&dir->cache_mutex);
+  bool kept = dir->cache != NULL && egi_db_read_header(dir, now) &&
+              memcmp(before, dir->mark, sizeof dir->mark) == 0 &&
+              moved_once(before, now);
+  if (kept) {
+    memcpy(dir->mark, now, sizeof now);
+    if (at != NULL && after != NULL && is_plain(after))
+      fill(dir, at, after);
+    else if (at != NULL)
+      place(dir, at->hash2)->generation = 0;
+  }
+  pthread_mutex_unlock(&dir->cache_mutex);
+}
+
 void egi_cache_put(egi_at *at) {
   egi_dir *dir = at->dir;
-  bool plain = at->len <= EGI_CACHE_BYTES && at->not_before == EGI_UNSET &&
-               at->fresh == EGI_UNSET && at->life == EGI_UNSET;
-  if (!plain)
+  const egi_after row = {.version = at->version,
+                         .token = at->token,
+                         .stamp = at->stamp,
+                         .not_before = at->not_before,
+                         .fresh = at->fresh,
+                         .life = at->life,
+                         .bytes = at->bytes};
+  if (!is_plain(&row))
     return;
   pthread_mutex_lock(&dir->cache_mutex);
   if (dir->cache == NULL)
     dir->cache = calloc(EGI_CACHE_ROWS, sizeof *dir->cache);
   still(dir);
-  if (dir->cache != NULL &&
-      memcmp(dir->mark, at->mark, sizeof at->mark) == 0) {
-    egi_cached *row = place(dir, at->hash2);
-    row->hash = at->hash;
-    row->hash2 = at->hash2;
-    row->generation = dir->generation;
-    row->token = at->token;
-    row->len = (uint32_t)at->len;
-    if (at->len > 0)
-      memcpy(row->bytes, at->bytes.data, at->len);
-  }
+  if (dir->cache != NULL && memcmp(dir->mark, at->mark, sizeof at->mark) == 0)
+    fill(dir, at, &row);
   pthread_mutex_unlock(&dir->cache_mutex);
 }
 
@@ -71,9 +139,8 @@ bool egi_file_peek(egi_store *store, eg_bytes key, unsigned char *room,
     return false;
   pthread_mutex_lock(&dir->cache_mutex);
   if (still(dir) && dir->cache != NULL) {
-    const egi_cached *row = place(dir, hash[1]);
-    found = row->generation == dir->generation && row->hash == hash[0] &&
-            row->hash2 == hash[1];
+    const egi_cached *row = find(dir, hash[0], hash[1]);
+    found = row != NULL && row->len <= EGI_PEEK_ROOM;
     if (found) {
       memcpy(room, row->bytes, row->len);
       *bytes = (eg_bytes){room, row->len};

@@ -189,6 +189,8 @@ eg_status egi_file_add(egi_store *store, eg_bytes key, const egi_counts *more,
   pthread_mutex_lock(&dir->db_mutex);
   status = egi_db_write_begin(dir, PATIENCE_MS, error);
   if (status == EG_OK) {
+    uint64_t before[6];
+    bool marked = egi_db_read_header(dir, before);
     int rc = read_old(dir->db.handle, file, key, &counts);
     egi_counts_merge(&counts, more);
     if (rc == SQLITE_OK)
@@ -197,6 +199,8 @@ eg_status egi_file_add(egi_store *store, eg_bytes key, const egi_counts *more,
       status = egi_db_fail(dir, rc, "counting", error);
     else if (file->added++ % SWEEP_EACH == SWEEP_EACH - 1)
       sweep(file, day);
+    if (marked)
+      egi_cache_wrote(dir, NULL, NULL, before);
     egi_db_write_end(dir);
   }
   pthread_mutex_unlock(&dir->db_mutex);

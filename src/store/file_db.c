@@ -471,11 +471,13 @@ static int set_sync(egi_dir *dir, bool full) {
 }
 
 /* One statement that writes one row, or none: CONFLICT.  Ends the writing.
-** rc: how it was made. */
+** rc: how it was made; after: what the row is then, NULL: not known. */
 static eg_status run(egi_at *at, int rc, sqlite3_stmt *s, bool durable,
-                     eg_error *error) {
+                     const egi_after *after, eg_error *error) {
   egi_dir *dir = at->dir;
   eg_status status = EG_OK;
+  uint64_t before[6];
+  bool marked = egi_db_read_header(dir, before);
   if (rc == SQLITE_OK)
     rc = set_sync(dir, durable || at->file->options.full);
   if (rc == SQLITE_OK)
@@ -486,6 +488,8 @@ static eg_status run(egi_at *at, int rc, sqlite3_stmt *s, bool durable,
   else if (changes == 0)
     status = EG_CONFLICT;
   sqlite3_reset(s);
+  if (marked)
+    egi_cache_wrote(dir, at, status == EG_OK ? after : NULL, before);
   egi_db_write_end(dir);
   return status;
 }
@@ -556,7 +560,8 @@ eg_status egi_db_put(egi_at *at, const egi_after *after, eg_error *error) {
       bind_touch(s, at, after);
     else
       bind_put(s, at, after);
-    status = run(at, rc, s, after->durable, error);
+    status = run(at, rc, s, after->durable, after->leave ? NULL : after,
+                 error);
   }
   pthread_mutex_unlock(&dir->db_mutex);
   return status;
@@ -571,7 +576,7 @@ eg_status egi_db_delete(egi_at *at, eg_error *error) {
     int rc = egi_db_statement(dir, EGI_SQL_DELETE, &s);
     bind_key(s, at);
     sqlite3_bind_int64(s, 3, (int64_t)at->base);
-    status = run(at, rc, s, false, error);
+    status = run(at, rc, s, false, NULL, error);
   }
   pthread_mutex_unlock(&dir->db_mutex);
   return status;

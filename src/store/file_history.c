@@ -130,6 +130,8 @@ static eg_status write_batch(egi_file *file, const egi_ended *e, unsigned n,
   eg_status status = egi_db_write_begin(dir, EGI_PATIENCE_MS, error);
   if (status == EG_OK) {
     sqlite3 *db = dir->db.handle;
+    uint64_t before[6];
+    bool marked = egi_db_read_header(dir, before);
     int rc = sqlite3_exec(db, "begin immediate", NULL, NULL, NULL);
     if (rc == SQLITE_OK)
       rc = insert_all(file, db, e);
@@ -141,6 +143,8 @@ static eg_status write_batch(egi_file *file, const egi_ended *e, unsigned n,
     if (rc != SQLITE_OK) {
       status = egi_db_fail(dir, rc, "writing the history", error);
       sqlite3_exec(db, "rollback", NULL, NULL, NULL);
+    } else if (marked) {
+      egi_cache_wrote(dir, NULL, NULL, before);
     }
     egi_db_write_end(dir);
   }

@@ -204,13 +204,14 @@ eg_status egi_at_look(egi_at *at, int want, eg_error *error) {
     from_slot(at);
     if (bytes && !at->in_slot && at->len > 0)
       status = bytes_of_row(at, error);
-  } else if (egi_filter_may(at->dir->side.head, at->hash2)) {
+  } else if (egi_filter_may(at->dir->side.head, at->hash2) &&
+             !egi_cache_get(at)) {
     status = egi_db_get(at, bytes, error);
+    if (status == EG_OK && bytes && at->marked)
+      egi_cache_put(at);
   }
   if (status != EG_OK)
     return status;
-  if (at->slot == NULL && bytes && at->marked)
-    egi_cache_put(at);
   judge_hold(at, want);
   settle(at);
   return EG_OK;
