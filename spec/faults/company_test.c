@@ -35,17 +35,22 @@ static eg_status run_it(trouble *t, const char *key) {
 
 /* ---------------------------------------------------------------- a group -- */
 
+enum { SHARED_GROUP = 2000 };
+
 static eg_status open_as(trouble *t, uid_t uid, gid_t gid, const char *query) {
   char url[128];
+  gid_t other = SHARED_GROUP;
   umask(077); /* the store's modes are its own */
-  if (setgroups(0, NULL) != 0 || setgid(gid) != 0 || setuid(uid) != 0)
+  if (setgroups(gid == uid ? 1 : 0, &other) != 0 || setgid(gid) != 0 ||
+      setuid(uid) != 0)
     return EG_INTERNAL;
   snprintf(url, sizeof url, "file:%s/shared%s", t->folder, query);
   eg_options options = {.store = url};
   return eg_open(&options, &t->guard, &t->error);
 }
 
-/* Opens the shared folder as that user, and runs a key: its outcome. */
+/* Opens the shared folder as that user, and runs a key: its outcome.  Whose
+** first group is his own (gid is uid) is in the shared one besides. */
 static int as_user(trouble *t, uid_t uid, gid_t gid, const char *query,
                    const char *key) {
   pid_t child = fork();
@@ -71,13 +76,44 @@ static void group_shares_a_folder(void **state) {
   assert_int_equal(trouble_shell(t,
                                  "cd shared && test \"$(stat -c %%a locks "
                                  "locks/k.lock guard.db guard.shm | xargs)\""
-                                 " = '770 660 660 660'"),
+                                 " = '2770 660 660 660'"),
                    0);
   assert_int_equal(as_user(t, 1002, 2000, shared, "k"), EG_CACHED);
   assert_int_equal(as_user(t, 1002, 2000, shared, "own"), EG_OK);
   assert_int_equal(as_user(t, 1001, 2000, shared, "own"), EG_CACHED);
   assert_int_equal(as_user(t, 1003, 3000, shared, "k"), EG_DENIED);
   assert_int_equal(as_user(t, 1002, 2000, "", "k"), EG_DENIED);
+}
+
+static void group_that_is_not_the_first_shares_a_folder(void **state) {
+  trouble *t = *state;
+  if (geteuid() != 0)
+    skip(); /* only root can become several others */
+  const char *shared = "?mode=0770";
+  assert_int_equal(trouble_shell(t, "chmod 711 . && install -d -m 770 -o 1001 "
+                                    "-g 2000 shared"),
+                   0);
+  assert_int_equal(as_user(t, 1001, 1001, shared, "k"), EG_OK);
+  assert_int_equal(as_user(t, 1002, 1002, shared, "k"), EG_CACHED);
+  assert_int_equal(as_user(t, 1002, 1002, shared, "own"), EG_OK);
+  assert_int_equal(as_user(t, 1001, 1001, shared, "own"), EG_CACHED);
+  assert_int_equal(as_user(t, 1003, 2000, shared, "own"), EG_CACHED);
+}
+
+static void folder_that_gives_files_another_group_is_refused(void **state) {
+  trouble *t = *state;
+  if (geteuid() != 0)
+    skip(); /* only root can become several others */
+  const char *shared = "?mode=0770";
+  assert_int_equal(trouble_shell(t, "chmod 711 . && install -d -m 770 -o 0 "
+                                    "-g 2000 shared"),
+                   0);
+  assert_int_equal(as_user(t, 1001, 1001, shared, "k"), EG_DENIED);
+  assert_int_equal(trouble_shell(t, "test -z \"$(ls shared)\" && "
+                                    "chmod g+s shared"),
+                   0);
+  assert_int_equal(as_user(t, 1001, 1001, shared, "k"), EG_OK);
+  assert_int_equal(as_user(t, 1002, 1002, shared, "k"), EG_CACHED);
 }
 
 /* ---------------------------------------------------------- the database -- */
@@ -524,6 +560,8 @@ static void signals_interrupt_nothing(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       TROUBLE(group_shares_a_folder),
+      TROUBLE(group_that_is_not_the_first_shares_a_folder),
+      TROUBLE(folder_that_gives_files_another_group_is_refused),
       TROUBLE(newer_schema_is_refused),
       TROUBLE(history_is_bounded_by_count_and_age),
       TROUBLE(long_history_is_bounded_by_count_too),

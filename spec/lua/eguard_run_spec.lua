@@ -57,7 +57,8 @@ describe("eguard run", function()
         "run --delay=1s k -- true", "run --no-record --once k -- true",
         "run --conflict-exit-code=256 k -- true", "ls --rerun",
         "run --kill-after=1s k -- true", "run --once=yes k -- true",
-        "completion tcsh", "release --kill k", "run --retry=x k -- true" } do
+        "completion tcsh", "release --kill k", "run --retry=x k -- true",
+        "run --cache --cache-limit=513M k -- true" } do
         local result = sh("eguard " .. words)
         assert.equal(64, result.status, words)
         assert.match("^eguard: .+\n$", result.err)

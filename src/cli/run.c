@@ -12,6 +12,9 @@
 #include "executionguard_host.h"
 #include "executionguard_view.h"
 
+/* No store takes much more in one piece: SQLite 1 GB, Redis 512 MiB. */
+enum { MOST_CACHED = 512 << 20 };
+
 typedef struct run {
   const ec_options *options;
   eg_guard *guard;
@@ -43,6 +46,8 @@ static bool check(const ec_options *o) {
     return wrong("--delay and --backoff are for --retry=N");
   if (o->timeout_ms < 0 && o->kill_after_ms >= 0)
     return wrong("--kill-after is for --timeout");
+  if (o->cache_limit > MOST_CACHED)
+    return wrong("--cache-limit is at most 512M");
   if (o->cache_limit >= 0 && !o->cache)
     return wrong("--cache-limit is for --cache");
   return true;

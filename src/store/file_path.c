@@ -179,6 +179,25 @@ eg_status egi_file_open(int dir, const char *name, int flags,
 
 /* ------------------------------------------------------------ folders -- */
 
+/* A folder that a group shares hands its group on to what is made in it, by
+** whomever: SQLite's files too, and of users whose own group is another. */
+static eg_status hand_on_group(int fd, const struct stat *st,
+                               const egi_file_options *options,
+                               eg_error *error) {
+  char text[EGI_NAMED];
+  bool ours = st->st_uid == geteuid() || geteuid() == 0;
+  if ((options->mode & 0070) == 0 || (st->st_mode & S_ISGID) != 0)
+    return EG_OK;
+  if (ours && fchmod(fd, (st->st_mode & 07777) | S_ISGID) == 0)
+    return EG_OK;
+  if (st->st_gid == getegid())
+    return EG_OK;
+  return egi_file_fail(error, EG_DENIED, 0,
+                       "%s is shared by a group, and what this user makes in "
+                       "it would be of another: its owner may chmod g+s it",
+                       egi_file_named(fd, ".", text));
+}
+
 static eg_status open_folder(int dir, const char *name,
                              const egi_file_options *options, int *fd,
                              eg_error *error) {
@@ -192,6 +211,8 @@ static eg_status open_folder(int dir, const char *name,
     status = cannot_open(dir, name, errno, error);
   else
     status = egi_file_check(dir, name, &st, true, options, error);
+  if (status == EG_OK)
+    status = hand_on_group(opened, &st, options, error);
   if (status != EG_OK)
     close(opened);
   else
