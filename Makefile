@@ -542,6 +542,7 @@ PROCESS_TESTS := c/eguard_processes_test $(patsubst spec/%.c,%,\
                    $(wildcard spec/faults/*_test.c \
                      spec/conformance/postgres_test.c \
                      spec/conformance/herd_test.c \
+                     spec/conformance/leave_test.c \
                      spec/conformance/redis_*_test.c \
                      spec/conformance/etcd_*test.c))
 

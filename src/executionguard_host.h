@@ -256,9 +256,12 @@ EG_API eg_status eg_commit_later(eg_guard *guard, eg_bytes key,
 ** eg_leave_at: when this signal comes, and would end the process (its handler
 ** is the default one now), what the process holds on servers is given back
 ** first.  The thread that is hit does nothing meanwhile, 1.5 s at most.  True:
-** so it will be; false: somebody handles that signal, or ignores it, or the
-** guard's store needs no such thing.  (At exit() it is always done, by whoever
-** has opened a guard on a server.)
+** so it will be, in children of a fork too; false: somebody handles that
+** signal, or ignores it, or the guard's store needs no such thing, or the
+** process would not end by it (SIGCHLD and its like; any for the first process
+** of a container).  A handler that is set later has the signal to itself: ours
+** does nothing where it is called by that one.  (At exit() it is always done,
+** by whoever has opened a guard on a server.)
 */
 EG_API bool eg_leave_at(const eg_guard *guard, int signal_number);
 

@@ -223,8 +223,10 @@ static void call(eg_guard *guard) {
   egi_attendant *a = &guard->attendant;
   if (!guard->ops->blocks)
     return;
-  if (!a->running && !a->ending)
+  if (!a->running && !a->ending) {
     a->running = egi_thread_start(&a->thread, attend, guard);
+    egi_leave_mind();
+  }
   pthread_cond_signal(&a->woken);
 }
 

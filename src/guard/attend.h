@@ -212,6 +212,8 @@ void egi_leftovers_end(struct eg_guard *guard);
 /* ---- leave.c: what is held elsewhere is given back at exit ---- */
 
 void egi_leave_init(const struct eg_guard *guard);
+/* May be called under attending. */
+void egi_leave_mind(void);
 
 /* ---- boot.c: a lease elsewhere runs out while this machine sleeps.  Under
 ** attending, by CLOCK_BOOTTIME ---- */

@@ -7,21 +7,50 @@
 ** while its grants are given back: the thread that was hit waits in its
 ** handler, a little while at most, for a thread of ours that does it; then the
 ** signal is sent again and does what it always did.  A thread that was hit in
-** the middle of our own locks makes that one hang, and the leases run out.
+** the middle of our own locks makes that one hang, and the leases run out; one
+** that was at it already, in exit(), goes on with it and is ended after that.
+**
+** WHO ELSE MINDS THE SIGNAL.  A handler that was there, or that it is ignored,
+** stays.  Who puts his own over ours later is in charge from then on: should
+** he call ours, as the one that was there before, it does nothing.
+**
+** No descriptors are used: a program that makes a daemon of itself closes all
+** it finds, and has others under their numbers then.
+**
+** LOCKS.  `leaving` is held by the one thread that gives back; `attending` is
+** taken under it, and given up while a server is asked.  `lock` guards what
+** is set up; it is taken under `attending`, and nothing under it.
 */
 #include "guard/guard.h"
 
 #include "executionguard_host.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { LEAVE_MS = 1000, BATCH = 32 };
+/* What it takes in all; of that what a guard has at the least, however long
+** those before it took; how long a thread that was hit waits, and how often
+** it looks. */
+enum {
+  LEAVE_US = 1000000,
+  SHARE_US = 100000,
+  WAIT_US = 1500000,
+  LOOK_MS = 2,
+  BATCH = 32
+};
+
+static pthread_mutex_t leaving = PTHREAD_MUTEX_INITIALIZER;
+
+static int64_t machine_now(void) {
+  const eg_clock *clock = eg_system_clock();
+  return clock->now_us(clock->ctx);
+}
 
 static bool elsewhere(const eg_guard *guard) {
   return guard->ops->blocks && guard->store->lease_ms > 0;
@@ -69,7 +98,7 @@ static void give_back(eg_guard *guard, const egi_hold_ref *hold,
   egi_seen_free(&seen, &guard->env);
 }
 
-/* Under attending, which is given up meanwhile. */
+/* Under leaving, and under attending, which is given up meanwhile. */
 static void give_back_all(eg_guard *guard, int64_t until_us) {
   static batch b;
   for (take(guard, &b); b.n > 0; take(guard, &b)) {
@@ -81,12 +110,15 @@ static void give_back_all(eg_guard *guard, int64_t until_us) {
 }
 
 static void leave_all(void) {
+  int64_t over = machine_now() + LEAVE_US;
   eg_guard *guard = NULL;
+  pthread_mutex_lock(&leaving);
   egi_attending_lock();
   while ((guard = egi_attend_each(guard)) != NULL) {
     if (!guard->ops->blocks)
       continue;
-    int64_t until = egi_now(&guard->env) + LEAVE_MS * INT64_C(1000);
+    int64_t left = over - machine_now();
+    int64_t until = egi_now(&guard->env) + (left > SHARE_US ? left : SHARE_US);
     guard->attendant.leaving = true; /* it is not closed under us */
     if (elsewhere(guard))
       give_back_all(guard, until);
@@ -97,11 +129,159 @@ static void leave_all(void) {
     pthread_cond_broadcast(&guard->attendant.done);
   }
   egi_attending_unlock();
+  pthread_mutex_unlock(&leaving);
+}
+
+/* ------------------------------------------------------------- signals -- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_bool minded;   /* is there a signal that on_end is set for? */
+static _Atomic pid_t minder; /* the process whose thread waits to be asked */
+static sem_t asked;          /* that thread waits for it */
+static atomic_bool given;    /* all is given back */
+static _Atomic uintptr_t leaver; /* the thread that gives back in exit() */
+static atomic_int came;          /* the signal that hit it */
+
+static void *mind(void *arg) {
+  (void)arg;
+  while (sem_wait(&asked) != 0 && errno == EINTR)
+    continue;
+  leave_all();
+  atomic_store(&given, true);
+  return NULL;
+}
+
+/* From here to on_end: only what is safe in a handler. */
+
+static uintptr_t this_thread(void) { return (uintptr_t)pthread_self(); }
+
+static int64_t handler_now(void) {
+  struct timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static void have_given(void) {
+  int64_t until = handler_now() + WAIT_US;
+  if (atomic_load(&minder) != getpid() || sem_post(&asked) != 0)
+    return;
+  while (!atomic_load(&given) && handler_now() < until)
+    poll(NULL, 0, LOOK_MS);
+}
+
+/* Does what the signal always did; from its handler, when that returns. */
+static void end_by(int number) {
+  struct sigaction plain;
+  memset(&plain, 0, sizeof plain);
+  plain.sa_handler = SIG_DFL;
+  sigaction(number, &plain, NULL);
+  kill(getpid(), number);
+}
+
+static void on_end(int number);
+
+/* Does nobody else mind it?  In the handler of another thread, which ends the
+** process, it may be the default again. */
+static bool is_free(int number) {
+  struct sigaction now;
+  return sigaction(number, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) &&
+         (now.sa_handler == SIG_DFL || now.sa_handler == on_end);
+}
+
+static void on_end(int number) {
+  int before = errno;
+  bool free = is_free(number);
+  if (free && atomic_load(&leaver) == this_thread()) {
+    atomic_store(&came, number);
+  } else if (free) {
+    have_given();
+    end_by(number);
+  }
+  errno = before;
+}
+
+/* With lock held. */
+static bool start_minder(void) {
+  pid_t me = getpid();
+  if (atomic_load(&minder) == me)
+    return true;
+  atomic_store(&given, false); /* it is our parent that has, maybe */
+  if (sem_init(&asked, 0, 0) != 0 || !egi_thread_start(NULL, mind, NULL))
+    return false;
+  atomic_store(&minder, me);
+  return true;
+}
+
+/* Does this process end by that signal's default action?  The first one of a
+** container does not: for it what is not handled is ignored. */
+static bool ends_by(int number) {
+  switch (number) {
+  case SIGCHLD:
+  case SIGCONT:
+  case SIGURG:
+  case SIGWINCH:
+  case SIGSTOP:
+  case SIGTSTP:
+  case SIGTTIN:
+  case SIGTTOU:
+    return false;
+  default:
+    return getpid() != 1;
+  }
+}
+
+static bool set_handler(int number) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = on_end;
+  action.sa_flags = SA_ONSTACK | SA_RESTART;
+  sigfillset(&action.sa_mask);
+  return sigaction(number, &action, NULL) == 0;
+}
+
+bool eg_leave_at(const eg_guard *guard, int number) {
+  if (!elsewhere(guard) || !ends_by(number))
+    return false;
+  pthread_mutex_lock(&lock);
+  bool good = is_free(number) && start_minder() && set_handler(number);
+  if (good)
+    atomic_store(&minded, true);
+  pthread_mutex_unlock(&lock);
+  return good;
+}
+
+/* Something is held that would be to be given back.  In a child of a fork the
+** signal is handled as in its parent, and nobody is there to do it. */
+void egi_leave_mind(void) {
+  if (!atomic_load(&minded) || atomic_load(&minder) != 0)
+    return;
+  pthread_mutex_lock(&lock);
+  start_minder();
+  pthread_mutex_unlock(&lock);
+}
+
+void egi_leave_fork(egi_fork phase) {
+  egi_mutex_fork(&lock, phase);
+  if (phase != EGI_FORKED_CHILD)
+    return;
+  pthread_mutex_init(&leaving, NULL); /* may be held, for long */
+  atomic_store(&minder, 0);
+  atomic_store(&leaver, 0);
+  atomic_store(&came, 0);
 }
 
 /* ---------------------------------------------------------------- exit -- */
 
-static void mind_exit(void) { atexit(leave_all); }
+static void leave_at_exit(void) {
+  atomic_store(&leaver, this_thread());
+  leave_all();
+  atomic_store(&leaver, 0);
+  int number = atomic_exchange(&came, 0);
+  if (number != 0)
+    end_by(number);
+}
+
+static void mind_exit(void) { atexit(leave_at_exit); }
 
 /* Called when a connection was made: what that has to do at exit comes after
 ** us. */
@@ -110,74 +290,3 @@ void egi_leave_init(const eg_guard *guard) {
   if (guard->ops->blocks)
     pthread_once(&once, mind_exit);
 }
-
-/* ------------------------------------------------------------- signals -- */
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static _Atomic pid_t minder; /* the process whose thread reads `ask` */
-static int ask[2] = {-1, -1}, done[2] = {-1, -1};
-
-static void *mind(void *arg) {
-  char byte;
-  (void)arg;
-  while (read(ask[0], &byte, 1) < 0 && errno == EINTR)
-    continue;
-  leave_all();
-  while (write(done[1], "", 1) < 0 && errno == EINTR)
-    continue;
-  return NULL;
-}
-
-/* Only what is safe in a handler. */
-static void on_end(int number) {
-  int before = errno;
-  struct pollfd fd = {.fd = done[0], .events = POLLIN};
-  struct sigaction plain;
-  if (atomic_load(&minder) == getpid() && write(ask[1], "", 1) == 1)
-    poll(&fd, 1, LEAVE_MS + LEAVE_MS / 2);
-  memset(&plain, 0, sizeof plain);
-  plain.sa_handler = SIG_DFL;
-  sigaction(number, &plain, NULL);
-  kill(getpid(), number); /* comes when this returns */
-  errno = before;
-}
-
-static bool start_minder(void) {
-  pid_t me = getpid();
-  if (atomic_load(&minder) == me)
-    return true;
-  for (int i = 0; i < 2; i++) { /* a parent's, which it goes on using */
-    if (ask[i] >= 0)
-      close(ask[i]);
-    if (done[i] >= 0)
-      close(done[i]);
-    ask[i] = done[i] = -1;
-  }
-  if (pipe2(ask, O_CLOEXEC) != 0 || pipe2(done, O_CLOEXEC) != 0 ||
-      !egi_thread_start(NULL, mind, NULL))
-    return false;
-  atomic_store(&minder, me);
-  return true;
-}
-
-bool eg_leave_at(const eg_guard *guard, int number) {
-  struct sigaction action;
-  if (!elsewhere(guard))
-    return false;
-  pthread_mutex_lock(&lock);
-  bool good = sigaction(number, NULL, &action) == 0 &&
-              !(action.sa_flags & SA_SIGINFO) &&
-              (action.sa_handler == SIG_DFL || action.sa_handler == on_end) &&
-              start_minder();
-  if (good && action.sa_handler == SIG_DFL) {
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_end;
-    action.sa_flags = SA_ONSTACK;
-    sigfillset(&action.sa_mask);
-    good = sigaction(number, &action, NULL) == 0;
-  }
-  pthread_mutex_unlock(&lock);
-  return good;
-}
-
-void egi_leave_fork(egi_fork phase) { egi_mutex_fork(&lock, phase); }
