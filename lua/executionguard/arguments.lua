@@ -2,18 +2,9 @@
 -- Arguments of executionguard.task, checked; the caller's caller is to blame.
 
 local core = require "executionguard.core"
+local describe = require "executionguard.describe"
 
 local create, status = coroutine.create, coroutine.status
-
-local function describe(value)
-  local kind = type(value)
-  if kind == "string" then
-    return ("the string '%s'"):format(value)
-  elseif kind == "number" or kind == "boolean" then
-    return ("the %s %s"):format(kind, value)
-  end
-  return kind == "nil" and kind or "a " .. kind
-end
 
 local function check_seconds(seconds, method)
   if type(seconds) ~= "number" then

@@ -2,12 +2,14 @@
 -- What a guard has seen and what the process has done, printed.
 
 local core = require "executionguard.core"
+local describe = require "executionguard.describe"
 local terminal = require "executionguard.terminal"
 
 local summary = {}
 
 local METHOD = "ExecutionGuard.printSummary"
 local WIDTH, LEAST_WIDTH = 80, 20 -- columns
+local MOST_COLUMNS <const> = 1000
 local TOP, MOST = 10, 1000 -- keys of a kind
 
 local JOB_STATES = { "created", "running", "canceling", "succeeded", "failed",
@@ -47,8 +49,8 @@ end
 -- What each option has to be, and whether a value is that.
 local OPTIONS <const> = {
   ascii = { "a boolean", function(v) return type(v) == "boolean" end },
-  columns = { ("an integer from %d on"):format(LEAST_WIDTH),
-              function(v) return is_count(v, LEAST_WIDTH, 1000) end },
+  columns = { ("an integer from %d to %d"):format(LEAST_WIDTH, MOST_COLUMNS),
+              function(v) return is_count(v, LEAST_WIDTH, MOST_COLUMNS) end },
   top = { ("an integer from 0 to %d"):format(MOST),
           function(v) return is_count(v, 0, MOST) end },
 }
@@ -58,17 +60,16 @@ local function complaint(options)
   if options == nil then
     return nil
   elseif type(options) ~= "table" then
-    return ("options must be a table {top = 10}, not a %s"):format(
-      type(options))
+    return "options must be a table {top = 10}, not " .. describe(options)
   end
   for name, value in pairs(options) do
     local option = OPTIONS[name]
     if not option then
-      return ("there is no option '%s'; there are ascii, columns, top"):format(
-        tostring(name))
+      return ("there is no option %s; there are ascii, columns, top"):format(
+        type(name) == "string" and "'" .. name .. "'" or describe(name))
     elseif not option[2](value) then
       return ("option '%s' must be %s, not %s"):format(name, option[1],
-        math.type(value) and tostring(value) or "a " .. type(value))
+        describe(value))
     end
   end
 end
@@ -85,7 +86,7 @@ end
 -- not exist or are wrong, and where the store cannot be read.
 function summary.print(guard, options)
   if type(guard) ~= "userdata" or getmetatable(guard) ~= "ExecutionGuard" then
-    error(("%s: takes a guard, not a %s"):format(METHOD, type(guard)), 2)
+    error(("%s: takes a guard, not %s"):format(METHOD, describe(guard)), 2)
   end
   local wrong = complaint(options)
   if wrong then

@@ -9,31 +9,40 @@
 -- Notes are kept in a ring in memory, by all threads; it is when the trace is
 -- stopped that they are written, and that a function is called, here.
 
+local describe = require "executionguard.describe"
 local native = require "executionguard.core".trace
 
 local EVENTS <const> = 65536
 local MOST <const> = 1 << 24
 
-local function refuse(text, ...)
-  error(("ExecutionGuard.trace: " .. text):format(...), 3)
-end
-
-local function events_of(options)
-  if options == nil then return EVENTS end
+-- What is wrong with the options, or nil.
+local function complaint(options)
+  if options == nil then return nil end
   if type(options) ~= "table" then
-    refuse("options must be a table {events=}, not %s", tostring(options))
+    return "options must be a table {events=}, not " .. describe(options)
   end
   for name in next, options do
     if name ~= "events" then
-      refuse("unknown option '%s'; it takes 'events'", tostring(name))
+      return ("unknown option %s; it takes 'events'"):format(describe(name))
     end
   end
-  local events = options.events == nil and EVENTS or options.events
-  if math.type(events) ~= "integer" or events < 1 or events > MOST then
-    refuse("option 'events' must be an integer from 1 to %d, not %s", MOST,
-      tostring(events))
+  local events = options.events
+  if events ~= nil and
+      (math.type(events) ~= "integer" or events < 1 or events > MOST) then
+    return ("option 'events' must be an integer from 1 to %d, not %s"):format(
+      MOST, describe(events))
   end
-  return events
+end
+
+-- What is wrong with what it is written to, or nil.
+local function complaint_of(sink)
+  local kind = type(sink)
+  if kind ~= "string" and kind ~= "function" and kind ~= "nil" then
+    return "it is written to a path, or told to a function, not " ..
+      describe(sink)
+  elseif kind == "string" and sink:find("\0", 1, true) then -- C's open cuts it
+    return ("a path has no zero byte, and %q has"):format(sink)
+  end
 end
 
 local function write(file, text)
@@ -77,17 +86,14 @@ function Trace:__gc()
 end
 
 -- trace(path, function(text, events, dropped) or nothing, {events = 65536}?)
--- -> a function that stops it; or nil and why there is none
+-- -> what stops it when it is called or closed; or nil and why there is none
 local function trace(sink, options)
-  local kind = type(sink)
-  if kind ~= "string" and kind ~= "function" and kind ~= "nil" then
-    refuse("it is written to a path, or told to a function, not %s",
-      tostring(sink))
-  end
-  local started, err = native.start(events_of(options))
+  local wrong = complaint_of(sink) or complaint(options)
+  if wrong then error("ExecutionGuard.trace: " .. wrong, 2) end
+  local started, err = native.start(options and options.events or EVENTS)
   if not started then return nil, err end
   local it = setmetatable({}, Trace)
-  if kind == "string" then
+  if type(sink) == "string" then
     sink, err = io.open(sink, "wb")
     if not sink then
       it:__gc()

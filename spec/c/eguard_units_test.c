@@ -64,6 +64,9 @@ static void durations_are_written(void **state) {
   (void)state;
   char text[EC_DURATION_TEXT];
   assert_string_equal(eg_format_duration(0, text), "0ms");
+  assert_string_equal(eg_format_duration(1, text), "1us");
+  assert_string_equal(eg_format_duration(999, text), "999us");
+  assert_string_equal(eg_format_duration(1000, text), "1ms");
   assert_string_equal(eg_format_duration(250000, text), "250ms");
   assert_string_equal(eg_format_duration(4230000, text), "4.2s");
   assert_string_equal(eg_format_duration(59999999, text), "59.9s");

@@ -102,8 +102,11 @@ describe("History", function()
   end)
 
   it("says what is wrong with its arguments", function()
-    for _, n in ipairs { 0, -1, 1.5, "3", true } do
-      assert.matches("^History: n must be an integer from 1 on",
+    for n, named in pairs { [0] = "the number 0", [-1] = "the number %-1",
+        [1.5] = "the number 1.5", ["3"] = "the string '3'",
+        [true] = "the boolean true" } do
+      assert.matches("^History: n must be an integer from 1 on, not " ..
+                     named .. "; leave it out",
                      world.message(guard.History, guard, "k", n))
     end
     assert.matches("^History: the key must be a string",

@@ -95,8 +95,10 @@ describe("metrics", function()
 
   it("refuse what they do not know", function()
     for wrong, message in pairs {
-      [{ top = -1 }] = "Metrics: option 'top' must be an integer from 0 on",
-      [{ top = 1.5 }] = "Metrics: option 'top' must be an integer from 0 on",
+      [{ top = -1 }] = "Metrics: option 'top' must be an integer from 0 to " ..
+        "4294967295, not the number %-1",
+      [{ top = 1.5 }] = "Metrics: option 'top' must be an integer from 0",
+      [{ top = 1 << 32 }] = "0 to 4294967295, not the number 4294967296",
       [{ openmetrics = 1 }] = "Metrics: option 'openmetrics' must be a bool",
       [{ tops = 1 }] = "Metrics: unknown option the string 'tops'",
       [7] = "Metrics: options must be a table, not the number 7",

@@ -192,17 +192,17 @@ describe("printSummary", function()
     end
 
     it("what is no guard", function()
-      local takes = "ExecutionGuard.printSummary: takes a guard, not a "
+      local takes = "ExecutionGuard.printSummary: takes a guard, not "
       assert.equal(takes .. "nil", refusal())
-      assert.equal(takes .. "number", refusal(1))
-      assert.equal(takes .. "string", refusal "guard")
-      assert.equal(takes .. "table", refusal {})
-      assert.equal(takes .. "table", refusal(ExecutionGuard))
-      assert.equal(takes .. "userdata", refusal(io.stdout))
+      assert.equal(takes .. "the number 1", refusal(1))
+      assert.equal(takes .. "the string 'guard'", refusal "guard")
+      assert.equal(takes .. "a table", refusal {})
+      assert.equal(takes .. "a table", refusal(ExecutionGuard))
+      assert.equal(takes .. "a userdata", refusal(io.stdout))
       local impostor = setmetatable({}, { __metatable = "ExecutionGuard" })
-      assert.equal(takes .. "table", refusal(impostor))
+      assert.equal(takes .. "a table", refusal(impostor))
       local lock <close> = guard:Lock "key"
-      assert.equal(takes .. "userdata", refusal(lock))
+      assert.equal(takes .. "a userdata", refusal(lock))
     end)
 
     it("a closed guard", function()
@@ -213,22 +213,27 @@ describe("printSummary", function()
 
     it("options that it does not have", function()
       assert.equal("ExecutionGuard.printSummary: options must be a table " ..
-                   "{top = 10}, not a boolean", refusal(guard, true))
+                   "{top = 10}, not the boolean true", refusal(guard, true))
       assert.equal("ExecutionGuard.printSummary: there is no option " ..
                    "'asci'; there are ascii, columns, top",
                    refusal(guard, { asci = true }))
-      assert.equal("ExecutionGuard.printSummary: there is no option '1'; " ..
-                   "there are ascii, columns, top", refusal(guard, { true }))
+      assert.equal("ExecutionGuard.printSummary: there is no option " ..
+                   "the number 1; there are ascii, columns, top",
+                   refusal(guard, { true }))
       assert.equal("ExecutionGuard.printSummary: option 'ascii' must be a " ..
-                   "boolean, not a string", refusal(guard, { ascii = "yes" }))
+                   "boolean, not the string 'yes'",
+                   refusal(guard, { ascii = "yes" }))
       for _, top in ipairs { -1, 1001, 1.5 } do
         assert.equal("ExecutionGuard.printSummary: option 'top' must be an " ..
-                     "integer from 0 to 1000, not " .. top,
+                     "integer from 0 to 1000, not the number " .. top,
                      refusal(guard, { top = top }))
       end
-      assert.equal("ExecutionGuard.printSummary: option 'columns' must be " ..
-                   "an integer from 20 on, not a string",
-                   refusal(guard, { columns = "80" }))
+      for columns, named in pairs { ["80"] = "the string '80'",
+          [19] = "the number 19", [1001] = "the number 1001" } do
+        assert.equal("ExecutionGuard.printSummary: option 'columns' must " ..
+                     "be an integer from 20 to 1000, not " .. named,
+                     refusal(guard, { columns = columns }))
+      end
     end)
   end)
 end)

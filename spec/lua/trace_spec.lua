@@ -147,42 +147,23 @@ describe("a trace", function()
 
   it("refuses what it does not know", function()
     for _, case in ipairs {
-      { 7, nil, "it is written to a path, or told to a function, not 7" },
-      { nil, 7, "options must be a table" },
-      { nil, { event = 1 }, "unknown option 'event'" },
-      { nil, { events = 0 }, "option 'events' must be an integer from 1" },
+      { 7, nil, "it is written to a path, or told to a function, not the " ..
+        "number 7" },
+      { "a\0b", nil, "a path has no zero byte, and \"a\\0b\" has" },
+      { nil, 7, "options must be a table {events=}, not the number 7" },
+      { nil, { event = 1 }, "unknown option the string 'event'; it takes " ..
+        "'events'" },
+      { nil, { events = 0 }, "option 'events' must be an integer from 1 to " ..
+        "16777216, not the number 0" },
     } do
-      assert.error_matches(function()
-        ExecutionGuard.trace(case[1], case[2])
-      end, case[3])
+      local ok, err = pcall(function()
+        return (ExecutionGuard.trace(case[1], case[2]))
+      end)
+      assert.is_false(ok)
+      -- whose fault it is: the line that called, in this file
+      assert.equal("ExecutionGuard.trace: " .. case[3],
+                   err:match "^%g*trace_spec%.lua:%d+: (.*)$")
     end
-  end)
-end)
-
-describe("a trace of an executor", function()
-  local function retried(options)
-    local stop = ExecutionGuard.trace()
-    local tries = 0
-    local exec = executor.new(job.new("again", function()
-      tries = tries + 1
-      if tries < 3 then error("no", 0) end
-    end), options)
-    assert(exec:Start())
-    return events_of((stop()))
-  end
-
-  it("has its retries, under a guard", function()
-    local guard <close> = ExecutionGuard.new()
-    local events = retried { guard = guard, key = "k",
-                             retry = { attempts = 3, delay = 0 } }
-    assert.equal("completed", events.k.args.status)
-    assert.equal(2, events["retry k"].args.attempt)
-    assert.is_nil(events.again)
-  end)
-
-  it("and without one", function()
-    local events = retried { retry = { attempts = 3, delay = 0 } }
-    assert.equal(2, events["retry again"].args.attempt)
   end)
 end)
 

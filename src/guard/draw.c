@@ -258,6 +258,10 @@ static const struct unit {
 char *eg_format_duration(int64_t us, char text[EG_DURATION_TEXT]) {
   if (us < 0)
     us = 0;
+  if (us > 0 && us < 1000) { /* what a game's guards do takes no longer */
+    snprintf(text, EG_DURATION_TEXT, "%" PRId64 "us", us);
+    return text;
+  }
   if (us < 999500) { /* rounded, it is less than a second */
     snprintf(text, EG_DURATION_TEXT, "%" PRId64 "ms", (us + 500) / 1000);
     return text;

@@ -58,7 +58,7 @@ static size_t check_count(lua_State *L) {
     luaL_error(L,
                "History: n must be an integer from 1 on, not %s; leave it out "
                "for the last %d",
-               luaL_tolstring(L, 3, NULL), MOST);
+               eb_describe(L, 3), MOST);
   return (size_t)n;
 }
 
