@@ -15,6 +15,7 @@
 -- eg_check_token in SQL.  What the functions take and return is in
 -- executionguard/types.lua.
 
+local describe = require "executionguard.describe"
 local native = require "executionguard.core".fence
 
 local fence = {
@@ -24,27 +25,31 @@ local fence = {
 
 local MAX_TOKEN <const> = 1 << 53
 
-local function refuse(method, text, ...)
-  error(("fence.%s: %s"):format(method, text:format(...)), 3)
+-- Blames who called the method; level: how far that is from here (3).
+local function refuse(method, level, text, ...)
+  error(("fence.%s: %s"):format(method, text:format(...)), level)
 end
 
 local function check_text(method, name, value)
   if type(value) ~= "string" then
-    refuse(method, "%s must be a string, not %s", name, tostring(value))
+    refuse(method, 4, "%s must be a string, not %s", name, describe(value))
   end
 end
 
 function fence.write(path, token, contents, timeout)
   check_text("write", "path", path)
+  if path:find("\0", 1, true) then
+    refuse("write", 3, "a path has no zero byte, and %q has", path)
+  end
   if math.type(token) ~= "integer" or token < 1 or token >= MAX_TOKEN then
-    refuse("write", "token must be that of a grant (guard:Token(key)), not %s",
-      tostring(token))
+    refuse("write", 3, "token must be that of a grant (guard:Token(key)), not %s",
+      describe(token))
   end
   check_text("write", "contents", contents)
   timeout = timeout == nil and 30 or timeout
   if type(timeout) ~= "number" or timeout ~= timeout or timeout < 0 then
-    refuse("write", "timeout must be seconds, 0 or more, not %s",
-      tostring(timeout))
+    refuse("write", 3, "timeout must be seconds, 0 or more, not %s",
+      describe(timeout))
   end
   return native.write(path, token, contents, timeout)
 end
@@ -55,7 +60,7 @@ function fence.redisKey(name, key)
   end
   check_text("redisKey", "key", key)
   return native.redisKey(name, key) or
-    refuse("redisKey", "that is no name and key of a guard")
+    refuse("redisKey", 3, "that is no name and key of a guard")
 end
 
 return fence

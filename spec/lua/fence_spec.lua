@@ -78,6 +78,15 @@ describe("the fence of a file", function()
     end
     assert.has_error(function() fence.write(path, nil, "x") end,
       "fence.write: token must be that of a grant (guard:Token(key)), not nil")
+    for _, case in ipairs {
+      { "a\0b", "a path has no zero byte, and \"a\\0b\" has" },
+      { 7, "path must be a string, not the number 7" },
+    } do
+      local _, err = pcall(function() return (fence.write(case[1], 1, "x")) end)
+      -- whose fault it is: the line that called, in this file
+      assert.equal("fence.write: " .. case[2],
+                   err:match "^%g*fence_spec%.lua:%d+: (.*)$")
+    end
   end)
 
   it("of redis knows the guard's keys", function()

@@ -9,7 +9,8 @@
 static size_t check_top(lua_State *L, const char *method) {
   if (!lua_isinteger(L, -1) || lua_tointeger(L, -1) < 0 ||
       lua_tointeger(L, -1) > UINT32_MAX)
-    luaL_error(L, "%s: option 'top' must be an integer from 0 to 4294967295, "
+    luaL_error(L,
+               "%s: option 'top' must be an integer from 0 to 4294967295, "
                "not %s",
                method, eb_describe(L, -1));
   return (size_t)lua_tointeger(L, -1);
