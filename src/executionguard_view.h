@@ -85,8 +85,8 @@ EG_API int eg_columns(const eg_view *view, eg_bytes bytes);
 ** small, in UTF-8.  Returns text. */
 EG_API char *eg_printable(eg_bytes bytes, char *text, size_t size);
 
-/* eg_format_duration: "62us", "250ms", "4.2s", "1h 30m": two units at most.  Returns
-** text. */
+/* eg_format_duration: "62us", "250ms", "4.2s", "1h 30m": two units at most.
+** Returns text. */
 #define EG_DURATION_TEXT 48
 EG_API char *eg_format_duration(int64_t us, char text[EG_DURATION_TEXT]);
 

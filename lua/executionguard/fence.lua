@@ -42,7 +42,8 @@ function fence.write(path, token, contents, timeout)
     refuse("write", 3, "a path has no zero byte, and %q has", path)
   end
   if math.type(token) ~= "integer" or token < 1 or token >= MAX_TOKEN then
-    refuse("write", 3, "token must be that of a grant (guard:Token(key)), not %s",
+    refuse("write", 3,
+      "token must be that of a grant (guard:Token(key)), not %s",
       describe(token))
   end
   check_text("write", "contents", contents)

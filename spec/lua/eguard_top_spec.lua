@@ -51,9 +51,24 @@ describe("eguard top", function()
       assert.match("2 held, 0 failed, 2 records", shown)
       assert.match("KEY +STATUS +FOR +PROGRESS +WAIT +RUNS +FAILED +HELD BY",
                    shown)
-      assert.match("> %a+ +Running +%d+m?s? ", shown)
+      assert.match("> %a+ +Running +[%d.]+[mu]?s ", shown)
       assert.match("import +Running.- 1 +0 +pid %d+ %(the spec%)", shown)
       assert.match("q quit  s sort  / filter  a all keys  r release", shown)
+    end)
+  end)
+
+  it("shows rows on a screen of three lines, and of two", function()
+    while_held({ "backup" }, function()
+      local three = top({ "wait backup", "screen", "send q", "ended exit 0" },
+                        { rows = 3 })
+      assert.match("1 held.*\n> backup +Running.*\nq quit", three)
+      assert.not_match("STATUS", three)
+      local two = top({ "wait backup", "screen", "send /k", "wait keys with",
+                        "screen", "send \\r", "gone keys with", "size 100 1",
+                        "wait 1 held", "send q", "ended exit 0" },
+                      { rows = 2 })
+      assert.match("1 held.*\n> backup +Running.*\n.*1 held.*\nkeys with: k_",
+                   two)
     end)
   end)
 

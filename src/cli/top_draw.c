@@ -14,7 +14,7 @@ typedef struct layout {
   int key, status, time, bar, owner, waiters, runs, failed, last;
 } layout;
 
-enum { HEAD = 2, FOOT = 1, BAR = 10 }; /* lines, lines, columns */
+enum { BAR = 10 }; /* columns */
 
 static int width_of_keys(const ec_frame *f, size_t n) {
   int most = 3, bound = f->view->columns / 3;
@@ -206,9 +206,23 @@ static void put_foot(canvas *c, eg_pen *pen) {
   put(c, pen);
 }
 
+/* What there is besides the rows.  A screen of few lines has the rows first,
+** but for a note: that may be a question. */
+typedef struct frame_parts {
+  bool title, heading, foot;
+} frame_parts;
+
+static frame_parts parts_of(const ec_frame *f) {
+  bool foot = f->lines > 2 || (f->lines > 0 && f->note != NULL);
+  return (frame_parts){.title = f->lines > (foot ? 1 : 0),
+                       .heading = f->lines == 0 || f->lines > 3,
+                       .foot = foot};
+}
+
 size_t ec_frame_rows(const ec_frame *f) {
+  frame_parts has = parts_of(f);
   size_t left = f->rows->n - f->from;
-  int room = f->lines - HEAD - FOOT;
+  int room = f->lines - has.title - has.heading - has.foot;
   if (f->lines == 0)
     return left;
   if (room < 1)
@@ -221,11 +235,13 @@ void ec_frame_draw(const ec_frame *f, FILE *to) {
   eg_pen pen;
   size_t n = ec_frame_rows(f);
   layout l = lay_out(f, n);
-  if (f->lines > 0) {
+  frame_parts has = parts_of(f);
+  if (f->lines > 0)
     fputs("\033[H", to);
+  if (has.title)
     put_title(&c, &pen);
-  }
-  put_heading(&c, &l, &pen);
+  if (has.heading)
+    put_heading(&c, &l, &pen);
   for (size_t i = f->from; i < f->from + n; i++) {
     eg_pen_begin(&pen, f->view);
     draw_row(&l, &f->rows->list[i], f->lines > 0 && i == f->selected, &pen);
@@ -233,7 +249,8 @@ void ec_frame_draw(const ec_frame *f, FILE *to) {
   }
   if (f->lines == 0)
     return;
-  for (eg_pen_begin(&pen, f->view); c.line < f->lines - FOOT;)
+  for (eg_pen_begin(&pen, f->view); c.line < f->lines - has.foot;)
     put(&c, &pen);
-  put_foot(&c, &pen);
+  if (has.foot)
+    put_foot(&c, &pen);
 }
