@@ -82,7 +82,9 @@ describe("the fence of a file", function()
       { "a\0b", "a path has no zero byte, and \"a\\0b\" has" },
       { 7, "path must be a string, not the number 7" },
     } do
-      local _, err = pcall(function() return (fence.write(case[1], 1, "x")) end)
+      local _, err = pcall(function()
+        return (fence.write(case[1], 1, "x"))
+      end)
       -- whose fault it is: the line that called, in this file
       assert.equal("fence.write: " .. case[2],
                    err:match "^%g*fence_spec%.lua:%d+: (.*)$")

@@ -228,11 +228,11 @@ describe("printSummary", function()
                      "integer from 0 to 1000, not the number " .. top,
                      refusal(guard, { top = top }))
       end
-      for columns, named in pairs { ["80"] = "the string '80'",
+      for width, named in pairs { ["80"] = "the string '80'",
           [19] = "the number 19", [1001] = "the number 1001" } do
         assert.equal("ExecutionGuard.printSummary: option 'columns' must " ..
                      "be an integer from 20 to 1000, not " .. named,
-                     refusal(guard, { columns = columns }))
+                     refusal(guard, { columns = width }))
       end
     end)
   end)

@@ -167,6 +167,33 @@ describe("a trace", function()
   end)
 end)
 
+describe("a trace of an executor", function()
+  local function retried(options)
+    local stop = ExecutionGuard.trace()
+    local tries = 0
+    local exec = executor.new(job.new("again", function()
+      tries = tries + 1
+      if tries < 3 then error("no", 0) end
+    end), options)
+    assert(exec:Start())
+    return events_of((stop()))
+  end
+
+  it("has its retries, under a guard", function()
+    local guard <close> = ExecutionGuard.new()
+    local events = retried { guard = guard, key = "k",
+                             retry = { attempts = 3, delay = 0 } }
+    assert.equal("completed", events.k.args.status)
+    assert.equal(2, events["retry k"].args.attempt)
+    assert.is_nil(events.again)
+  end)
+
+  it("and without one", function()
+    local events = retried { retry = { attempts = 3, delay = 0 } }
+    assert.equal(2, events["retry again"].args.attempt)
+  end)
+end)
+
 describe("eguard's traces:", function()
   local folder
 
