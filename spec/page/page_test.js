@@ -265,12 +265,14 @@ async function prepare() {
     "reindex", "0.429");
   server = await world.serve(url);
   const held = async (enough) => {
-    for (let i = 0; i < 600; i++) {
-      const rows = (await state()).rows.filter((row) => row.locked);
+    let rows;
+    for (const until = Date.now() + 2 * TIME; Date.now() < until;) {
+      rows = (await state()).rows.filter((row) => row.locked);
       if (enough(rows)) return;
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
-    throw new Error("they do not start");
+    throw new Error("they do not start: " + JSON.stringify(rows) +
+      world.ended());
   };
   await held((rows) => rows.length === 5 &&
     rows.some((row) => row.progress === 0.429));

@@ -7,7 +7,11 @@ const os = require("node:os");
 const path = require("node:path");
 const { chromium } = require("playwright-core");
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), "eguard-page-"));
+// In memory where that can be: ten thousand lock files are made, and a disk
+// that others use takes seconds for them.
+const shared = "/dev/shm";
+const folder = fs.mkdtempSync(path.join(
+  fs.existsSync(shared) ? shared : os.tmpdir(), "eguard-page-"));
 const children = [];
 
 function start(...command) {
@@ -55,6 +59,12 @@ function stop(child) {
   });
 }
 
+// What has ended by itself, for a message.
+function ended() {
+  return children.filter((child) => child.exitCode !== null).map((child) =>
+    `\n${child.spawnargs.join(" ")}: exit status ${child.exitCode}`).join("");
+}
+
 function findBrowser() {
   for (const name of ["chromium-headless-shell", "chromium"])
     for (const place of process.env.PATH.split(":"))
@@ -73,4 +83,4 @@ async function end() {
   fs.rmSync(folder, { recursive: true, force: true });
 }
 
-module.exports = { browse, end, folder, run, serve, start, stop, store };
+module.exports = { browse, end, ended, folder, run, serve, start, stop, store };

@@ -7,10 +7,11 @@ local url, count = arg[1], tonumber(arg[2])
 -- world.lua URL --report KEY SHARE: holds the key and says how far it is.
 if arg[2] == "--report" then
   local guard = ExecutionGuard.new { store = url, owner = "a job" }
-  guard:RunOnce(arg[3], function()
-    guard:SetProgress(arg[3], tonumber(arg[4]))
+  local ok, err, reason = guard:RunOnce(arg[3], function()
+    assert(guard:SetProgress(arg[3], tonumber(arg[4])), "it is not told")
     require("executionguard.task").wait(600)
   end, { timeout = 0 })
+  if not ok then error(("%s: %s"):format(reason, err)) end
   return
 end
 
