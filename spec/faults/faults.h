@@ -46,6 +46,12 @@ eg_status trouble_fetch(trouble *t, const char *key);
 ** returns. */
 pid_t trouble_child(trouble *t, int (*body)(trouble *t));
 
+/* From now on the kernel answers that system call of this process, and of what
+** it becomes, with that errno, 0: with success, and does nothing.  Where that
+** is not to be had (in a container) the process exits with NO_FILTER. */
+enum { TROUBLE_NO_FILTER = 97 };
+void trouble_answer(long call, int err);
+
 /* Exit status; 128 + signal. */
 int trouble_wait(pid_t child);
 

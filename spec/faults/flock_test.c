@@ -9,31 +9,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { NOT_ALLOWED = 99, SAYS_YES = 0 };
-
-/* From now on flock says that, whatever it is asked. */
-static void make_flock_say(int err) {
-  struct sock_filter lines[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_flock, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)err),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-  struct sock_fprog program = {sizeof lines / sizeof *lines, lines};
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
-    _exit(NOT_ALLOWED);
-}
+enum { SAYS_YES = 0 };
 
 /* In words, what came of it, and what is left: 0 as it should be. */
 static int open_there(const char *folder, const char *why) {
@@ -57,7 +41,7 @@ static int open_there(const char *folder, const char *why) {
 static int in_a_child(const char *folder, int err, const char *why) {
   pid_t child = fork();
   if (child == 0) {
-    make_flock_say(err);
+    trouble_answer(SYS_flock, err);
     _exit(open_there(folder, why));
   }
   return trouble_wait(child);
@@ -77,7 +61,7 @@ static void open_where_flock_does_not_work_names_it(void **state) {
   snprintf(there, sizeof there, "%s/there", t->folder);
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     int answer = in_a_child(there, rows[i].err, rows[i].why);
-    if (answer == NOT_ALLOWED)
+    if (answer == TROUBLE_NO_FILTER)
       skip(); /* in a container without filters */
     assert_int_equal(answer, 0);
     assert_int_not_equal(access(there, F_OK), 0); /* nothing is left */
@@ -94,7 +78,7 @@ static void store_of_before_is_left_alone(void **state) {
   assert_int_equal(trouble_ask(t, t->guard, "k", EG_WANT_RUN, 0), EG_OK);
   assert_int_equal(trouble_finish(t, t->guard, "k"), EG_OK);
   int answer = in_a_child(t->folder, ENOLCK, rows[0].why);
-  if (answer == NOT_ALLOWED)
+  if (answer == TROUBLE_NO_FILTER)
     skip();
   assert_int_equal(answer, 0);
   eg_guard *other = trouble_open(t, NULL);
@@ -114,12 +98,12 @@ static void doctor_says_that_flock_does_not_work(void **state) {
   pid_t child = fork();
   if (child == 0) {
     dup2(open(said, O_WRONLY | O_CREAT, 0600), STDOUT_FILENO);
-    make_flock_say(ENOLCK);
+    trouble_answer(SYS_flock, ENOLCK);
     execl(program, "eguard", "doctor", store, (char *)NULL);
     _exit(98);
   }
   int answer = trouble_wait(child);
-  if (answer == NOT_ALLOWED)
+  if (answer == TROUBLE_NO_FILTER)
     skip();
   assert_int_equal(answer, 1);
   assert_int_equal(trouble_shell(t, "grep -q '^bad *store .*flock does not "
