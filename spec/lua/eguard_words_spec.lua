@@ -110,6 +110,24 @@ describe("eguard's words:", function()
     end)
   end)
 
+  it("completes a key in one word, and runs nothing of it", function()
+    local other = folder.path .. "/keys"
+    local key = "odd $(touch " .. folder.path .. "/ran);'"
+    local env = "EXECUTIONGUARD_STORE=file:" .. other .. " "
+    sh(env .. "eguard run " .. shell.quote(key) .. " -- true")
+    local bash = write("odd.bash", 'eval "$(eguard completion bash)"\n' ..
+      "COMP_WORDS=(eguard show od) COMP_CWORD=2\n_eguard\n" ..
+      'eval "set -- ${COMPREPLY[*]}"; printf "%s" "$#$1"\n')
+    local found = sh(env .. "bash " .. bash)
+    assert.equal("1" .. key, found.out)
+    assert.equal("", found.err)
+    local fish = write("odd.fish", "eguard completion fish | source\n" ..
+      "complete -C 'eguard show od'\n")
+    assert.match("touch", sh(("%s HOME=%s fish --no-config %s"):format(env,
+      folder.path, fish)).out)
+    assert.is_nil(io.open(folder.path .. "/ran"))
+  end)
+
   it("fish completes them", function()
     check(function(lines)
       local script = { "eguard completion fish | source\n" }
