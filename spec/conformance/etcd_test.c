@@ -18,6 +18,7 @@
 
 #include "etcd_server.h"
 #include "server.h"
+#include "support.h"
 #include "world.h"
 
 #include <cmocka.h>
@@ -412,6 +413,7 @@ static void paused_server_leaves_a_doubt_that_is_settled(void **state) {
 
 static void child_neither_ends_nor_uses_its_parents_holds(void **state) {
   (void)state;
+  SPEC_FORKS_THREADS();
   eg_guard *guard = open_guard("");
   forget_all();
   assert_int_equal(lock(guard, "k"), EG_OK);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "server.h"
+#include "support.h"
 #include "world.h"
 
 #include <cmocka.h>
@@ -437,6 +438,7 @@ static void waiter_is_woken_over_a_broken_subscription(void **state) {
 
 static void child_neither_ends_nor_uses_its_parents_holds(void **state) {
   (void)state;
+  SPEC_FORKS_THREADS();
   eg_guard *guard = open_guard("");
   forget_all();
   assert_int_equal(lock(guard, "k"), EG_OK);

@@ -69,13 +69,16 @@ void egi_watch_delist(egi_watch *watch, egi_watch **list) {
     watch->next->prev = watch->prev;
 }
 
+/* Who is woken may run at once, in the place of this thread: it shall not come
+** to a mutex that this thread still has.  The watch is there until the store's
+** lock of the list is let go, or it is the caller's own. */
 void egi_watch_mark(egi_watch *watch) {
   const eg_clock *clock = watch->env.clock;
   pthread_mutex_lock(&watch->mutex);
   watch->changed = true;
   egi_signal_fd(watch->fd);
-  clock->wake(clock->ctx, &watch->cond);
   pthread_mutex_unlock(&watch->mutex);
+  clock->wake(clock->ctx, &watch->cond);
 }
 
 void egi_watch_lease(egi_watch *watch, const egi_seen *seen) {
