@@ -3,6 +3,7 @@
 ** that crashes, who may come, waiting, a pooler, fences.
 */
 #include "executionguard.h"
+#include "support.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -370,6 +371,7 @@ static void canceled_request_was_not_done_and_is_made_again(void **state) {
 
 static void child_neither_ends_nor_uses_its_parents_connection(void **state) {
   (void)state;
+  SPEC_FORKS_THREADS();
   eg_guard *guard = open_guard(PATIENT);
   assert_int_equal(lock(guard, "g"), EG_OK);
   for (int i = 0; i < 2; i++) {
