@@ -406,6 +406,29 @@ static void removed_database_is_no_silent_success(void **state) {
   assert_non_null(strstr(t->error.message, "removed or replaced"));
 }
 
+static bool visit(void *ctx, const eg_record *record) {
+  (void)record;
+  ++*(int *)ctx;
+  return true;
+}
+
+static void removed_database_is_not_listed_from(void **state) {
+  trouble *t = *state;
+  int n = 0;
+  assert_int_equal(trouble_ask(t, t->guard, "a", EG_WANT_RUN, 0), EG_OK);
+  assert_int_equal(trouble_finish(t, t->guard, "a"), EG_OK);
+  assert_int_equal(eg_scan_held(t->guard, eg_str(""), visit, &n, &t->error),
+                   EG_OK);
+  assert_int_equal(n, 1);
+  assert_int_equal(trouble_shell(t, "mv guard.db elsewhere"), 0);
+  assert_int_equal(eg_scan_held(t->guard, eg_str(""), visit, &n, &t->error),
+                   EG_UNAVAILABLE);
+  assert_non_null(strstr(t->error.message, "removed or replaced"));
+  assert_int_equal(trouble_shell(t, "mv elsewhere guard.db"), 0);
+  assert_int_equal(eg_scan_held(t->guard, eg_str(""), visit, &n, &t->error),
+                   EG_OK);
+}
+
 static void removed_folder_is_no_silent_success(void **state) {
   trouble *t = *state;
   int64_t until = trouble_now_us() + 60000000;
@@ -609,6 +632,7 @@ int main(void) {
       TROUBLE(nothing_is_inherited_by_a_command),
       TROUBLE(two_pid_namespaces_exclude_each_other),
       TROUBLE(removed_database_is_no_silent_success),
+      TROUBLE(removed_database_is_not_listed_from),
       TROUBLE(removed_folder_is_no_silent_success),
       TROUBLE(corrupt_database_says_so),
       TROUBLE(full_disk_leaves_it_uncommitted),

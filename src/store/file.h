@@ -363,6 +363,10 @@ eg_status egi_db_fail(egi_dir *dir, int rc, const char *what, eg_error *error);
 ** waits at most that long for those who write; both under db_mutex. */
 eg_status egi_db_write_begin(egi_dir *dir, int patience_ms, eg_error *error);
 void egi_db_write_end(egi_dir *dir);
+/* egi_db_confirm: opens it; UNAVAILABLE where it was removed or replaced, and
+** who reads on would see what nobody else does; under db_mutex.  A writer who
+** is just rebuilding it is waited for. */
+eg_status egi_db_confirm(egi_dir *dir, eg_error *error);
 bool egi_db_read_header(const egi_dir *dir, uint64_t mark[6]);
 
 /* ------------------------------------------------------ file_cache.c -- */

@@ -427,18 +427,22 @@ eg_status egi_db_get(egi_at *at, bool bytes, eg_error *error) {
 
 /* -------------------------------------------------------------- writing -- */
 
-/* CHANGED: the database was rebuilt just now, what we have is the old one. */
-static eg_status lock_writer(egi_dir *dir, int ms, eg_error *error) {
+static bool is_in_place(const egi_dir *dir) {
   char path[PATH_MAX + 16];
   struct stat st;
+  snprintf(path, sizeof path, "%s/guard.db", dir->path);
+  return stat(path, &st) == 0 && st.st_ino == dir->db.ino &&
+         st.st_dev == dir->db.dev;
+}
+
+/* CHANGED: the database was rebuilt just now, what we have is the old one. */
+static eg_status lock_writer(egi_dir *dir, int ms, eg_error *error) {
   bool died;
   eg_status status = egi_mutex_lock_within(&dir->side.head->writer, ms, &died,
                                            error);
   if (status != EG_OK)
     return status;
-  snprintf(path, sizeof path, "%s/guard.db", dir->path);
-  if (stat(path, &st) == 0 && st.st_ino == dir->db.ino &&
-      st.st_dev == dir->db.dev)
+  if (is_in_place(dir))
     return EG_OK;
   egi_db_write_end(dir);
   return is_current(dir) ? gone(dir, error) : EG_CHANGED;
@@ -451,6 +455,16 @@ eg_status egi_db_write_begin(egi_dir *dir, int patience_ms, eg_error *error) {
     if (status == EG_OK)
       status = lock_writer(dir, patience_ms, error);
   } while (status == EG_CHANGED);
+  return status;
+}
+
+eg_status egi_db_confirm(egi_dir *dir, eg_error *error) {
+  eg_status status = egi_db_ready(dir, error);
+  if (status != EG_OK || is_in_place(dir))
+    return status;
+  status = egi_db_write_begin(dir, EGI_PATIENCE_MS, error);
+  if (status == EG_OK)
+    egi_db_write_end(dir);
   return status;
 }
 

@@ -161,7 +161,7 @@ static eg_status next_page(scan *s, size_t *n, eg_error *error) {
   int rc = SQLITE_DONE;
   *n = 0;
   pthread_mutex_lock(&dir->db_mutex);
-  eg_status status = egi_db_ready(dir, error);
+  eg_status status = egi_db_confirm(dir, error);
   if (status == EG_OK) {
     sqlite3_stmt *q;
     rc = egi_db_statement(dir, EGI_SQL_PAGE, &q);
