@@ -121,6 +121,11 @@ describe("eguard's words:", function()
     local found = sh(env .. "bash " .. bash)
     assert.equal("1" .. key, found.out)
     assert.equal("", found.err)
+    sh(env .. "eguard run game:42 -- true")
+    local colon = write("colon.bash", 'eval "$(eguard completion bash)"\n' ..
+      "COMP_WORDS=(eguard show game : 4) COMP_CWORD=4 COMP_POINT=18\n" ..
+      'COMP_LINE="eguard show game:4"; _eguard; echo "${COMPREPLY[@]}"\n')
+    assert.equal("42\n", sh(env .. "bash " .. colon).out)
     local fish = write("odd.fish", "eguard completion fish | source\n" ..
       "complete -C 'eguard show od'\n")
     assert.match("touch", sh(("%s HOME=%s fish --no-config %s"):format(env,

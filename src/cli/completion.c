@@ -36,7 +36,7 @@ static void print_bash(void) {
   fputs("# bash completion of eguard; printed by: eguard completion bash\n"
         "_eguard() {\n"
         "  local cur=${COMP_WORDS[COMP_CWORD]} words='' keys=0 i store=()\n"
-        "  local key quoted\n"
+        "  local key quoted head='' word=${COMP_LINE:0:COMP_POINT}\n"
         "  COMPREPLY=()\n"
         "  # --store=URL is three words to bash; take the line as eguard would"
         "\n"
@@ -60,24 +60,31 @@ static void print_bash(void) {
         "  case ${COMP_WORDS[1]} in\n",
         stdout);
   print_cases();
-  fputs("  esac\n"
-        "  if [[ $cur == -* ]]; then\n"
-        "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
-        "    [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace\n"
-        "  elif [ \"$keys\" = 1 ]; then\n"
-        /* compgen -W would expand the keys: $(...) of one would be run */
-        "    while IFS= read -r key; do\n"
-        "      printf -v quoted %q \"$key\"\n"
-        "      [[ -n $key && ($key == \"$cur\"* || $quoted == \"$cur\"*) ]] "
-        "&&\n"
-        "        COMPREPLY+=(\"$quoted\")\n"
-        "    done <<<\"$(eguard ls \"${store[@]}\" 2>/dev/null | cut -f 1)\""
-        "\n"
-        "  elif [ \"${COMP_WORDS[1]}\" = completion ]; then\n"
-        "    COMPREPLY=($(compgen -W 'bash zsh fish' -- \"$cur\"))\n"
-        "  elif [ \"${COMP_WORDS[1]}\" = help ]; then\n"
-        "    COMPREPLY=($(compgen -W '",
-        stdout);
+  fputs(
+      "  esac\n"
+      "  if [[ $cur == -* ]]; then\n"
+      "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
+      "    [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace\n"
+      "  elif [ \"$keys\" = 1 ]; then\n"
+      "    # a key with a colon is several words to bash, which completes the "
+      "last\n"
+      "    word=${word##*[[:blank:]]}\n"
+      "    if [[ $word == *:* && $COMP_WORDBREAKS == *:* ]]; then\n"
+      "      cur=$word head=${word%\"${word##*:}\"}\n"
+      "    fi\n"
+      /* compgen -W would expand the keys: $(...) of one would be run */
+      "    while IFS= read -r key; do\n"
+      "      printf -v quoted %q \"$key\"\n"
+      "      [[ -n $key && ($key == \"$cur\"* || $quoted == \"$cur\"*) ]] "
+      "&&\n"
+      "        COMPREPLY+=(\"${quoted#\"$head\"}\")\n"
+      "    done <<<\"$(eguard ls \"${store[@]}\" 2>/dev/null | cut -f 1)\""
+      "\n"
+      "  elif [ \"${COMP_WORDS[1]}\" = completion ]; then\n"
+      "    COMPREPLY=($(compgen -W 'bash zsh fish' -- \"$cur\"))\n"
+      "  elif [ \"${COMP_WORDS[1]}\" = help ]; then\n"
+      "    COMPREPLY=($(compgen -W '",
+      stdout);
   print_names();
   fputs("' -- \"$cur\"))\n"
         "  fi\n"
