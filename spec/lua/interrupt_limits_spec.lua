@@ -282,6 +282,16 @@ describe("interruption", function()
       assert.same({ hook, "", 1000 }, { kept, mask, count })
     end)
 
+    it("count: what no deadline ends is not counted", function()
+      ExecutionGuard.configure { engine = "count" }
+      local counted
+      local function look() counted = debug.gethook() ~= nil end
+      guard:RunOnce("limited", look, { timeout = 30 })
+      assert.is_true(counted)
+      guard:RunOnce("unlimited", look, { timeout = 0 })
+      assert.is_false(counted)
+    end)
+
     it("count: nested, in coroutines, over yields", function()
       ExecutionGuard.configure { engine = "count" }
       ends(function()

@@ -45,7 +45,8 @@ void eb_arm_run(lua_State *L, eb_run *run) {
   const eb_settings *settings = run->settings;
   eg_timer *timer = &run->timer;
   eb_frame *frame = &run->frame;
-  frame->interrupts = settings->timed && settings->interrupt;
+  frame->interrupts = settings->timed && settings->interrupt &&
+                      run->grant.deadline_us != EG_FOREVER;
   frame->on_loss = settings->interrupt && run->guard->core != NULL &&
                    eg_can_lose(run->guard->core);
   timer->signals = timer->signals_loss = (frame->interrupts ||
