@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "calls.h"
 #include "etcd_server.h"
 #include "world.h"
 
@@ -26,22 +27,6 @@ static eg_guard *open_at(const char *url) {
   if (eg_open(&options, &guard, &error) != EG_OK)
     fail_msg("%s", error.message);
   return guard;
-}
-
-static eg_status ask(eg_guard *guard, const char *key, eg_want want,
-                     int64_t wait_ms, eg_grant *grant) {
-  eg_reply reply;
-  eg_reply_init(&reply);
-  eg_status status = eg_acquire(guard, eg_str(key), want, NULL, wait_ms, grant,
-                                &reply);
-  eg_reply_free(&reply);
-  return status;
-}
-
-static eg_status commit(eg_guard *guard, const char *key, eg_grant *grant) {
-  eg_outcome outcome = {
-      .status = EG_OK, .kind = EG_KIND_VALUE, .value = eg_str("\x07")};
-  return eg_commit(guard, eg_str(key), grant, &outcome, NULL, NULL);
 }
 
 static bool is_surely_refused(eg_status status) {

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "calls.h"
 #include "etcd_server.h"
 #include "server.h"
 #include "support.h"
@@ -68,50 +69,13 @@ static eg_guard *open_wire(void) {
 static eg_status acquire(eg_guard *guard, const char *key, eg_want want,
                          int64_t lease_ms, eg_grant *grant, char *message) {
   eg_policy policy = EG_POLICY_DEFAULT;
-  eg_reply reply;
   policy.lease_ms = lease_ms;
-  eg_reply_init(&reply);
-  eg_status status = eg_acquire(guard, eg_str(key), want, &policy, 0, grant,
-                                &reply);
-  if (message != NULL)
-    strcpy(message, EG_IS_FAILURE(status) ? reply.failure.message : "");
-  eg_reply_free(&reply);
-  return status;
-}
-
-static eg_status lock(eg_guard *guard, const char *key) {
-  eg_grant grant;
-  return acquire(guard, key, EG_WANT_LOCK, 0, &grant, NULL);
+  return ask_by(guard, key, want, &policy, 0, grant, message);
 }
 
 static eg_status wait_lock(eg_guard *guard, const char *key, int64_t wait_ms) {
   eg_grant grant;
-  eg_reply reply;
-  eg_reply_init(&reply);
-  eg_status status = eg_acquire(guard, eg_str(key), EG_WANT_LOCK, NULL,
-                                wait_ms, &grant, &reply);
-  eg_reply_free(&reply);
-  return status;
-}
-
-static eg_status unlock(eg_guard *guard, const char *key) {
-  return eg_release(guard, eg_str(key), 0, NULL);
-}
-
-static eg_status commit(eg_guard *guard, const char *key, eg_grant *grant) {
-  eg_outcome outcome = {
-      .status = EG_OK, .kind = EG_KIND_VALUE, .value = eg_str("\x07")};
-  return eg_commit(guard, eg_str(key), grant, &outcome, NULL, NULL);
-}
-
-static eg_run status_of(eg_guard *guard, const char *key, uint32_t *count) {
-  eg_record record;
-  eg_fetch(guard, eg_str(key), &record, NULL);
-  eg_run status = record.status;
-  if (count != NULL)
-    *count = record.count;
-  eg_record_free(&record);
-  return status;
+  return ask(guard, key, EG_WANT_LOCK, wait_ms, &grant);
 }
 
 static bool is_empty(void) {

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "calls.h"
 #include "executionguard_host.h"
 #include "guard/guard.h"
 #include "server.h"
@@ -48,19 +49,7 @@ static eg_guard *open_guard(void) {
   return eg_open(&options, &opened, NULL) == EG_OK ? opened : NULL;
 }
 
-static bool lock(eg_guard *of, const char *key) {
-  eg_grant grant;
-  eg_reply reply;
-  eg_reply_init(&reply);
-  eg_status status = eg_acquire(of, eg_str(key), EG_WANT_LOCK, NULL, 0, &grant,
-                                &reply);
-  eg_reply_free(&reply);
-  return status == EG_OK;
-}
-
-static bool release(const char *key) {
-  return eg_release(guard, eg_str(key), 0, NULL) == EG_OK;
-}
+static bool release(const char *key) { return unlock(guard, key) == EG_OK; }
 
 /* For children, out of which no assertion may jump. */
 static void want(bool good) {
@@ -97,14 +86,14 @@ static void assert_lived(void (*body)(void)) {
 static void assert_free(const char *key) {
   eg_guard *other = open_guard();
   assert_non_null(other);
-  assert_true(lock(other, key));
+  assert_int_equal(lock(other, key), EG_OK);
   eg_close(other);
 }
 
 /* ------------------------------------------------------------- signals -- */
 
 static void end_by_terminate(void) {
-  want(lock(guard, "terminate") && eg_leave_at(guard, SIGTERM));
+  want(lock(guard, "terminate") == EG_OK && eg_leave_at(guard, SIGTERM));
   raise(SIGTERM);
 }
 
@@ -117,7 +106,7 @@ static void *wait_for_ever(void *arg) {
 /* One thread is hit, and another by a second signal meanwhile. */
 static void end_by_two(void) {
   pthread_t thread;
-  want(lock(guard, "two") && eg_leave_at(guard, SIGTERM) &&
+  want(lock(guard, "two") == EG_OK && eg_leave_at(guard, SIGTERM) &&
        eg_leave_at(guard, SIGINT));
   want(pthread_create(&thread, NULL, wait_for_ever, NULL) == 0);
   pthread_kill(thread, SIGTERM);
@@ -170,14 +159,14 @@ static void set(void (*handler)(int), struct sigaction *old) {
 
 static void ignore_before(void) {
   set(SIG_IGN, NULL);
-  want(lock(guard, "k") && !eg_leave_at(guard, SIGTERM));
+  want(lock(guard, "k") == EG_OK && !eg_leave_at(guard, SIGTERM));
   raise(SIGTERM);
   want(release("k"));
 }
 
 static void handle_before(void) {
   set(handle, NULL);
-  want(lock(guard, "k") && !eg_leave_at(guard, SIGTERM));
+  want(lock(guard, "k") == EG_OK && !eg_leave_at(guard, SIGTERM));
   raise(SIGTERM);
   want(handled == 1 && release("k"));
 }
@@ -189,14 +178,14 @@ static void handler_that_was_there_stays(void **state) {
 }
 
 static void ignore_later(void) {
-  want(lock(guard, "k") && eg_leave_at(guard, SIGTERM));
+  want(lock(guard, "k") == EG_OK && eg_leave_at(guard, SIGTERM));
   set(SIG_IGN, NULL);
   raise(SIGTERM);
   want(release("k"));
 }
 
 static void pass_on_later(void) {
-  want(lock(guard, "k") && eg_leave_at(guard, SIGTERM));
+  want(lock(guard, "k") == EG_OK && eg_leave_at(guard, SIGTERM));
   set(handle_and_pass_on, &before);
   raise(SIGTERM);
   want(handled == 1 && release("k"));
@@ -238,7 +227,7 @@ static void end_in_exit(void) {
   clock = *eg_system_clock();
   clock.ctx = (void *)eg_system_clock();
   clock.now_us = now_and_signal;
-  want(lock(guard, "exit") && eg_leave_at(guard, SIGTERM));
+  want(lock(guard, "exit") == EG_OK && eg_leave_at(guard, SIGTERM));
   exiting = pthread_self();
   eg_set_clock(&clock);
   atomic_store(&exits, true);
@@ -255,15 +244,15 @@ static void thread_that_is_hit_in_exit_gives_back_first(void **state) {
 
 static void fork_and_end(void) {
   int status;
-  want(lock(guard, "parent's") && eg_leave_at(guard, SIGTERM));
+  want(lock(guard, "parent's") == EG_OK && eg_leave_at(guard, SIGTERM));
   pid_t pid = fork();
   if (pid == 0) {
-    want(lock(guard, "child's"));
+    want(lock(guard, "child's") == EG_OK);
     raise(SIGTERM);
   }
   want(pid > 0 && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
   want(WTERMSIG(status) == SIGTERM);
-  want(lock(guard, "child's") && release("parent's"));
+  want(lock(guard, "child's") == EG_OK && release("parent's"));
 }
 
 static void child_of_a_fork_gives_back_its_own(void **state) {

@@ -2,7 +2,7 @@
 ** The PostgreSQL store on a real server: connections that are cut, a server
 ** that crashes, who may come, waiting, a pooler, fences.
 */
-#include "executionguard.h"
+#include "calls.h"
 #include "support.h"
 
 #include <setjmp.h>
@@ -68,25 +68,6 @@ static eg_guard *open_guard(const char *query) {
   return guard;
 }
 
-static eg_status acquire(eg_guard *guard, const char *key, eg_want want,
-                         int64_t wait_ms, eg_grant *grant) {
-  eg_reply reply;
-  eg_reply_init(&reply);
-  eg_status status = eg_acquire(guard, eg_str(key), want, NULL, wait_ms, grant,
-                                &reply);
-  eg_reply_free(&reply);
-  return status;
-}
-
-static eg_status lock(eg_guard *guard, const char *key) {
-  eg_grant grant;
-  return acquire(guard, key, EG_WANT_LOCK, 0, &grant);
-}
-
-static eg_status unlock(eg_guard *guard, const char *key) {
-  return eg_release(guard, eg_str(key), 0, NULL);
-}
-
 static void cut_all(void) {
   say("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
       "application_name='executionguard'");
@@ -115,7 +96,7 @@ typedef struct waiter {
 static void *wait_for_lock(void *ctx) {
   waiter *w = ctx;
   eg_grant grant;
-  eg_status status = acquire(w->guard, w->key, EG_WANT_LOCK, 60000, &grant);
+  eg_status status = ask(w->guard, w->key, EG_WANT_LOCK, 60000, &grant);
   __atomic_store_n(&w->status, status, __ATOMIC_RELEASE);
   return NULL;
 }
@@ -165,7 +146,7 @@ static void overview_can_be_read_by_people(void **state) {
   (void)state;
   eg_guard *guard = open_guard(PATIENT);
   eg_grant grant;
-  assert_int_equal(acquire(guard, "import", EG_WANT_RUN, 0, &grant), EG_OK);
+  assert_int_equal(ask(guard, "import", EG_WANT_RUN, 0, &grant), EG_OK);
   assert_string_equal(
       say("SELECT namespace,key,status,held,pid=%d%%65536+0*256*65536 OR true "
           "FROM eg_overview WHERE key='import'",
@@ -194,7 +175,7 @@ static int runs_of(eg_guard *guard, const char *key) {
 static void run_once(eg_guard *guard, const char *key) {
   eg_grant grant;
   eg_outcome outcome = {.status = EG_OK};
-  assert_int_equal(acquire(guard, key, EG_WANT_RUN, 0, &grant), EG_OK);
+  assert_int_equal(ask(guard, key, EG_WANT_RUN, 0, &grant), EG_OK);
   assert_int_equal(eg_commit(guard, eg_str(key), &grant, &outcome, NULL, NULL),
                    EG_OK);
 }
@@ -230,11 +211,11 @@ static void idle_rows_are_cleared_and_tokens_rise(void **state) {
   (void)state;
   eg_guard *guard = open_guard(PATIENT);
   eg_grant first, second;
-  assert_int_equal(acquire(guard, "t", EG_WANT_LOCK, 0, &first), EG_OK);
+  assert_int_equal(ask(guard, "t", EG_WANT_LOCK, 0, &first), EG_OK);
   assert_int_equal(unlock(guard, "t"), EG_OK);
   assert_string_equal(
       say("SELECT held,bytes IS NULL FROM eg_records WHERE k='t'"), "f|t");
-  assert_int_equal(acquire(guard, "t", EG_WANT_LOCK, 0, &second), EG_OK);
+  assert_int_equal(ask(guard, "t", EG_WANT_LOCK, 0, &second), EG_OK);
   assert_true(second.token > first.token);
   eg_close(guard);
 }
@@ -348,7 +329,7 @@ static void slow_server_leaves_a_doubt_that_its_lease_ends(void **state) {
   eg_status status = lock(guard, "e");
   unblock_table(child);
   assert_int_equal(status, EG_INDETERMINATE);
-  assert_int_equal(acquire(other, "e", EG_WANT_LOCK, 60000, &grant), EG_OK);
+  assert_int_equal(ask(other, "e", EG_WANT_LOCK, 60000, &grant), EG_OK);
   eg_close(other);
   eg_close(guard);
 }
@@ -503,13 +484,13 @@ static void use_pooled(const char *query) {
   eg_grant grant;
   eg_outcome outcome = {
       .status = EG_OK, .kind = EG_KIND_VALUE, .value = eg_str("\x07")};
-  assert_int_equal(acquire(guard, key, EG_WANT_RUN, 0, &grant), EG_OK);
-  assert_int_equal(acquire(other, key, EG_WANT_RUN, 0, &grant), EG_RUNNING);
+  assert_int_equal(ask(guard, key, EG_WANT_RUN, 0, &grant), EG_OK);
+  assert_int_equal(ask(other, key, EG_WANT_RUN, 0, &grant), EG_RUNNING);
   eg_reset(guard, eg_str(key), NULL);
-  assert_int_equal(acquire(guard, key, EG_WANT_RUN, 0, &grant), EG_OK);
+  assert_int_equal(ask(guard, key, EG_WANT_RUN, 0, &grant), EG_OK);
   assert_int_equal(eg_commit(guard, eg_str(key), &grant, &outcome, NULL, NULL),
                    EG_OK);
-  assert_int_equal(acquire(other, key, EG_WANT_RUN, 0, &grant), EG_CACHED);
+  assert_int_equal(ask(other, key, EG_WANT_RUN, 0, &grant), EG_CACHED);
   assert_int_equal(runs_of(guard, key), 1);
   assert_int_equal(runs_of(other, key), 1);
   for (int i = 0; i < 3; i++) {
@@ -545,14 +526,14 @@ static void older_token_is_refused_in_the_users_transaction(void **state) {
   eg_guard *guard = open_guard("&lease=1"), *other = open_guard(PATIENT);
   eg_grant old, new;
   say("CREATE TABLE IF NOT EXISTS account (n int); TRUNCATE account");
-  assert_int_equal(acquire(guard, "money", EG_WANT_LOCK, 0, &old), EG_OK);
+  assert_int_equal(ask(guard, "money", EG_WANT_LOCK, 0, &old), EG_OK);
   assert_string_equal(say("BEGIN; INSERT INTO account VALUES (1); "
                           "SELECT eg_check_token('spec','money',%llu); COMMIT",
                           (unsigned long long)old.token),
                       "");
   /* The holder is paused; its lease ends, and the next one comes. */
   eg_reset(other, eg_str("money"), NULL);
-  assert_int_equal(acquire(other, "money", EG_WANT_LOCK, 60000, &new), EG_OK);
+  assert_int_equal(ask(other, "money", EG_WANT_LOCK, 60000, &new), EG_OK);
   assert_non_null(strstr(say("BEGIN; INSERT INTO account VALUES (2); "
                              "SELECT eg_check_token('spec','money',%llu); "
                              "COMMIT",

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "calls.h"
 #include "server.h"
 #include "support.h"
 #include "world.h"
@@ -54,35 +55,7 @@ static eg_guard *open_guard(const char *query) {
 
 static eg_status acquire(eg_guard *guard, const char *key, eg_want want,
                          eg_grant *grant, char *message) {
-  eg_reply reply;
-  eg_reply_init(&reply);
-  eg_status status = eg_acquire(guard, eg_str(key), want, NULL, 0, grant,
-                                &reply);
-  if (message != NULL)
-    strcpy(message, EG_IS_FAILURE(status) ? reply.failure.message : "");
-  eg_reply_free(&reply);
-  return status;
-}
-
-static eg_status lock(eg_guard *guard, const char *key) {
-  eg_grant grant;
-  return acquire(guard, key, EG_WANT_LOCK, &grant, NULL);
-}
-
-static eg_status commit(eg_guard *guard, const char *key, eg_grant *grant) {
-  eg_outcome outcome = {
-      .status = EG_OK, .kind = EG_KIND_VALUE, .value = eg_str("\x07")};
-  return eg_commit(guard, eg_str(key), grant, &outcome, NULL, NULL);
-}
-
-static eg_run status_of(eg_guard *guard, const char *key, uint32_t *count) {
-  eg_record record;
-  eg_fetch(guard, eg_str(key), &record, NULL);
-  eg_run status = record.status;
-  if (count != NULL)
-    *count = record.count;
-  eg_record_free(&record);
-  return status;
+  return ask_by(guard, key, want, NULL, 0, grant, message);
 }
 
 static void forget_all(void) { server_say(&master, "FLUSHALL"); }
