@@ -151,6 +151,8 @@ static void message_says_what_was_wrong(void **state) {
       {"ls", "-n", "needs a value"},
       {"ls", "--json=1", "takes no value"},
       {"run", "--cache-limit=1X k -- c", "a number of bytes"},
+      {"history", "-n -1", "--limit=-1: that is not a whole number, 0"},
+      {"metrics", "--top=1.5", "--top=1.5: that is not a whole number, 0"},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     ec_options o;

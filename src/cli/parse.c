@@ -127,7 +127,7 @@ static bool set_value(const parser *p, const ec_option *o, const char *text) {
       good = ec_parse_duration(text, number);
     break;
   case EC_COUNT:
-    what = "a number";
+    what = "a whole number, 0 or more";
     good = parse_count(text, number);
     break;
   case EC_SIZE:
