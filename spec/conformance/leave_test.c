@@ -21,6 +21,7 @@
 #include "executionguard_host.h"
 #include "guard/guard.h"
 #include "server.h"
+#include "support.h"
 
 #include <cmocka.h>
 
@@ -115,6 +116,7 @@ static void end_by_two(void) {
 
 static void signal_ends_the_process_as_it_always_did(void **state) {
   (void)state;
+  SPEC_FORKS_THREADS();
   assert_ended_by(SIGTERM, end_by_terminate);
   assert_free("terminate");
   assert_ended_by(SIGTERM, end_by_two);
@@ -132,6 +134,7 @@ static void refuse_harmless(void) {
 
 static void signal_that_ends_nothing_is_refused(void **state) {
   (void)state;
+  SPEC_FORKS_THREADS();
   assert_lived(refuse_harmless);
 }
 
@@ -173,6 +176,7 @@ static void handle_before(void) {
 
 static void handler_that_was_there_stays(void **state) {
   (void)state;
+  SPEC_FORKS_THREADS();
   assert_lived(ignore_before);
   assert_lived(handle_before);
 }
@@ -193,6 +197,7 @@ static void pass_on_later(void) {
 
 static void handler_that_is_set_later_is_in_charge(void **state) {
   (void)state;
+  SPEC_FORKS_THREADS();
   assert_lived(ignore_later);
   assert_lived(pass_on_later);
 }
@@ -207,6 +212,7 @@ static void end_in_our_locks(void) {
 
 static void thread_that_is_hit_in_our_locks_is_ended(void **state) {
   (void)state;
+  SPEC_FORKS_THREADS();
   assert_ended_by(SIGTERM, end_in_our_locks);
 }
 
@@ -236,6 +242,7 @@ static void end_in_exit(void) {
 
 static void thread_that_is_hit_in_exit_gives_back_first(void **state) {
   (void)state;
+  SPEC_FORKS_THREADS();
   assert_ended_by(SIGTERM, end_in_exit);
   assert_free("exit");
 }
@@ -257,6 +264,7 @@ static void fork_and_end(void) {
 
 static void child_of_a_fork_gives_back_its_own(void **state) {
   (void)state;
+  SPEC_FORKS_THREADS();
   assert_lived(fork_and_end);
 }
 
@@ -278,6 +286,7 @@ static void count_descriptors(void) {
 
 static void no_descriptor_is_kept_for_it(void **state) {
   (void)state;
+  SPEC_FORKS_THREADS();
   assert_lived(count_descriptors);
 }
 
