@@ -73,10 +73,13 @@ function server.start(tool, by_hand)
     return url .. (url:find("?", 1, true) and "&" or "?") .. query
   end
 
-  -- The server does nothing while fn runs.
+  -- The server does nothing while fn runs.  On a busy machine its threads go
+  -- on for a moment after kill has returned: each is waited for.
   function it.away(fn)
     local pids = PROCESSES[tool](url)
-    os.execute("kill -STOP " .. pids)
+    os.execute(("kill -STOP %s; for pid in %s; do while " ..
+      "sed 's/.*) //' /proc/$pid/task/*/stat | grep -qv '^T'; " ..
+      "do sleep 0.01; done; done"):format(pids, pids))
     local results = table.pack(pcall(fn))
     os.execute("kill -CONT " .. pids)
     assert(results[1], results[2])
