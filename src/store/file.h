@@ -377,9 +377,10 @@ void egi_cache_put(egi_at *at);
 ** False: it has to be read. */
 bool egi_cache_get(egi_at *at);
 
-/* egi_cache_wrote: this process has committed, by itself; before: the header
-** when it began to.  at: whose row that was; NULL: nobody's.  after: what is
-** in it now; NULL: nothing, or not all of it is known. */
+/* egi_cache_wrote: this process has committed, by itself (else a commit of
+** somebody's might be taken for ours); before: the header when it began to.
+** at: whose row that was; NULL: nobody's.  after: what is in it now; NULL:
+** nothing, or not all of it is known. */
 void egi_cache_wrote(egi_dir *dir, const egi_at *at, const egi_after *after,
                      const uint64_t before[6]);
 bool egi_file_peek(egi_store *store, eg_bytes key, unsigned char *room,

@@ -199,7 +199,7 @@ eg_status egi_file_add(egi_store *store, eg_bytes key, const egi_counts *more,
       status = egi_db_fail(dir, rc, "counting", error);
     else if (file->added++ % SWEEP_EACH == SWEEP_EACH - 1)
       sweep(file, day);
-    if (marked)
+    if (marked && status == EG_OK)
       egi_cache_wrote(dir, NULL, NULL, before);
     egi_db_write_end(dir);
   }

@@ -502,8 +502,8 @@ static eg_status run(egi_at *at, int rc, sqlite3_stmt *s, bool durable,
   else if (changes == 0)
     status = EG_CONFLICT;
   sqlite3_reset(s);
-  if (marked)
-    egi_cache_wrote(dir, at, status == EG_OK ? after : NULL, before);
+  if (marked && status == EG_OK)
+    egi_cache_wrote(dir, at, after, before);
   egi_db_write_end(dir);
   return status;
 }
