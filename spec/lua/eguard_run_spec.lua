@@ -149,6 +149,27 @@ describe("eguard run", function()
     assert.equal("err\n", result.err)
   end)
 
+  it("passes on each signal that is sent to it alone", function()
+    -- A shell's background jobs ignore INT and QUIT: env undoes that.
+    local result = sh("cd " .. folder.path .. [[; cat >command <<'END'
+for s in HUP INT QUIT USR1 USR2 WINCH TERM; do trap "echo $s >>got" $s; done
+echo ready >got
+until [ -e go ]; do sleep 0.02; done
+END
+      env --default-signal=INT,QUIT eguard run k -- sh command & p=$!
+      until grep -q ready got 2>/dev/null; do sleep 0.01; done
+      for s in HUP INT QUIT USR1 USR2 WINCH TERM; do
+        kill -$s $p
+        until grep -q $s got; do sleep 0.01; done
+      done
+      touch go; wait $p]])
+    assert.equal("", result.err)
+    assert.equal(0, result.status)
+    assert.equal("Completed", show("k").status)
+    assert.equal("ready\nHUP\nINT\nQUIT\nUSR1\nUSR2\nWINCH\nTERM\n",
+                 shell.read(folder.path .. "/got"))
+  end)
+
   it("runs a Completed or Failed key again", function()
     for i = 1, 3 do
       sh("eguard run k -- sh -c 'exit " .. (i % 2) .. "'")
