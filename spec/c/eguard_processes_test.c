@@ -346,7 +346,7 @@ static void open_terminal(void) {
 static void keys_of_the_terminal_are_the_commands(void **state) {
   (void)state;
   open_terminal();
-  enter("for i in 1 2; do $EGUARD run k -- sed -u s/ping/pong/; done; "
+  enter("for i in 1 2; do $EGUARD run k -- sed -u s/i/o/; done; "
         "echo o\"\"ver");
   enter("ping");
   expect("pong");
@@ -363,7 +363,7 @@ static void keys_of_the_terminal_are_the_commands(void **state) {
 static void shell_controls_its_jobs(void **state) {
   (void)state;
   open_terminal();
-  enter("$EGUARD run k -- sed -u s/ping/pong/");
+  enter("$EGUARD run k -- sed -u s/i/o/");
   enter("ping");
   expect("pong");
   await_row();

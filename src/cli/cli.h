@@ -207,6 +207,8 @@ int ec_signal_tree(int signal, int *refused);
 ** left that this user may not signal. */
 bool ec_kill_tree(void);
 
+bool ec_is_stopped(pid_t pid); /* as ^Z does */
+
 /* ---- output.c: what a command says, kept and said again ---- */
 
 typedef struct ec_output {

@@ -212,7 +212,9 @@ static void hear(supervisor *s) {
   switch (message.word) {
   case EC_SAY_STOPPED:
     take_signals(s);
-    ec_stop_as(message.value);
+    /* told before we were stopped ourselves, it may go on by now */
+    if (ec_is_stopped(message.kind))
+      ec_stop_as(message.value);
     break;
   case EC_SAY_LEFT:
     ec_error("some processes of the command run as another user and could "

@@ -23,7 +23,7 @@ typedef enum ec_word {
   EC_SAY_SIGNAL, /* value: pass it on to the command; kind: who sent it */
   EC_SAY_LET_GO, /* close the lock: the grant was lost */
   /* the watcher says */
-  EC_SAY_STOPPED, /* value: the signal that stopped the command */
+  EC_SAY_STOPPED, /* value: the signal that stopped it; kind: who it is */
   EC_SAY_ENDED,   /* kind: how; value: exit status, signal or errno */
   EC_SAY_LEFT     /* value: so many could not be killed */
 } ec_word;

@@ -37,23 +37,36 @@ typedef struct list {
 
 static list seen;
 
-/* The parent of a process; 0: it is gone. */
-static pid_t parent_of(pid_t pid) {
-  char path[64], text[512];
+/* "S 11 ...", its state and its parent; NULL: it is gone. */
+static const char *state_of(pid_t pid, char text[512]) {
+  char path[64];
   snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0)
-    return 0;
-  ssize_t n = read(fd, text, sizeof text - 1);
+    return NULL;
+  ssize_t n = read(fd, text, 511);
   close(fd);
   if (n <= 0)
-    return 0;
+    return NULL;
   text[n] = '\0';
   /* "12 (name) S 11 ...": the name may hold anything, parentheses too */
   const char *at = strrchr(text, ')');
-  if (at == NULL || strlen(at) < 5 || at[2] == 'Z' || at[2] == 'X')
-    return 0; /* the dead are waited for, not signalled */
-  return (pid_t)strtol(at + 4, NULL, 10);
+  return at != NULL && strlen(at) >= 5 ? at + 2 : NULL;
+}
+
+/* 0: it is gone.  The dead are waited for, not signalled. */
+static pid_t parent_of(pid_t pid) {
+  char text[512];
+  const char *at = state_of(pid, text);
+  if (at == NULL || *at == 'Z' || *at == 'X')
+    return 0;
+  return (pid_t)strtol(at + 2, NULL, 10);
+}
+
+bool ec_is_stopped(pid_t pid) {
+  char text[512];
+  const char *at = state_of(pid, text);
+  return at != NULL && *at == 'T';
 }
 
 static void add(list *l, const char *name) {

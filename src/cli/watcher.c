@@ -130,7 +130,8 @@ static int start(watcher *w) {
 static void stopped_or_goes_on(watcher *w, int status) {
   if (WIFSTOPPED(status)) {
     w->told_stop = true;
-    ec_tell(w->channel->socket, EC_SAY_STOPPED, 0, WSTOPSIG(status));
+    ec_tell(w->channel->socket, EC_SAY_STOPPED, (int)w->command,
+            WSTOPSIG(status));
   } else if (WIFCONTINUED(status) && w->told_stop) {
     w->told_stop = false;
     kill(getppid(), SIGCONT);

@@ -79,12 +79,18 @@ static const struct {
     {0x73757245, "Coda"}, {0x01161970, "GFS2"},  {0x7461636F, "OCFS2"},
     {0x47504653, "GPFS"}, {0x19830326, "BeeGFS"}};
 
-/* 22 27 0:21 / /proc rw,relatime shared:5 - proc proc rw */
+/* 22 27 0:21 / /proc rw,relatime shared:5 - proc proc rw.  What a chroot is on
+** is not listed there: then by its number. */
 void egi_file_system(int fd, char name[EGI_SYSTEM_NAME]) {
   struct stat st;
+  struct statfs fs;
   char line[1024], type[EGI_SYSTEM_NAME] = "";
   unsigned major, minor;
-  strcpy(name, "the file system");
+  if (fstatfs(fd, &fs) == 0)
+    snprintf(name, EGI_SYSTEM_NAME, "file system 0x%lx",
+             (unsigned long)fs.f_type & 0xFFFFFFFFUL);
+  else
+    strcpy(name, "the file system");
   FILE *mounts = fopen("/proc/self/mountinfo", "re");
   if (mounts == NULL)
     return;
