@@ -250,7 +250,7 @@ static void thread_that_is_hit_in_exit_gives_back_first(void **state) {
 /* --------------------------------------------------------------- forks -- */
 
 static void fork_and_end(void) {
-  int status;
+  int status = 0;
   want(lock(guard, "parent's") == EG_OK && eg_leave_at(guard, SIGTERM));
   pid_t pid = fork();
   if (pid == 0) {
