@@ -24,6 +24,7 @@ int main(void) {
 
 /* ------------------------------------------------------------ allocator -- */
 
+/* NOLINTBEGIN(bugprone-reserved-identifier): the linker's names */
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *old, size_t size);
@@ -45,6 +46,7 @@ void *__wrap_calloc(size_t n, size_t size) {
 void *__wrap_realloc(void *old, size_t size) {
   return fails() ? NULL : __real_realloc(old, size);
 }
+/* NOLINTEND(bugprone-reserved-identifier) */
 
 /* -------------------------------------------------------------- secrets -- */
 

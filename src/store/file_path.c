@@ -90,7 +90,7 @@ void egi_file_system(int fd, char name[EGI_SYSTEM_NAME]) {
     snprintf(name, EGI_SYSTEM_NAME, "file system 0x%lx",
              (unsigned long)fs.f_type & 0xFFFFFFFFUL);
   else
-    strcpy(name, "the file system");
+    snprintf(name, EGI_SYSTEM_NAME, "the file system");
   FILE *mounts = fopen("/proc/self/mountinfo", "re");
   if (mounts == NULL)
     return;
@@ -103,7 +103,7 @@ void egi_file_system(int fd, char name[EGI_SYSTEM_NAME]) {
   }
   fclose(mounts);
   if (*type != '\0')
-    strcpy(name, type);
+    snprintf(name, EGI_SYSTEM_NAME, "%s", type);
 }
 
 static eg_status check_system(int fd, const char *path, eg_error *error) {
